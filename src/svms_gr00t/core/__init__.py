@@ -1,0 +1,1 @@
+"""The words every stage shares: types, errors, configuration, progress, seeding."""

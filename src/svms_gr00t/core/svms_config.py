@@ -1,0 +1,84 @@
+"""The SVMS switches, under the names users of the public seed know. Every one is read, tested and documented."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from svms_gr00t.core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SvmsConfig:
+    """Streams, sheaf, router and their schedules. `use_sheaf_streams=False` is plain GR00T N1.6."""
+
+    use_sheaf_streams: bool = True
+    """Build SVMS between the backbone and the action head; off leaves no trace of it."""
+    stream_names: tuple[str, ...] = ("visual", "temporal", "state")
+    """One specialised stream for each name; the first three have token labels."""
+    n_streams: int = 3
+    """Must equal the number of stream names (kept because the seed has it)."""
+    stream_edges: Literal["path", "cycle", "complete"] | tuple[tuple[str, str], ...] = "path"
+    """Which streams overlap: a named graph, or (tail, head) pairs of stream names."""
+    d_stream: int = 768
+    """Width of one stream."""
+    d_overlap: int = 384
+    """Width of the space in which two overlapping streams are compared."""
+    adapter_rank: int = 128
+    """Rank of the restriction maps."""
+    sheaf_unroll_steps: int = 1
+    """Heat-flow steps applied to the streams; 0 switches the correction off."""
+    lambda_sheaf_max: float = 0.1
+    """Sheaf loss weight once fully on."""
+    lambda_sheaf_min: float = 0.01
+    """Sheaf loss weight before the ramp."""
+    sheaf_schedule_mode: Literal["adaptive", "linear", "constant", "off"] = "adaptive"
+    """adaptive: minimum until the smoothed flow loss falls below `sheaf_delay_until_diffusion`, then a ramp."""
+    sheaf_delay_until_diffusion: float = 0.4
+    """Flow loss (not a fraction of steps) below which the adaptive ramp starts."""
+    sheaf_ramp_steps: int = 2000
+    """Length of the adaptive and linear ramps, in optimiser steps."""
+    use_aux_losses: bool = True
+    """Teach each stream its subject with token labels."""
+    lambda_aux: float = 0.3
+    """Auxiliary loss weight after warm-up."""
+    aux_warmup_steps: int = 5000
+    """Steps over which `lambda_aux` rises from 0."""
+    router_temp_init: float = 2.0
+    """Router temperature at step 0: near uniform."""
+    router_temp_final: float = 0.5
+    """Router temperature after decay: near a choice."""
+    router_temp_decay_steps: int = 15000
+    """Steps of the geometric decay between the two."""
+    router_balance_weight: float = 0.01
+    """Weight of the balance loss over valid tokens."""
+    router_stream_dropout_p: float = 0.15
+    """Chance that a token loses a stream in training; at least one is always kept."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+def _check(c: SvmsConfig) -> None:
+    rules: list[tuple[str, bool, str, str]] = [
+        ("n_streams", c.n_streams == len(c.stream_names) >= 2, f"len(stream_names) = {len(c.stream_names)}, at least 2",
+         "name each stream in stream_names"),
+        ("d_stream", c.d_stream >= 1, "a width of at least 1", "768 fits N1.6"),
+        ("d_overlap", c.d_overlap >= 1, "a width of at least 1", "half of d_stream is usual"),
+        ("adapter_rank", c.adapter_rank >= 1, "a rank of at least 1", "128 fits N1.6"),
+        ("sheaf_unroll_steps", c.sheaf_unroll_steps >= 0, "0 or more", "0 switches the correction off"),
+        ("lambda_sheaf_min", 0 <= c.lambda_sheaf_min <= c.lambda_sheaf_max, "0 <= min <= lambda_sheaf_max",
+         "0.01 and 0.1 are the defaults"),
+        ("sheaf_schedule_mode", c.sheaf_schedule_mode in ("adaptive", "linear", "constant", "off"),
+         "adaptive, linear, constant or off", "adaptive is the default"),
+        ("sheaf_delay_until_diffusion", c.sheaf_delay_until_diffusion > 0, "a flow loss above 0", "0.4 is the default"),
+        ("sheaf_ramp_steps", c.sheaf_ramp_steps >= 1, "at least 1 step", "2000 is the default"),
+        ("lambda_aux", c.lambda_aux >= 0, "0 or more", "0.3 is the default"),
+        ("aux_warmup_steps", c.aux_warmup_steps >= 0, "0 or more", "0 starts at full weight"),
+        ("router_temp_final", 0 < c.router_temp_final <= c.router_temp_init, "0 < final <= router_temp_init",
+         "2.0 and 0.5 are the defaults"),
+        ("router_temp_decay_steps", c.router_temp_decay_steps >= 1, "at least 1 step", "15000 is the default"),
+        ("router_balance_weight", c.router_balance_weight >= 0, "0 or more", "0.01 is the default"),
+        ("router_stream_dropout_p", 0 <= c.router_stream_dropout_p < 1, "0 <= p < 1", "0.15 is the default"),
+    ]
+    for name, fine, want, hint in rules:
+        if not fine:
+            raise ConfigError(name, got=getattr(c, name), want=want, hint=hint)
