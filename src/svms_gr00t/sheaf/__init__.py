@@ -1,0 +1,1 @@
+"""A cellular sheaf on the graph of streams: overlaps, disagreement, heat flow."""

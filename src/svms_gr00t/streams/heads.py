@@ -1,0 +1,48 @@
+"""Stream heads: every token, seen S times.
+
+Axes: B batch, T tokens, M model width, S streams, D stream width, H hidden width.
+
+    x_s = LN_s(P_s h + MLP_s(P_s h)),    MLP_s = D -> H -> D with GELU
+
+One GEMM serves all P_s, two batched GEMMs all MLPs.
+"""
+
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class StreamHeads(nn.Module):
+    """h -> x. Streams are an axis of the parameters; they differ in their values only."""
+
+    def __init__(self, dim: int, *, n_streams: int, d_stream: int, hidden: int | None = None) -> None:
+        super().__init__()
+        self.n_streams, self.d_stream, self.hidden = n_streams, d_stream, hidden or 2 * d_stream
+        self.project = nn.Linear(dim, n_streams * d_stream)
+        self.up = nn.Parameter(torch.empty(n_streams, d_stream, self.hidden))
+        self.up_bias = nn.Parameter(torch.empty(n_streams, self.hidden))
+        self.down = nn.Parameter(torch.empty(n_streams, self.hidden, d_stream))
+        self.down_bias = nn.Parameter(torch.empty(n_streams, d_stream))
+        self.scale = nn.Parameter(torch.empty(n_streams, d_stream))
+        self.shift = nn.Parameter(torch.empty(n_streams, d_stream))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Variance-preserving normal weights, zero biases, LN at the identity."""
+        for weight, fan_in in ((self.project.weight, self.project.in_features), (self.up, self.d_stream)):
+            nn.init.normal_(weight, std=fan_in**-0.5)
+        nn.init.normal_(self.down, std=self.hidden**-0.5)
+        for zero in (self.project.bias, self.up_bias, self.down_bias, self.shift):
+            nn.init.zeros_(zero)
+        nn.init.ones_(self.scale)
+
+    def forward(self, tokens: Float[Tensor, "B T M"]) -> Float[Tensor, "B T S D"]:
+        z = rearrange(self.project(tokens), "B T (S D) -> B T S D", S=self.n_streams)
+        inner = F.gelu(einsum(z, self.up, "B T S D, S D H -> B T S H") + self.up_bias, approximate="tanh")
+        z = z + einsum(inner, self.down, "B T S H, S H D -> B T S D") + self.down_bias
+        return torch.addcmul(self.shift, F.layer_norm(z, (self.d_stream,)), self.scale)
+
+    def extra_repr(self) -> str:
+        return f"{self.n_streams} x ({self.project.in_features} -> {self.d_stream}), hidden {self.hidden}"

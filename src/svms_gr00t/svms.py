@@ -1,0 +1,143 @@
+"""SVMS: sheaf-coupled streams between a token encoder and whatever reads its tokens.
+
+Axes: B batch, T tokens, M model width, S streams, D stream width, E edges, C labelled streams.
+
+    x  = heads(h)                        streams/heads.py
+    ρ  = disagreement of x               sheaf/energy.py        loss "sheaf", monitor
+    x' = x - η L x / λ                   sheaf/diffusion.py
+    w  = softmax(g(x') / τ)              streams/router.py      loss "balance"
+    h' = h + W [w_s x'_s]                streams/merge.py       W = 0 at the start: h' = h, bit for bit
+
+The sheaf loss, ρ and the labels read x *before* the correction. After it the streams agree more by construction, so a
+loss there would reward the arithmetic instead of the heads, and a monitor there would hide what it should report.
+"""
+
+from typing import Literal, Self
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.svms_config import SvmsConfig
+from svms_gr00t.core.types import Features, StreamStates
+from svms_gr00t.sheaf.coboundary import Coboundary
+from svms_gr00t.sheaf.diffusion import Diffusion
+from svms_gr00t.sheaf.energy import collapse, masked_mean, residual
+from svms_gr00t.sheaf.graph import Edges, build_graph
+from svms_gr00t.streams.heads import StreamHeads
+from svms_gr00t.streams.merge import Merge
+from svms_gr00t.streams.router import Router, RouterMode, balance_loss
+from svms_gr00t.streams.token_labels import TokenLabelHeads, label_loss
+
+
+class SheafStreams(nn.Module):
+    """Features -> StreamStates. Works behind any encoder of width `dim`; fresh, it changes no bit of the tokens."""
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        streams: tuple[str, ...] = ("visual", "temporal", "state"),
+        edges: Edges = "path",
+        d_stream: int = 768,
+        d_overlap: int = 384,
+        rank: int = 128,
+        unroll_steps: int = 1,
+        scheme: Literal["explicit", "implicit"] = "explicit",
+        dropout_p: float = 0.15,
+        router_mode: RouterMode = "learned",
+        temperature: float = 2.0,
+        use_aux: bool = True,
+    ) -> None:
+        super().__init__()
+        if unroll_steps < 0:
+            raise ConfigError("sheaf_unroll_steps", got=unroll_steps, want="0 or more", hint="0 switches it off")
+        graph = build_graph(streams, edges)
+        size = {"n_streams": len(graph.streams), "d_stream": d_stream}
+        self.graph, self.dim, self.use_aux = graph, dim, use_aux
+        self.heads = StreamHeads(dim, **size)
+        self.delta = Coboundary(graph, d_stream=d_stream, d_overlap=d_overlap, rank=rank)
+        self.diffusion = Diffusion(self.delta, steps=unroll_steps, scheme=scheme)
+        self.labels = TokenLabelHeads(**size)
+        self.router = Router(**size, mode=router_mode, dropout_p=dropout_p, temperature=temperature)
+        self.merge = Merge(dim, **size)
+        self.register_load_state_dict_post_hook(_follow_loaded_maps)
+
+    @classmethod
+    def from_config(cls, config: SvmsConfig, dim: int) -> Self:
+        """The module that a configuration describes, for tokens of width `dim`."""
+        return cls(
+            dim,
+            streams=config.stream_names,
+            edges=config.stream_edges,
+            d_stream=config.d_stream,
+            d_overlap=config.d_overlap,
+            rank=config.adapter_rank,
+            unroll_steps=config.sheaf_unroll_steps,
+            dropout_p=config.router_stream_dropout_p,
+            temperature=config.router_temp_init,
+            use_aux=config.use_aux_losses,
+        )
+
+    def forward(
+        self,
+        features: Features,
+        labels: Float[Tensor, "B T C"] | None = None,
+        label_mask: Bool[Tensor, "B T"] | None = None,
+        label_weight: Float[Tensor, " C"] | None = None,
+        *,
+        losses: bool = True,
+    ) -> StreamStates:
+        """Merged tokens with their evidence; `losses=False` skips the terms (acting needs none)."""
+        mask = features.mask
+        # Padding is emptied first, so that not even NaN in it reaches a weight's gradient.
+        tokens = torch.where(mask[..., None], features.tokens, 0.0).to(self.merge.weight.dtype)
+        x = self.heads(tokens)
+        projections = self.delta.project(x)
+        rho_edge, rho = residual(projections)
+        logits = self.labels(x)
+        corrected = self.diffusion(x, self.delta)
+        routed = self.router(corrected)
+        weights = torch.where(mask[..., None], self.router.drop(routed), 0.0)
+
+        terms: dict[str, Tensor] = {}
+        if losses:
+            terms["sheaf"] = masked_mean(rho, mask)
+            terms["collapse"] = collapse(projections, mask)
+            terms["balance"] = balance_loss(routed, mask)
+        if losses and self.use_aux and labels is not None:
+            terms["aux"] = label_loss(logits, labels, mask if label_mask is None else label_mask & mask, label_weight)
+        return StreamStates(
+            tokens=self.merge.add(features.tokens, corrected, weights, mask),
+            streams=corrected,
+            weights=weights,
+            rho=torch.where(mask[..., None], rho_edge, 0.0),
+            aux_logits=logits,
+            terms=terms,
+        )
+
+    def set_temperature(self, temperature: float) -> None:
+        """Router temperature τ, from the next forward on."""
+        self.router.set_temperature(temperature)
+
+    def reset_parameters(self) -> None:
+        """A fresh SVMS again; also the way to fill one that was built on the meta device."""
+        for part in (self.heads, self.delta, self.labels, self.router, self.merge):
+            part.reset_parameters()
+        self.diffusion.reset_parameters(self.delta)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switching to eval freezes λ at the value of the final maps, not of those before the last optimiser step."""
+        if self.training and not mode:
+            self.diffusion.refresh(self.delta)
+        return super().train(mode)
+
+    def extra_repr(self) -> str:
+        count = sum(p.numel() for p in self.parameters())
+        return f"{self.dim} -> {len(self.graph.streams)} streams ({self.graph}) -> {self.dim}, {count:,} parameters"
+
+
+def _follow_loaded_maps(module: SheafStreams, _: object) -> None:
+    """λ may be older than the maps it was saved with (by one optimiser step), or absent (a plain checkpoint)."""
+    module.diffusion.refresh(module.delta)
