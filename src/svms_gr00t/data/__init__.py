@@ -1,0 +1,1 @@
+"""Demonstrations in, model inputs out: LeRobot files, statistics, images, prompts, labels, batches."""

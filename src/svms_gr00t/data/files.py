@@ -1,0 +1,76 @@
+"""Small JSON files read and written one way: every fault becomes one `DataError` sentence that names the file."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from svms_gr00t.core.errors import DataError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_text(path: Path, *, want: str, hint: str) -> str:
+    """The UTF-8 text of `path`. Raises DataError when it is missing or is not text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DataError(path, got="no such file", want=want, hint=hint) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(path, got=f"an unreadable file ({error})", want=want, hint=hint) from error
+
+
+def _loads(text: str, where: object, *, want: str, hint: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        got = f"broken JSON ({error.msg} at line {error.lineno}, column {error.colno})"
+        raise DataError(where, got=got, want=want, hint=hint) from error
+
+
+def validate(model: type[Model], value: Any, where: object, *, hint: str) -> Model:
+    """`value` as `model`. Raises DataError with the first field that does not fit."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the top level"
+        shown = repr(first["input"])
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        raise DataError(where, got=f"{shown} at {field}", want=_wanted(first), hint=hint) from error
+
+
+def _wanted(fault: Any) -> str:
+    """Pydantic's complaint as a noun phrase that completes "but need ..."."""
+    known = {"missing": "this field", "extra_forbidden": "only documented fields (this one is not)"}
+    return known.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+
+
+def read_json(model: type[Model], path: Path, *, want: str, hint: str) -> Model:
+    """One JSON file as `model`."""
+    return validate(model, _loads(read_text(path, want=want, hint=hint), path, want=want, hint=hint), path, hint=hint)
+
+
+def read_jsonl(model: type[Model], path: Path, *, want: str, hint: str) -> list[Model]:
+    """One `model` for each non-blank line of a JSON-lines file; faults name the line."""
+    rows = []
+    for number, line in enumerate(read_text(path, want=want, hint=hint).splitlines(), start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            rows.append(validate(model, _loads(line, where, want=want, hint=hint), where, hint=hint))
+    return rows
+
+
+def dump_json(path: Path, value: Any) -> None:
+    """Write indented JSON with the keys in the order given and a final newline; NaN is refused (it is not JSON)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def dump_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Write one compact JSON value a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
+    path.write_text("".join(lines), encoding="utf-8")

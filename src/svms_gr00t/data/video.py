@@ -1,0 +1,161 @@
+"""Camera clips: frame-exact random access, and a deterministic encoder made for it.
+
+Axes: T frames of the clip, n frames asked for, H and W pixels, 3 channels R G B.
+
+Frame k is the k-th packet in presentation order, read from the container's own index, so neither a constant frame rate
+nor a time base that divides it is assumed. Reading seeks to the last keyframe before the frame, unless decoding on from
+where the decoder stands is shorter. The encoder writes h264 with a keyframe every 10 frames, no B frames and a cheap
+bitstream: random access costs a fraction of what it does with x264's defaults.
+"""
+
+import os
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+
+from svms_gr00t.core.errors import DataError
+
+_WANT = "an h264 or AV1 clip"
+_HINT = "Copy or re-encode that video again"
+_X264 = {"crf": "23", "g": "10", "bf": "0", "tune": "fastdecode", "preset": "medium", "threads": "1"}
+
+
+class VideoReader:
+    """One open clip. `read` gives any frames in any order; not safe to share between threads or processes."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the clip and index its packets without decoding. Raises DataError when that fails."""
+        if not path.is_file():
+            raise DataError(path, got="no such file", want=_WANT, hint="Fetch the videos folder of the dataset")
+        self.path = path
+        try:
+            self._container = av.open(str(path))
+            self._stream = self._container.streams.video[0]
+            packets = [p for p in self._container.demux(self._stream) if p.pts is not None and not p.is_discard]
+        except (av.FFmpegError, IndexError) as error:
+            raise DataError(path, got=f"an unreadable video ({error})", want=_WANT, hint=_HINT) from error
+        self._stream.codec_context.thread_count = 1
+        self._times: list[int] = sorted(p.pts for p in packets)
+        keys = sorted((p.pts, p.dts if p.dts is not None else p.pts) for p in packets if p.is_keyframe)
+        if not keys:
+            raise DataError(path, got="a video without frames", want=_WANT, hint=_HINT)
+        self._keys, self._key_dts = [pts for pts, _ in keys], [dts for _, dts in keys]
+        self._frames: Iterator[Any] | None = None
+        self._at = -1  # presentation time of the frame decoded last
+
+    def __len__(self) -> int:
+        """Number of frames in the container's index."""
+        return len(self._times)
+
+    def close(self) -> None:
+        """Free the decoder."""
+        self._frames = None
+        self._container.close()
+
+    def read(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n H W 3"]:
+        """Frames `indices`, in that order, repeats allowed.
+
+        Raises IndexError for an index outside the clip and DataError when the clip cannot be decoded.
+        """
+        if bad := [i for i in indices if not 0 <= i < len(self)]:
+            raise IndexError(f"{self.path}: frame {bad[0]} of a clip of {len(self)} frames")
+        images: dict[int, np.ndarray] = {}
+        for index in sorted(set(indices)):
+            images[index] = self._decode(self._times[index])
+        if not images:
+            return np.zeros((0, self._stream.height, self._stream.width, 3), np.uint8)
+        return np.stack([images[i] for i in indices])
+
+    def _decode(self, time: int) -> np.ndarray:
+        key = max(bisect_right(self._keys, time) - 1, 0)
+        try:
+            if self._frames is None or time <= self._at or self._keys[key] > self._at:
+                self._seek(key)
+            frame = self._advance(time)
+            while frame is None and key > 0:  # the container sought too far: start from an earlier keyframe
+                key -= 1
+                self._seek(key)
+                frame = self._advance(time)
+        except av.FFmpegError as error:
+            self._frames = None
+            raise DataError(self.path, got=f"a broken video ({error})", want=_WANT, hint=_HINT) from error
+        if frame is None:
+            self._frames = None
+            got = f"no picture for frame {self._times.index(time)} of {len(self)}"
+            raise DataError(self.path, got=got, want="a complete video", hint=_HINT)
+        return frame.to_ndarray(format="rgb24")
+
+    def _seek(self, key: int) -> None:
+        self._container.seek(self._key_dts[key], stream=self._stream, backward=True)
+        self._frames, self._at = self._container.decode(self._stream), -1
+
+    def _advance(self, time: int) -> Any | None:
+        """Decode on to the frame at `time`; None when the decoder is past it or the clip ends before it."""
+        assert self._frames is not None
+        for frame in self._frames:
+            if frame.pts is None:
+                continue
+            self._at = frame.pts
+            if frame.pts >= time:
+                return frame if frame.pts == time else None
+        self._frames = None
+        return None
+
+
+class VideoCache:
+    """The most recently used readers, kept open. Copies sent to other processes start empty."""
+
+    def __init__(self, capacity: int = 32) -> None:
+        self._capacity = capacity
+        self._readers: OrderedDict[Path, VideoReader] = OrderedDict()
+        self._owner = os.getpid()
+
+    def __getstate__(self) -> int:
+        return self._capacity
+
+    def __setstate__(self, capacity: int) -> None:
+        self.__init__(capacity)  # type: ignore[misc]
+
+    def open(self, path: Path) -> VideoReader:
+        """The reader of `path`, opened at first use. Raises DataError."""
+        if self._owner != os.getpid():  # after a fork the file offsets are shared with the parent: never touch them
+            self._readers, self._owner = OrderedDict(), os.getpid()
+        if path in self._readers:
+            self._readers.move_to_end(path)
+            return self._readers[path]
+        reader = self._readers[path] = VideoReader(path)
+        if len(self._readers) > self._capacity:
+            self._readers.popitem(last=False)[1].close()
+        return reader
+
+
+def encode_video(path: Path, frames: UInt8[np.ndarray, "T H W 3"], *, fps: float) -> None:
+    """Write `frames` as h264 yuv420p mp4 (crf 23, keyframe every 10, no B frames); the same frames give the same bytes.
+
+    Raises DataError for an empty clip or odd sizes, which 4:2:0 chroma cannot hold.
+    """
+    count, height, width, _ = frames.shape
+    if count == 0 or height % 2 or width % 2:
+        hint = "Resize the camera pictures to even sizes and record at least one step"
+        raise DataError(
+            path, got=f"{count} frames of {height} x {width}", want="frames of even height and width", hint=hint
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rate = Fraction(fps).limit_denominator(1001)
+    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact", "movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=rate, options=_X264)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.thread_count = 1
+        stream.time_base = 1 / rate
+        for index, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            frame.pts, frame.time_base = index, 1 / rate
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
