@@ -18,6 +18,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from svms_gr00t.core.errors import DataError
@@ -47,6 +48,7 @@ class VideoReader:
         if not keys:
             raise DataError(path, got="a video without frames", want=_WANT, hint=_HINT)
         self._keys, self._key_dts = [pts for pts, _ in keys], [dts for _, dts in keys]
+        self._reformatter = VideoReformatter()  # kept: setting up the colour conversion costs more than a small frame
         self._frames: Iterator[Any] | None = None
         self._at = -1  # presentation time of the frame decoded last
 
@@ -66,12 +68,13 @@ class VideoReader:
         """
         if bad := [i for i in indices if not 0 <= i < len(self)]:
             raise IndexError(f"{self.path}: frame {bad[0]} of a clip of {len(self)} frames")
-        images: dict[int, np.ndarray] = {}
-        for index in sorted(set(indices)):
-            images[index] = self._decode(self._times[index])
-        if not images:
-            return np.zeros((0, self._stream.height, self._stream.width, 3), np.uint8)
-        return np.stack([images[i] for i in indices])
+        images = np.empty((len(indices), self._stream.height, self._stream.width, 3), np.uint8)
+        rows: dict[int, int] = {}  # where a frame already decoded is, for repeats
+        for row in sorted(range(len(indices)), key=lambda row: indices[row]):
+            index = indices[row]
+            images[row] = images[rows[index]] if index in rows else self._decode(self._times[index])
+            rows[index] = row
+        return images
 
     def _decode(self, time: int) -> np.ndarray:
         key = max(bisect_right(self._keys, time) - 1, 0)
@@ -90,7 +93,7 @@ class VideoReader:
             self._frames = None
             got = f"no picture for frame {self._times.index(time)} of {len(self)}"
             raise DataError(self.path, got=got, want="a complete video", hint=_HINT)
-        return frame.to_ndarray(format="rgb24")
+        return self._reformatter.reformat(frame, format="rgb24").to_ndarray()
 
     def _seek(self, key: int) -> None:
         self._container.seek(self._key_dts[key], stream=self._stream, backward=True)

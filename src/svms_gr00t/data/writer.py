@@ -6,7 +6,7 @@ Axes: T steps of an episode, D elements of a column, H and W pixels.
     data/chunk-000/episode_000000.parquet        videos/chunk-000/<column>/episode_000000.mp4
     extras/episode_000000/<name>.json            whatever the recorder wants to keep beside an episode
 
-The dataset grows under a temporary name beside its target and `finish()` renames it. The same calls write the same bytes.
+The dataset grows under a temporary name beside its target and `finish()` renames it. Equal calls write equal bytes.
 """
 
 import shutil
@@ -45,7 +45,7 @@ _SCALARS = {
 
 
 class LeRobotWriter:
-    """Collects episodes; `finish()` makes the dataset appear. A `with` block finishes it, or cleans up after an error."""
+    """Collects episodes; `finish()` makes the dataset appear. A `with` block finishes, or cleans up after an error."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class LeRobotWriter:
     ) -> int:
         """Write one demonstration and return its index; its last step is done, with reward 1 when it is a `success`.
 
-        Raises DataError for missing or unknown columns, other sizes, NaN or an empty instruction; nothing is added then.
+        Raises DataError for missing or unknown columns, other sizes, NaN or an empty instruction.
         """
         folder, index = self._open(), len(self._episodes)
         length = self._check_episode(columns, videos, instruction)

@@ -1,0 +1,194 @@
+"""Read LeRobot datasets (v2.0, v2.1, v3.0) in their GR00T flavour: named numbers, pictures, instruction.
+
+Axes: T steps of an episode, D elements of a key, n frames asked for, H and W pixels.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from svms_gr00t.core.errors import DataError
+from svms_gr00t.data.metadata import Episode, Info, Metadata, read_info, read_v2, version_of
+from svms_gr00t.data.metadata_v3 import read_v3
+from svms_gr00t.data.modality import Modality
+from svms_gr00t.data.table import read_columns
+from svms_gr00t.data.video import VideoCache
+
+_WHOLE = 2 << 30  # datasets up to 2 GiB are fingerprinted by content
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeRobotDataset:
+    """A dataset opened for reading; numbers and pictures are read when asked for. Copies may go to other processes."""
+
+    root: Path
+    """Folder that holds meta/, data/ and videos/."""
+    modality: Modality
+    """Names of the slices, cameras and annotations."""
+    metadata: Metadata
+    """Episodes, tasks and files."""
+    _videos: VideoCache = field(default_factory=VideoCache, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, root: Path | str) -> Self:
+        """Read the metadata. Raises DataError when it is missing, broken or of an unknown version."""
+        root = Path(root)
+        info = read_info(root)
+        version = version_of(root, info)
+        modality = Modality.load(root / "meta" / "modality.json")
+        _check_features(root, info, modality)
+        metadata = read_v2(root, info) if version == 2 else read_v3(root, info)
+        return cls(root=root, modality=modality, metadata=metadata)
+
+    @property
+    def info(self) -> Info:
+        """The checked info.json."""
+        return self.metadata.info
+
+    @property
+    def fps(self) -> float:
+        """Steps a second."""
+        return self.info.fps
+
+    @property
+    def robot_type(self) -> str:
+        """The robot's name, "unknown" when the dataset does not say."""
+        return self.info.robot_type or "unknown"
+
+    @property
+    def tasks(self) -> dict[int, str]:
+        """Task texts by task index."""
+        return self.metadata.tasks
+
+    @property
+    def episodes(self) -> tuple[Episode, ...]:
+        """All demonstrations, in file order."""
+        return self.metadata.episodes
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Camera names, modality.json's video keys."""
+        return tuple(self.modality.video)
+
+    @cached_property
+    def _by_index(self) -> dict[int, Episode]:
+        return {episode.index: episode for episode in self.episodes}
+
+    def episode(self, index: int) -> Episode:
+        """The episode with this number. Raises DataError when there is none."""
+        if index not in self._by_index:
+            got, want = f"episode {index}", f"one of the {len(self.episodes)} episodes (numbers {self._span})"
+            raise DataError(self.root, got=got, want=want, hint="Choose episodes that the dataset has")
+        return self._by_index[index]
+
+    @property
+    def _span(self) -> str:
+        return f"{min(self._by_index)} to {max(self._by_index)}"
+
+    def columns(self, index: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Parquet columns of one episode as (T, D) arrays of their stored type. Raises DataError."""
+        episode = self.episode(index)
+        only = index if self.metadata.shared else None
+        return read_columns(self.metadata.data[index], names, length=episode.length, only_episode=only)
+
+    def lowdim(self, index: int) -> dict[str, Float32[np.ndarray, "_T _D"]]:
+        """Every `state.<key>` and `action.<key>` of one episode in physical units, modality.json's order.
+
+        Raises DataError for missing or broken files, slices beyond the column, NaN and infinity.
+        """
+        slices = {("state", key): entry for key, entry in self.modality.state.items()}
+        slices |= {("action", key): entry for key, entry in self.modality.action.items()}
+        sources = {name: self.modality.column(*name) for name in slices}
+        table = self.columns(index, list(sources.values()))
+        result = {}
+        for (kind, key), entry in slices.items():
+            column = table[sources[kind, key]]
+            where = f"{self.metadata.data[index]}, {sources[kind, key]}"
+            if column.shape[1] < entry.end:
+                got, want = f"{column.shape[1]} numbers", f"the {entry.end} that {kind}.{key} ends at"
+                raise DataError(where, got=got, want=want, hint="Correct meta/modality.json")
+            values = np.ascontiguousarray(column[:, entry.start : entry.end], dtype=np.float32)
+            if not np.isfinite(values).all():
+                step = int(np.argwhere(~np.isfinite(values))[0, 0])
+                hint = f"Leave out episode {index} or mend the file"
+                raise DataError(where, got=f"NaN or infinity at step {step}", want="finite numbers", hint=hint)
+            result[f"{kind}.{key}"] = values
+        return result
+
+    def frames(self, index: int, view: str, steps: Sequence[int]) -> UInt8[np.ndarray, "n H W 3"]:
+        """Pictures of camera `view` at `steps`, any order, repeats allowed.
+
+        Raises DataError for an unknown camera or step, a missing or broken video, or one of another length.
+        """
+        episode = self.episode(index)
+        if view not in self.modality.video:
+            want = f"one of {', '.join(self.views) or 'no cameras'}"
+            raise DataError(self.root, got=f"camera {view!r}", want=want, hint="See video in meta/modality.json")
+        if bad := [step for step in steps if not 0 <= step < episode.length]:
+            got, want = f"step {bad[0]}", f"steps 0 to {episode.length - 1}"
+            raise DataError(f"{self.root}, episode {index}", got=got, want=want, hint="Ask for steps of the episode")
+        clip = self.metadata.clips[index, self.modality.column("video", view)]
+        reader = self._videos.open(clip.path)
+        needed = clip.first + episode.length if clip.frames is None else clip.frames
+        if len(reader) < needed or (clip.frames is not None and len(reader) != needed):
+            want = f"{needed}, as many as there are steps"
+            raise DataError(clip.path, got=f"{len(reader)} frames", want=want, hint="Fetch or encode that video again")
+        return reader.read([clip.first + step for step in steps])
+
+    def instructions(self, index: int) -> list[str]:
+        """The instruction at every step: modality.json's annotation, else the column task_index.
+
+        Raises DataError when a task index is not in the list of tasks.
+        """
+        key = self.modality.instruction_key
+        name = "task_index" if key is None else self.modality.column("annotation", key)
+        indices = self.columns(index, [name])[name][:, 0]
+        for step, task in enumerate(indices):
+            if int(task) not in self.tasks or task != int(task):
+                where, hint = f"{self.metadata.data[index]}, {name}, step {step}", "Complete the list of tasks in meta/"
+                raise DataError(where, got=f"task index {task}", want=f"one of {sorted(self.tasks)[:8]}", hint=hint)
+        return [self.tasks[int(task)] for task in indices]
+
+    def instruction(self, index: int, step: int) -> str:
+        """The instruction at one step."""
+        return self.instructions(index)[step]
+
+    def fingerprint(self) -> str:
+        """A hash that names the data: "content:..." for sets up to 2 GiB, else "sizes:..." (metadata and file sizes).
+
+        Raises DataError for a missing file.
+        """
+        cameras = {self.modality.column("video", key) for key in self.modality.video}
+        files = {clip.path for (_, camera), clip in self.metadata.clips.items() if camera in cameras}
+        files |= set(self.metadata.data.values())
+        meta = {path for path in (self.root / "meta").rglob("*") if path.is_file()}
+        if missing := sorted(path for path in files if not path.is_file()):
+            raise DataError(
+                missing[0], got="no such file", want="a file of the dataset", hint="Fetch the rest of the dataset"
+            )
+        whole = sum(path.stat().st_size for path in files) <= _WHOLE
+        digest = hashlib.sha256()
+        for path in sorted(files | meta):
+            name = path.relative_to(self.root).as_posix()
+            digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+            if whole or path in meta:
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return f"{'content' if whole else 'sizes'}:{digest.hexdigest()[:32]}"
+
+
+def _check_features(root: Path, info: Info, modality: Modality) -> None:
+    """Every camera that modality.json names must be a video feature."""
+    for key in modality.video:
+        column = modality.column("video", key)
+        feature = info.features.get(column)
+        where, hint = root / "meta" / "modality.json", "Correct original_key, or encode the pictures as videos"
+        known = [name for name, f in info.features.items() if f.dtype == "video"]
+        if feature is None or feature.dtype != "video" or info.video_path is None:
+            got = f"camera {key} from {column}, which is {'no feature' if feature is None else feature.dtype}"
+            raise DataError(where, got=got, want=f"a video feature ({', '.join(known) or 'none here'})", hint=hint)
