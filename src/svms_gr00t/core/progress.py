@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Task(Protocol):
     """One bar. `advance` moves it; `note` shows a few live numbers beside it."""
 
@@ -13,6 +14,7 @@ class Task(Protocol):
     def note(self, text: str) -> None: ...
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Opens bars; leaving the context closes the bar."""
 

@@ -5,7 +5,7 @@ width, h and w pixels (multiples of 28).
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,8 +20,11 @@ def _moved(value: Any, device: torch.device | str) -> Any:
     return value
 
 
+Record = TypeVar("Record", bound="_Movable")
+
+
 class _Movable:
-    def to(self, device: torch.device | str) -> Self:
+    def to(self: Record, device: torch.device | str) -> Record:
         """The same record with every tensor on `device`."""
         return replace(self, **{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})  # type: ignore[type-var]
 
