@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -36,7 +35,7 @@ class LeRobotDataset:
     _videos: VideoCache = field(default_factory=VideoCache, repr=False, compare=False)
 
     @classmethod
-    def open(cls, root: Path | str) -> Self:
+    def open(cls, root: Path | str) -> "LeRobotDataset":
         """Read the metadata. Raises DataError when it is missing, broken or of an unknown version."""
         root = Path(root)
         info = read_info(root)

@@ -1,8 +1,8 @@
 """The `meta/` folder of a LeRobot v3.0 dataset: parquet tables, many episodes to a data file and to a video.
 
-Step k of an episode is frame `from_timestamp * fps + k` of its shared video. Its rows are those of its data file with the
-right `episode_index` (`dataset_from_index` counts rows over all files, so it is no row number). Task texts are a column
-or the pandas index, which parquet stores as `task` or `__index_level_0__`.
+Step k of an episode is frame `from_timestamp * fps + k` of its shared video. Its rows are found by `episode_index`
+(`dataset_from_index` counts rows over all files, so it is no row number). Task texts are a column or the pandas index,
+which parquet stores as `task` or `__index_level_0__`.
 """
 
 from pathlib import Path

@@ -9,7 +9,7 @@ are both called RoboCasa, and only this file tells them apart.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -45,7 +45,7 @@ class LowDim(BaseModel):
     """Known [low, high] of the values."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _ordered(self) -> "LowDim":
         if self.end <= self.start:
             raise ValueError("an end greater than start")
         return self
@@ -74,14 +74,14 @@ class Modality(BaseModel):
     annotation: dict[str, Source] = {}
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path) -> "Modality":
         """Read the file. Raises DataError when it is missing, broken or has unknown fields."""
         want = "the GR00T description of the columns, meta/modality.json"
         hint = "Write one that names the slices of observation.state and action, the cameras and the instruction column"
         return read_json(cls, path, want=want, hint=hint)
 
     @classmethod
-    def from_dict(cls, value: dict[str, Any], where: object = "modality") -> Self:
+    def from_dict(cls, value: dict[str, Any], where: object = "modality") -> "Modality":
         """Check a mapping of the file's form. Raises DataError."""
         return validate(cls, value, where, hint=_HINT)
 

@@ -22,7 +22,7 @@ def read_columns(
     """Columns `names` as (T, D) arrays of their stored number type.
 
     `only_episode` keeps the rows of one episode of a shared file. Raises DataError when the file is missing or broken,
-    lacks a column, has another number of rows than `length`, rows of unequal width, nulls, or values that are no numbers.
+    lacks a column, has another number of rows than `length`, unequal rows, nulls, or values that are no numbers.
     """
     wanted = list(dict.fromkeys(names))
     table = _read(path, wanted if only_episode is None else [*wanted, "episode_index"])

@@ -13,7 +13,7 @@ import shutil
 import uuid
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -78,7 +78,7 @@ class LeRobotWriter:
         self._folder: Path | None = self.root.with_name(f".{self.root.name}.{uuid.uuid4().hex[:8]}.partial")
         self._folder.mkdir(parents=True)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "LeRobotWriter":
         return self
 
     def __exit__(
