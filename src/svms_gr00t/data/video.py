@@ -39,10 +39,14 @@ class VideoReader:
         try:
             self._container = av.open(str(path))
             self._stream = self._container.streams.video[0]
-            packets = [p for p in self._container.demux(self._stream) if p.pts is not None and not p.is_discard]
+            stored = [p for p in self._container.demux(self._stream) if p.pts is not None]
         except (av.FFmpegError, IndexError) as error:
             raise DataError(path, got=f"an unreadable video ({error})", want=_WANT, hint=_HINT) from error
+        if len(stored) < self._stream.frames:  # the header promises more than the file holds
+            got = f"{len(stored)} of {self._stream.frames} frames, a truncated video"
+            raise DataError(path, got=got, want="a complete video", hint=_HINT)
         self._stream.codec_context.thread_count = 1
+        packets = [p for p in stored if not p.is_discard]
         self._times: list[int] = sorted(p.pts for p in packets)
         keys = sorted((p.pts, p.dts if p.dts is not None else p.pts) for p in packets if p.is_keyframe)
         if not keys:
@@ -139,7 +143,7 @@ class VideoCache:
         return reader
 
 
-def encode_video(path: Path, frames: UInt8[np.ndarray, "T H W 3"], *, fps: float) -> None:
+def encode_video(path: Path, frames: UInt8[np.ndarray, "T H W 3"], *, fps: float | int) -> None:
     """Write `frames` as h264 yuv420p mp4 (crf 23, keyframe every 10, no B frames); the same frames give the same bytes.
 
     Raises DataError for an empty clip or odd sizes, which 4:2:0 chroma cannot hold.

@@ -51,7 +51,7 @@ class LeRobotWriter:
         self,
         root: Path | str,
         *,
-        fps: float,
+        fps: float | int,
         robot_type: str,
         modality: Modality,
         lowdim: dict[str, list[str]],
@@ -68,7 +68,7 @@ class LeRobotWriter:
                 self.root, got="something there already", want="a free name", hint="Choose another or delete it"
             )
         _check_modality(self.root, modality, lowdim, videos)
-        self._fps, self._robot, self._modality = fps, robot_type, modality
+        self._fps, self._robot, self._modality = float(fps), robot_type, modality
         self._lowdim, self._videos, self._provenance = lowdim, videos, provenance
         self._tasks: dict[str, int] = {}
         self._episodes: list[dict[str, Any]] = []
