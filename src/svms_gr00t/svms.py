@@ -12,7 +12,7 @@ The sheaf loss, ρ and the labels read x *before* the correction. After it the s
 loss there would reward the arithmetic instead of the heads, and a monitor there would hide what it should report.
 """
 
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -65,7 +65,7 @@ class SheafStreams(nn.Module):
         self.register_load_state_dict_post_hook(_follow_loaded_maps)
 
     @classmethod
-    def from_config(cls, config: SvmsConfig, dim: int) -> Self:
+    def from_config(cls, config: SvmsConfig, dim: int) -> "SheafStreams":
         """The module that a configuration describes, for tokens of width `dim`."""
         return cls(
             dim,
@@ -127,7 +127,7 @@ class SheafStreams(nn.Module):
             part.reset_parameters()
         self.diffusion.reset_parameters(self.delta)
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "SheafStreams":
         """Switching to eval freezes λ at the value of the final maps, not of those before the last optimiser step."""
         if self.training and not mode:
             self.diffusion.refresh(self.delta)

@@ -101,10 +101,10 @@ def test_the_implicit_step_is_stable_where_the_explicit_one_is_not():
 
 def test_eta_cannot_leave_its_bounds():
     diffusion = Diffusion(Coboundary(graph_of(2, "path"), d_stream=2, d_overlap=2, rank=1))
-    assert float(diffusion.eta) == pytest.approx(1.0)
+    assert diffusion.eta.item() == pytest.approx(1.0)
     for logit in (-50.0, 50.0):
         torch.nn.init.constant_(diffusion.eta_logit, logit)
-        assert 0 <= float(diffusion.eta) <= 2
+        assert 0 <= diffusion.eta.item() <= 2
 
 
 def test_lambda_follows_the_maps_in_training_and_is_frozen_in_eval():

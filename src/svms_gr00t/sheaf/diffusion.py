@@ -116,5 +116,5 @@ class Diffusion(nn.Module):
     def extra_repr(self) -> str:
         if self.eta_logit is None:
             return "off"
-        known = "?" if self.eta_logit.is_meta else f"{float(self.eta):.3f}"
+        known = "?" if self.eta_logit.is_meta else f"{self.eta.item():.3f}"
         return f"{self.steps} {self.scheme} step(s), eta={known} in (0, 2)"

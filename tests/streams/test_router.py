@@ -1,0 +1,75 @@
+"""Weights are a distribution, dropout keeps it one, τ sharpens, balance knows its extremes."""
+
+import pytest
+import torch
+from torch import nn
+
+from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.streams.router import Router, balance_loss
+
+
+def router(**options) -> Router:
+    return Router(n_streams=3, d_stream=8, **options)
+
+
+@pytest.mark.parametrize("mode", ["learned", "uniform", "frozen"])
+def test_weights_sum_to_one_before_and_after_dropout(mode):
+    r, x = router(mode=mode, dropout_p=0.5), torch.randn(4, 50, 3, 8)
+    for w in (r(x), r.drop(r(x))):
+        torch.testing.assert_close(w.sum(-1), torch.ones(4, 50))
+        assert (w >= 0).all()
+
+
+def test_dropout_has_its_rate_keeps_one_and_is_off_in_eval():
+    r, w = router(dropout_p=0.15), torch.full((40, 500, 3), 1 / 3)
+    kept = r.drop(w) > 0
+    assert kept.any(-1).all()
+    # Losing all three (p³ = 0.3 %) is replaced by losing two, which lowers the rate from p to p - p³ / 3.
+    assert 1 - kept.float().mean().item() == pytest.approx(0.15 - 0.15**3 / 3, abs=0.01)
+    assert r.eval().drop(w) is w
+
+
+def test_nearly_everything_dropped_still_leaves_one():
+    kept = router(dropout_p=0.999).drop(torch.full((20, 50, 3), 1 / 3)) > 0
+    assert (kept.sum(-1) >= 1).all()
+
+
+def test_a_kept_stream_of_weight_zero_does_not_divide_by_zero():
+    r, w = router(dropout_p=0.9), torch.tensor([1.0, 0.0, 0.0]).expand(10, 50, 3)
+    assert r.drop(w).isfinite().all()
+
+
+def test_temperature_sharpens_and_is_a_buffer():
+    r, x = router(), torch.randn(2, 30, 3, 8)
+    nn.init.normal_(r.outer.weight)
+    sharpest = []
+    for tau in (2.0, 0.5, 1e-3):
+        r.set_temperature(tau)
+        sharpest.append(r(x).amax(-1).mean())
+    assert sharpest[0] < sharpest[1] < sharpest[2]
+    assert "temperature" in r.state_dict()
+    with pytest.raises(ConfigError, match="above 0"):
+        r.set_temperature(0.0)
+
+
+def test_uniform_has_no_parameters_and_frozen_gives_none_a_gradient():
+    assert not list(router(mode="uniform").parameters())
+    frozen, x = router(mode="frozen"), torch.randn(1, 4, 3, 8, requires_grad=True)
+    frozen.requires_grad_(True)  # as a phase that unfreezes "svms.*" would
+    assert not frozen(x).requires_grad
+    assert router()(x).requires_grad
+
+
+def test_unknown_modes_and_rates_are_refused():
+    with pytest.raises(ConfigError, match="0 <= p < 1"):
+        router(dropout_p=1.0)
+
+
+def test_balance_is_zero_when_even_and_counts_valid_tokens_only():
+    mask = torch.tensor([[True, True, True, False]])
+    even = torch.eye(3)[None, [0, 1, 2, 2]]
+    torch.testing.assert_close(balance_loss(even, mask), torch.tensor(0.0), atol=1e-6, rtol=0)
+    one = torch.eye(3)[None, [1, 1, 1, 0]]
+    torch.testing.assert_close(balance_loss(one, mask), torch.tensor(2.0))
+    assert balance_loss(even, torch.ones_like(mask)) > 0.1, "with the padding counted it would not be even"
+    assert balance_loss(one, torch.zeros_like(mask)) == 0
