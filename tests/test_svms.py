@@ -1,8 +1,10 @@
 """What SVMS owes: a fresh one is the identity, padding is nowhere, names are only names, every weight learns."""
 
 import copy
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -327,6 +329,14 @@ def test_a_meta_device_build_becomes_fresh_after_reset():
     assert torch.equal(states.tokens, f.tokens)
     assert all(p.isfinite().all() for p in svms.state_dict().values())
     assert states.rho[f.mask].mean().item() == pytest.approx(1.0, abs=0.3), "fresh streams are unrelated"
+
+
+def test_acting_takes_at_most_fifty_eager_kernels():
+    """The count does not depend on size. At batch 1 a GPU spends its time launching them."""
+    cost = runpy.run_path(str(Path(__file__).resolve().parents[1] / "benchmarks" / "svms_cost.py"))
+    svms, f = SheafStreams(DIM, **SMALL).eval(), features()
+    assert sum(cost["kernels"](lambda: svms(f, losses=False)).values()) <= cost["TARGET"]
+    assert sum(cost["kernels"](lambda: cost["naive"](svms, f)).values()) > cost["TARGET"]
 
 
 def test_states_move_as_one_record():

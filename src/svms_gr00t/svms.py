@@ -14,7 +14,6 @@ loss there would reward the arithmetic instead of the heads, and a monitor there
 
 from typing import Literal
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -92,18 +91,19 @@ class SheafStreams(nn.Module):
         """Merged tokens with their evidence; `losses=False` skips the terms (acting needs none)."""
         mask = features.mask
         # Padding is emptied first, so that not even NaN in it reaches a weight's gradient.
-        tokens = torch.where(mask[..., None], features.tokens, 0.0).to(self.merge.weight.dtype)
+        padding = ~mask[..., None]
+        tokens = features.tokens.masked_fill(padding, 0).to(self.merge.weight.dtype)
         x = self.heads(tokens)
         projections = self.delta.project(x)
-        rho_edge, rho = residual(projections)
+        rho = residual(projections)
         logits = self.labels(x)
-        corrected = self.diffusion(x, self.delta)
+        corrected = self.diffusion(x, self.delta, projections[1] - projections[0])
         routed = self.router(corrected)
-        weights = torch.where(mask[..., None], self.router.drop(routed), 0.0)
+        weights = self.router.drop(routed).masked_fill(padding, 0)
 
         terms: dict[str, Tensor] = {}
         if losses:
-            terms["sheaf"] = masked_mean(rho, mask)
+            terms["sheaf"] = masked_mean(rho.of_tokens, mask)
             terms["collapse"] = collapse(projections, mask)
             terms["balance"] = balance_loss(routed, mask)
         if losses and self.use_aux and labels is not None:
@@ -112,7 +112,7 @@ class SheafStreams(nn.Module):
             tokens=self.merge.add(features.tokens, corrected, weights, mask),
             streams=corrected,
             weights=weights,
-            rho=torch.where(mask[..., None], rho_edge, 0.0),
+            rho=rho.of_edges.masked_fill(padding, 0),
             aux_logits=logits,
             terms=terms,
         )

@@ -10,7 +10,7 @@ from svms_gr00t.sheaf.coboundary import Coboundary
 from svms_gr00t.sheaf.diffusion import Diffusion, heat_step, implicit_step, spectral_bound
 from svms_gr00t.sheaf.energy import energy
 
-LAWS = settings(max_examples=25, deadline=None)
+LAWS = settings(max_examples=25, deadline=None, derandomize=True)
 ETAS = st.floats(0.01, 1.999)
 
 
@@ -33,10 +33,11 @@ def test_energy_never_grows(case, eta):
     delta, x = case()
     step = torch.tensor(eta, dtype=torch.float64) / spectral_bound(delta)
     before = energy(delta(x))
+    rounding = 1e-28 * lambda_max(delta) * x.square().sum().item()  # (1e-14)²: where E is zero but for rounding
     for _ in range(3):
         x = heat_step(delta, x, step)
         after = energy(delta(x))
-        assert (after <= before * (1 + 1e-12)).all()
+        assert (after <= before * (1 + 1e-12) + rounding).all()
         before = after
 
 

@@ -11,19 +11,25 @@ from svms_gr00t.sheaf.diagnostics import effective_rank
 from svms_gr00t.sheaf.energy import collapse, energy, masked_mean, residual
 from svms_gr00t.streams.heads import StreamHeads
 
-LAWS = settings(max_examples=25, deadline=None)
+LAWS = settings(max_examples=25, deadline=None, derandomize=True)
+
+
+def readings(projections: torch.Tensor) -> list[torch.Tensor]:
+    rho = residual(projections)
+    return [rho.of_edges, rho.of_tokens]
 
 
 @LAWS
 @given(sheaves())
 def test_rho_is_between_zero_and_two_and_zero_in_consensus(case):
     delta, x = case()
-    for rho in residual(delta.project(x)):
+    for rho in readings(delta.project(x)):
         assert ((rho >= 0) & (rho <= 2 + 1e-12)).all()
     same = delta.project(x)[:1].expand(2, -1, -1, -1, -1)
-    assert max(rho.max().item() for rho in residual(same)) == 0
+    assert max(rho.max().item() for rho in readings(same)) == 0
     opposite = torch.cat([same[:1], -same[:1]])
-    assert min(rho.min().item() for rho in residual(opposite)) > 1.99 or same.abs().max() < 1e-5
+    rho = residual(opposite)
+    assert (rho.of_edges[rho.size > 1e-6] > 1.99).all()
 
 
 @LAWS
@@ -33,12 +39,12 @@ def test_rho_does_not_see_scale_and_energy_does(case, log_scale):
     p, scale = delta.project(x), 10.0**log_scale
     if p.abs().amin() < 1e-3:  # below that the guard against 0/0 is felt
         return
-    torch.testing.assert_close(residual(scale * p)[1], residual(p)[1], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(residual(scale * p).of_tokens, residual(p).of_tokens, rtol=1e-5, atol=1e-9)
     torch.testing.assert_close(energy(delta(scale * x)), scale**2 * energy(delta(x)))
 
 
 def test_unrelated_projections_have_rho_one():
-    rho = residual(torch.randn(2, 8, 64, 2, 256))[1]
+    rho = residual(torch.randn(2, 8, 64, 2, 256)).of_tokens
     assert rho.mean() == pytest.approx(1.0, abs=0.01)
 
 
@@ -53,17 +59,17 @@ def test_padding_changes_no_loss_and_no_gradient(poison):
     mask = torch.rand(3, 7) > 0.4
     clean = torch.randn(2, 3, 7, 2, 4, dtype=torch.float64, requires_grad=True)
     dirty = torch.where(mask[:, :, None, None], clean.detach(), poison).requires_grad_()
-    values = [masked_mean(residual(p)[1], mask) + collapse(p, mask) for p in (clean, dirty)]
+    values = [masked_mean(residual(p).of_tokens, mask) + collapse(p, mask) for p in (clean, dirty)]
     assert torch.equal(*values)
     gradients = [torch.autograd.grad(v, p)[0][:, mask] for v, p in zip(values, (clean, dirty), strict=True)]
     assert torch.equal(*gradients)
     # and the check can fail: a plain mean does see the padding
-    assert not torch.equal(residual(clean)[1].mean(), residual(dirty)[1].mean())
+    assert not torch.equal(residual(clean).of_tokens.mean(), residual(dirty).of_tokens.mean())
 
 
 def test_no_valid_token_costs_nothing():
     p, nobody = torch.randn(2, 1, 3, 1, 4, requires_grad=True), torch.zeros(1, 3, dtype=torch.bool)
-    loss = masked_mean(residual(p)[1], nobody) + collapse(p, nobody)
+    loss = masked_mean(residual(p).of_tokens, nobody) + collapse(p, nobody)
     loss.backward()
     assert loss == 0
     assert torch.equal(p.grad, torch.zeros_like(p))
@@ -71,7 +77,7 @@ def test_no_valid_token_costs_nothing():
 
 def test_half_precision_is_summed_in_float32():
     p = torch.randn(2, 2, 9, 2, 384)
-    torch.testing.assert_close(residual(p.bfloat16())[1], residual(p)[1], atol=5e-3, rtol=0)
+    torch.testing.assert_close(residual(p.bfloat16()).of_tokens, residual(p).of_tokens, atol=5e-3, rtol=0)
 
 
 def test_collapse_prefers_spread_to_a_point_a_line_and_an_offset():
@@ -87,7 +93,7 @@ def test_collapse_prefers_spread_to_a_point_a_line_and_an_offset():
 def test_gradients_match_finite_differences():
     p = torch.randn(2, 1, 4, 2, 3, dtype=torch.float64, requires_grad=True)
     mask = torch.tensor([[True, True, False, True]])
-    assert torch.autograd.gradcheck(lambda p: masked_mean(residual(p)[1], mask) + collapse(p, mask), (p,))
+    assert torch.autograd.gradcheck(lambda p: masked_mean(residual(p).of_tokens, mask) + collapse(p, mask), (p,))
 
 
 def agree(floor_weight: float, steps: int = 150) -> tuple[float, float]:
@@ -100,7 +106,7 @@ def agree(floor_weight: float, steps: int = 150) -> tuple[float, float]:
     start = effective_rank(delta.project(heads(tokens)), mask).mean()
     for _ in range(steps):
         p = delta.project(heads(tokens))
-        rho = masked_mean(residual(p)[1], mask)
+        rho = masked_mean(residual(p).of_tokens, mask)
         optimiser.zero_grad()
         (rho + floor_weight * collapse(p, mask)).backward()
         optimiser.step()

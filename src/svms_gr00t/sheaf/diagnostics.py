@@ -76,12 +76,12 @@ def diagnose(
 ) -> SheafDiagnosis:
     """Everything above at once; `streams` before the correction, `bound` the λ of the diffusion."""
     projections = delta.project(streams)
-    rho_edge, rho = residual(projections)
+    rho = residual(projections)
     names, values = delta.graph.edge_names, spectrum(delta)
-    by_edge = edge_disagreement(rho_edge, mask).tolist()
+    by_edge = edge_disagreement(rho.of_edges, mask).tolist()
     ranks = effective_rank(projections, mask).T.tolist()
     return SheafDiagnosis(
-        rho=float(masked_mean(rho, mask)),
+        rho=float(masked_mean(rho.of_tokens, mask)),
         rho_of_edge=dict(zip(names, by_edge, strict=True)),
         effective_rank={name: (tail, head) for name, (tail, head) in zip(names, ranks, strict=True)},
         sections_dim=sections_dim(delta),

@@ -44,18 +44,30 @@ def spectral_bound(delta: Coboundary) -> Float[Tensor, ""]:
     return (_MARGIN * bound).clamp(min=_TINY)
 
 
-def heat_step(delta: Coboundary, x: Float[Tensor, "B T S D"], step: Float[Tensor, ""]) -> Float[Tensor, "B T S D"]:
-    """x - step * L x."""
-    return x - delta.adjoint(step.to(x.dtype) * delta(x))
+def heat_step(
+    delta: Coboundary,
+    x: Float[Tensor, "B T S D"],
+    step: Float[Tensor, ""],
+    dx: Float[Tensor, "B T E K"] | None = None,
+) -> Float[Tensor, "B T S D"]:
+    """x - step * L x; pass `dx` = δx where it is known."""
+    known = delta(x) if dx is None else dx
+    return x - delta.adjoint(step.to(x.dtype) * known)
 
 
-def implicit_step(delta: Coboundary, x: Float[Tensor, "B T S D"], step: Float[Tensor, ""]) -> Float[Tensor, "B T S D"]:
+def implicit_step(
+    delta: Coboundary,
+    x: Float[Tensor, "B T S D"],
+    step: Float[Tensor, ""],
+    dx: Float[Tensor, "B T E K"] | None = None,
+) -> Float[Tensor, "B T S D"]:
     """(I + step * L)⁻¹ x for any step > 0, solved on the overlaps: x - step * δᵀ (I + step * δδᵀ)⁻¹ δ x (Woodbury)."""
+    known = delta(x) if dx is None else dx
     with torch.autocast(x.device.type, enabled=False):
         dense = full_precision(delta.dense())
         c = step.to(dense.dtype)
         system = torch.eye(dense.shape[0], dtype=dense.dtype, device=dense.device) + c * (dense @ dense.T)
-        y = full_precision(delta(x)).to(dense.dtype).flatten(-2)
+        y = full_precision(known).to(dense.dtype).flatten(-2)
         factor, _ = torch.linalg.cholesky_ex(system)  # positive definite by construction: eigenvalues >= 1
         solved = torch.cholesky_solve(y.flatten(0, 1).T, factor).T.view_as(y)
     return x - delta.adjoint((c * solved).unflatten(-1, (-1, delta.d_overlap)).to(x.dtype))
@@ -102,15 +114,17 @@ class Diffusion(nn.Module):
         self.lambda_max.copy_(bound)
         return bound
 
-    def forward(self, x: Float[Tensor, "B T S D"], delta: Coboundary) -> Float[Tensor, "B T S D"]:
-        """Streams after the correction; the same tensor when there are no steps."""
+    def forward(
+        self, x: Float[Tensor, "B T S D"], delta: Coboundary, dx: Float[Tensor, "B T E K"] | None = None
+    ) -> Float[Tensor, "B T S D"]:
+        """Streams after the correction, the same tensor when there are no steps; `dx` = δx spares the first product."""
         if not self.steps:
             return x
         # In training the step uses the fresh value, not the buffer: a later forward may overwrite it before backward.
         bound = self.refresh(delta) if self.training else self.lambda_max
         move = heat_step if self.scheme == "explicit" else implicit_step
         for _ in range(self.steps):
-            x = move(delta, x, self.eta / bound)
+            x, dx = move(delta, x, self.eta / bound, dx), None
         return x
 
     def extra_repr(self) -> str:

@@ -11,11 +11,13 @@ projections constant; `collapse` makes that expensive: a variance floor and deco
 Bardes et al. 2022, arXiv:2105.04906) and a price on the mean, since one large shared constant satisfies the floor.
 """
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-_TINY = 1e-12
+_TINY = 1e-18  # a square, so 1e-9 in x; its own square still fits float32, which the gradient needs
 _STD_FLOOR = 1.0
 _STD_EPS = 1e-4
 
@@ -35,12 +37,30 @@ def energy(y: Float[Tensor, "B T E K"]) -> Float[Tensor, "B T"]:
     return 0.5 * full_precision(y).square().sum(dim=(-2, -1))
 
 
-def residual(projections: Float[Tensor, "2 B T E K"]) -> tuple[Float[Tensor, "B T E"], Float[Tensor, "B T"]]:
-    """ρ on each edge, and ρ of the whole token (edges pooled, not averaged)."""
-    tail, head = full_precision(projections).unbind(0)
-    apart = (head - tail).square().sum(-1)
-    size = tail.square().sum(-1) + head.square().sum(-1)
-    return apart / (size + _TINY), apart.sum(-1) / (size.sum(-1) + _TINY)
+@dataclass(frozen=True)
+class Residual:
+    """ρ as its two parts, so that edges and tokens are two readings of one computation."""
+
+    apart: Float[Tensor, "B T E"]
+    """|R_u x_u - R_v x_v|²"""
+    size: Float[Tensor, "B T E"]
+    """|R_u x_u|² + |R_v x_v|²"""
+
+    @property
+    def of_edges(self) -> Float[Tensor, "B T E"]:
+        """ρ on each edge."""
+        return self.apart / (self.size + _TINY)
+
+    @property
+    def of_tokens(self) -> Float[Tensor, "B T"]:
+        """ρ of the whole token: edges pooled, not averaged."""
+        return self.apart.sum(-1) / (self.size.sum(-1) + _TINY)
+
+
+def residual(projections: Float[Tensor, "2 B T E K"]) -> Residual:
+    """How far the two views of each overlap are apart, and how large they are."""
+    both = full_precision(projections)
+    return Residual((both[1] - both[0]).square().sum(-1), both.square().sum(-1).sum(0))
 
 
 def collapse(projections: Float[Tensor, "2 B T E K"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:

@@ -1,6 +1,6 @@
 """Stream heads: every token, seen S times.
 
-Axes: B batch, T tokens, M model width, S streams, D stream width, H hidden width.
+Axes: B batch, T tokens, M model width, S streams, D stream width, H hidden width, I and O any widths.
 
     x_s = LN_s(P_s h + MLP_s(P_s h)),    MLP_s = D -> H -> D with GELU
 
@@ -8,10 +8,18 @@ One GEMM serves all P_s, two batched GEMMs all MLPs.
 """
 
 import torch
-from einops import einsum, rearrange
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+def stacked_linear(
+    x: Float[Tensor, "B T S I"], weight: Float[Tensor, "S I O"], bias: Float[Tensor, "S O"]
+) -> Float[Tensor, "B T S O"]:
+    """One linear layer for each stream, in one kernel."""
+    out = torch.baddbmm(bias[:, None], rearrange(x, "B T S I -> S (B T) I"), weight)
+    return rearrange(out, "S (B T) O -> B T S O", B=x.shape[0])
 
 
 class StreamHeads(nn.Module):
@@ -40,8 +48,8 @@ class StreamHeads(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "B T M"]) -> Float[Tensor, "B T S D"]:
         z = rearrange(self.project(tokens), "B T (S D) -> B T S D", S=self.n_streams)
-        inner = F.gelu(einsum(z, self.up, "B T S D, S D H -> B T S H") + self.up_bias, approximate="tanh")
-        z = z + einsum(inner, self.down, "B T S H, S H D -> B T S D") + self.down_bias
+        inner = F.gelu(stacked_linear(z, self.up, self.up_bias), approximate="tanh")
+        z = z + stacked_linear(inner, self.down, self.down_bias)
         return torch.addcmul(self.shift, F.layer_norm(z, (self.d_stream,)), self.scale)
 
     def extra_repr(self) -> str:
