@@ -18,24 +18,30 @@ SEED = 20
 SENTENCES = 20_000
 ENTRIES = 1024
 
-VERBS = "pick up|take|grab|lift|bring|fetch|hold|move|carry"
-PUTS = "place|put|set|drop|leave|stack"
-PUSHES = "push|slide|pull|press|rotate|turn|tap|shake|wipe"
+VERBS = "pick up|take|grab|lift|bring|fetch|hold|move|carry|get|retrieve|grasp|remove"
+PUTS = "place|put|set|drop|leave|stack|return|store|insert|release"
+PUSHES = "push|slide|pull|press|rotate|turn|tap|shake|wipe|pour|stir|flip|touch|reach|wash|heat|start|stop"
 OBJECTS = (
     "cube|ball|block|box|cylinder|can|apple|banana|lemon|orange|pear|peach|tomato|potato|carrot|onion|garlic|pepper|"
     "corn|bread|cheese|egg|milk|butter|cup|mug|bowl|plate|pan|pot|kettle|bottle|jar|glass|spoon|fork|knife|spatula|"
-    "sponge|towel|lid|tray|basket|cereal|coffee|tea|water|bag|object|cake|fish|meat"
+    "sponge|towel|lid|tray|basket|cereal|coffee|tea|water|bag|object|cake|fish|meat|"
+    "tower|ring|peg|mushroom|cucumber|salt|sugar|rice|soup|sausage|chicken|chocolate|juice|can opener|dish"
 )
 FIXTURES = "drawer|door|cabinet|fridge|microwave|oven|dishwasher|lid|window"
 DEVICES = "stove|burner|sink|faucet|toaster|blender|light|lamp|fan|coffee machine|microwave|oven|kettle"
-CONTROLS = "knob|button|lever|switch|handle"
-PLACES = "counter|table|shelf|rack|plate|bowl|tray|drawer|cabinet|sink|pan|basket|fridge|stove|cutting board|pad|bin"
+CONTROLS = "knob|button|lever|switch|handle|slider|dial|plug"
+PLACES = (
+    "counter|table|shelf|rack|plate|bowl|tray|drawer|cabinet|sink|pan|basket|fridge|stove|cutting board|pad|bin|"
+    "target|goal|corner|edge|countertop|cupboard|stovetop|refrigerator|zone|square|circle|island|wall"
+)
 COLOURS = "red|green|blue|yellow|white|black|grey|purple|brown|pink"
 SIDES = "left|right|front|rear|back|top|bottom|upper|lower|middle|center|near|far"
-SIZES = "small|large|big|little|tall|short|full|empty|hot|cold|open|closed"
-NUMBERS = "one|two|three|four|five|ten|half"
+SIZES = "small|large|big|little|tall|short|full|empty|hot|cold|open|closed|round|flat|warm|clean|dirty|upright|heavy"
 PREPOSITIONS = "on|in|into|onto|inside|under|over|above|below|behind|beside|next to|near|to|from|at|between|in front of"
-ENDS = "slowly|gently|carefully|quickly|fully|completely|again|twice|once|with the gripper|with the left hand|now"
+ENDS = (
+    "slowly|gently|carefully|quickly|fully|completely|again|twice|once|all the way|partly|securely|without spilling|"
+    "for five seconds|ten degrees|with the robot arm|with the gripper|with the left hand|now"
+)
 LINKS = "then|and then|and|after that|before you|while you|until it stops then|when done"
 
 
@@ -54,7 +60,7 @@ class Grammar:
     def thing(self) -> str:
         many = self._random.random()
         if many < 0.08:
-            return f"{self.word('all|both|two|three|four|the other')} {self.word(OBJECTS)}s"
+            return f"{self.word('all|both|one of the|two|three|four|five|the other|every')} {self.word(OBJECTS)}s"
         colour, size = self.maybe(COLOURS, 0.5), self.maybe(SIZES, 0.2)
         return f"{self.word('the|the|the|a')} {size}{colour}{self.word(OBJECTS)}"
 
