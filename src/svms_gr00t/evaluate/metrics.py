@@ -1,0 +1,146 @@
+"""How far a predicted action chunk is from the recorded one, so that keys with different units can be compared.
+
+Axes: N chunks, H horizon, D elements of a key.
+
+    normalised error   (prediction - truth) / half range of the element: the model's own [-1, 1] units
+    physical error     |prediction - truth| in the key's unit
+    binary keys        (gripper, mode) also as accuracy: the same side of the midpoint of the recorded range
+    rotation keys      (axis-angle, where asked for) also as the geodesic angle between the two rotations, in radians
+
+Elements that never change in the data carry no information and are left out; steps after an episode's end are masked.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from scipy.spatial.transform import Rotation
+
+from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.evaluate.records import JsonRecord
+
+KeyKind = Literal["continuous", "binary", "rotation"]
+BINARY_KEYS = ("gripper_close", "control_mode")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeySpec(JsonRecord):
+    """How the errors of one action key are read."""
+
+    kind: KeyKind
+    half_range: tuple[float, ...]
+    """(max - min) / 2 of each element in the training data; 0 marks an element that never changes."""
+    midpoint: tuple[float, ...]
+    """(max + min) / 2: the threshold of binary keys."""
+    radians: float = 1.0
+    """Radians for one unit of a rotation key; RoboCasa's delta rotations are in units of 0.5."""
+
+    @property
+    def varying(self) -> Bool[ndarray, " D"]:
+        """Elements that change in the data."""
+        return np.array(self.half_range) > 1e-8
+
+
+def key_specs(
+    statistics: Mapping[str, Mapping[str, Any]],
+    *,
+    kinds: Mapping[str, KeyKind] | None = None,
+    radians: float = 1.0,
+) -> dict[str, KeySpec]:
+    """Specs from `statistics["action"]` ({key: {"min": [...], "max": [...]}}).
+
+    Keys named in BINARY_KEYS are binary unless `kinds` says otherwise. Raises ConfigError for unknown keys in `kinds`.
+    """
+    if unknown := sorted((kinds or {}).keys() - statistics.keys()):
+        raise ConfigError("kinds", got=unknown, want=f"keys among {sorted(statistics)}", hint="Name action keys")
+    kinds = dict.fromkeys(BINARY_KEYS, "binary") | dict(kinds or {})
+    specs = {}
+    for key, summary in statistics.items():
+        low, high = np.asarray(summary["min"], dtype=float), np.asarray(summary["max"], dtype=float)
+        specs[key] = KeySpec(
+            kind=kinds.get(key, "continuous"),
+            half_range=tuple(((high - low) / 2).tolist()),
+            midpoint=tuple(((high + low) / 2).tolist()),
+            radians=radians,
+        )
+    return specs
+
+
+def valid_steps(length: int, steps: Sequence[int], horizon: int) -> Bool[ndarray, "N H"]:
+    """True where a chunk that starts at `steps[n]` still lies inside an episode of `length` steps."""
+    return np.asarray(steps)[:, None] + np.arange(horizon) < length
+
+
+def cut_chunk(actions: Float[ndarray, "T D"], start: int, horizon: int) -> Float[ndarray, "H D"]:
+    """`horizon` rows from `start`; past the end the last row repeats (and `valid_steps` masks it)."""
+    return actions[np.minimum(start + np.arange(horizon), len(actions) - 1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkErrors:
+    """Errors of N chunks for one key; NaN where masked or undefined."""
+
+    squared: Float[ndarray, "N H"]
+    """Normalised squared error, mean over varying elements."""
+    absolute: Float[ndarray, "N H"]
+    """Normalised absolute error, mean over varying elements."""
+    physical: Float[ndarray, "N H"]
+    """Absolute error in the key's unit, mean over all elements."""
+    correct: Float[ndarray, "N H"]
+    """Binary keys: share of elements on the right side of the midpoint."""
+    angle: Float[ndarray, "N H"]
+    """Rotation keys: geodesic distance in radians, in [0, π]."""
+
+
+def chunk_errors(
+    predicted: Float[ndarray, "N H D"], recorded: Float[ndarray, "N H D"], mask: Bool[ndarray, "N H"], spec: KeySpec
+) -> ChunkErrors:
+    """Errors of every chunk and step. `mask` is True where the recording has a step."""
+    p, r = predicted.astype(np.float64), recorded.astype(np.float64)
+    nothing = np.full(mask.shape, np.nan)
+    squared = absolute = nothing
+    if spec.varying.any():
+        scaled = ((p - r) / np.where(spec.varying, spec.half_range, 1.0))[..., spec.varying]
+        squared, absolute = np.square(scaled).mean(-1), np.abs(scaled).mean(-1)
+    correct, angle = nothing, nothing
+    if spec.kind == "binary":
+        correct = ((p > spec.midpoint) == (r > spec.midpoint)).mean(-1)
+    if spec.kind == "rotation":
+        angle = geodesic(p * spec.radians, r * spec.radians)
+    kept = {"squared": squared, "absolute": absolute, "physical": np.abs(p - r).mean(-1), "correct": correct}
+    return ChunkErrors(**{name: np.where(mask, value, np.nan) for name, value in (kept | {"angle": angle}).items()})
+
+
+def geodesic(a: Float[ndarray, "*n 3"], b: Float[ndarray, "*n 3"]) -> Float[ndarray, "*n"]:
+    """Angle of the rotation that takes one axis-angle vector's rotation to the other's, in [0, π]."""
+    if a.shape[-1] != 3:
+        raise ConfigError(
+            "rotation key", got=f"{a.shape[-1]} elements", want="3, axis-angle", hint="Ask for other keys"
+        )
+    turn = Rotation.from_rotvec(a.reshape(-1, 3)).inv() * Rotation.from_rotvec(b.reshape(-1, 3))
+    return turn.magnitude().reshape(a.shape[:-1])
+
+
+def pooled(errors: Mapping[str, ndarray], specs: Mapping[str, KeySpec]) -> ndarray:
+    """Mean over keys, each weighing its varying elements; equals the mean over all varying elements."""
+    weights = {key: int(specs[key].varying.sum()) for key in errors if specs[key].varying.any()}
+    if not weights:
+        want, hint = "an action element that varies", "Use statistics of the training episodes"
+        raise ConfigError("statistics", got="constants only", want=want, hint=hint)
+    return sum(weights[key] * errors[key] for key in weights) / sum(weights.values())
+
+
+def known_mean(values: ndarray, axis: int | None = None) -> Any:
+    """Mean over what was measured: NaN is skipped, and all-NaN stays NaN without a warning."""
+    measured = np.isfinite(values)
+    count = measured.sum(axis)
+    total = np.where(measured, values, 0.0).sum(axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def number(value: Any) -> float | None:
+    """A float for JSON; None for NaN."""
+    return None if not np.isfinite(value) else float(value)

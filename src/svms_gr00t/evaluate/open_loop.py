@@ -1,0 +1,197 @@
+"""Open loop: at recorded steps of held-out episodes, how far is the predicted chunk from what the demonstrator did?
+
+Axes: n steps looked at, H horizon, D elements of a key.
+
+Each episode counts once: every number is a mean over episodes of means within an episode. Noise seeds depend on
+(seed, episode, step) alone, so two policies see the same noise and any batch size gives the same seeds.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.evaluate.baselines import BASELINES, Baselines, fit_baselines, split_lowdim
+from svms_gr00t.evaluate.metrics import ChunkErrors, KeySpec, chunk_errors, cut_chunk, key_specs, valid_steps
+from svms_gr00t.evaluate.open_loop_result import OpenLoopResult, summarise
+from svms_gr00t.evaluate.protocols import INSTRUCTION, ActionPolicy, Chunk, FlowScorer, as_array, bare_keys, fixed_seed
+
+Language = Literal["recorded", "empty", "swapped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenLoopConfig:
+    """What is looked at, and how."""
+
+    horizon: int = 16
+    """Steps of the chunk that are scored."""
+    executed: int = 8
+    """Steps that a robot would execute before it plans again; their error is reported on its own."""
+    stride: int = 8
+    """Every stride-th step of an episode is looked at."""
+    batch_size: int = 8
+    """Observations handed to the policy at once."""
+    seed: int = 0
+    """First part of every noise seed."""
+    language: Language = "recorded"
+    """"empty" and "swapped" (another task's instruction) ask whether the policy listens at all."""
+    kinds: Mapping[str, Any] = field(default_factory=dict)
+    """Kinds of action keys where the default (gripper and mode binary, the rest continuous) is wrong."""
+    radians: float = 1.0
+    """Radians for one unit of a rotation key."""
+
+    def __post_init__(self) -> None:
+        for name in ("horizon", "executed", "stride", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"open_loop.{name}", got=getattr(self, name), want="at least 1", hint="Choose more")
+
+
+def evaluate_open_loop(
+    policy: ActionPolicy,
+    dataset: Any,
+    episodes: Sequence[int],
+    *,
+    statistics: Mapping[str, Any],
+    train_episodes: Sequence[int] = (),
+    config: OpenLoopConfig | None = None,
+    name: str = "policy",
+    progress: Progress | None = None,
+) -> OpenLoopResult:
+    """Score `policy` on held-out `episodes` of a LeRobotDataset, with baselines fitted on `train_episodes` beside it.
+
+    `statistics` are those of the training episodes ({"action": {key: {"min": .., "max": ..}}}). Raises ConfigError for
+    chunks that are too short or lack a key, DataError for episodes that are in both lists or that cannot be read.
+    """
+    config = config or OpenLoopConfig()
+    _check_split(episodes, train_episodes)
+    specs = key_specs(statistics["action"], kinds=config.kinds or None, radians=config.radians)
+    baselines = (
+        fit_baselines(dataset, train_episodes, horizon=config.horizon, specs=specs) if len(train_episodes) else None
+    )
+    found: dict[str, dict[int, dict[str, ChunkErrors]]] = {}
+    flow: dict[int, float] = {}
+    with (progress or Silent()).task(f"open loop: {name}", len(episodes)) as task:
+        for episode in episodes:
+            scene = _Scene.read(dataset, episode, config, specs)
+            predicted, loss = _ask(policy, scene, config)
+            found.setdefault(name, {})[episode] = scene.errors(predicted)
+            if loss is not None:
+                flow[episode] = loss
+            for other in BASELINES if baselines else ():
+                found.setdefault(other, {})[episode] = scene.errors(_guess(baselines, other, scene))
+            task.advance()
+    return summarise(found, specs, flow={name: flow}, policy=name, config=config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scene:
+    """One held-out episode, cut into the steps that are looked at."""
+
+    episode: int
+    states: dict[str, np.ndarray]
+    actions: dict[str, np.ndarray]
+    steps: tuple[int, ...]
+    specs: Mapping[str, KeySpec]
+    horizon: int
+    observations: "_Observations"
+
+    @classmethod
+    def read(cls, dataset: Any, episode: int, config: OpenLoopConfig, specs: Mapping[str, KeySpec]) -> "_Scene":
+        states, actions = split_lowdim(dataset.lowdim(episode))
+        length = len(next(iter(actions.values())))
+        return cls(
+            episode=episode,
+            states=states,
+            actions={key: actions[key] for key in specs},
+            steps=tuple(range(0, length, config.stride)),
+            specs=specs,
+            horizon=config.horizon,
+            observations=_Observations(dataset, episode, states, _instructions(dataset, episode, length, config)),
+        )
+
+    def errors(self, predicted: Mapping[str, np.ndarray]) -> dict[str, ChunkErrors]:
+        length = len(next(iter(self.actions.values())))
+        mask = valid_steps(length, self.steps, self.horizon)
+        recorded = {
+            key: np.stack([cut_chunk(a, t, self.horizon) for t in self.steps]) for key, a in self.actions.items()
+        }
+        return {key: chunk_errors(predicted[key], recorded[key], mask, spec) for key, spec in self.specs.items()}
+
+
+@dataclass(frozen=True)
+class _Observations:
+    dataset: Any
+    episode: int
+    states: dict[str, np.ndarray]
+    instructions: list[str]
+
+    def at(self, steps: Sequence[int]) -> list[dict[str, Any]]:
+        frames = {view: self.dataset.frames(self.episode, view, list(steps)) for view in self.dataset.modality.video}
+        return [
+            {f"video.{view}": pictures[i] for view, pictures in frames.items()}
+            | {f"state.{key}": rows[step] for key, rows in self.states.items()}
+            | {INSTRUCTION: self.instructions[step]}
+            for i, step in enumerate(steps)
+        ]
+
+
+def _ask(policy: ActionPolicy, scene: _Scene, config: OpenLoopConfig) -> tuple[dict[str, np.ndarray], float | None]:
+    """Predicted chunks (n, H, D) of one episode and, from policies that can, the mean flow loss."""
+    chunks: list[Chunk] = []
+    losses: list[float] = []
+    policy.reset(fixed_seed(config.seed, scene.episode))
+    for steps in _batches(scene.steps, config.batch_size):
+        observations = scene.observations.at(steps)
+        seeds = [fixed_seed(config.seed, scene.episode, step) for step in steps]
+        acted, _ = policy.act(observations, seeds=seeds)
+        chunks += [bare_keys(chunk) for chunk in acted]
+        if isinstance(policy, FlowScorer):
+            recorded = [{key: rows[t : t + config.horizon] for key, rows in scene.actions.items()} for t in steps]
+            losses += as_array(policy.flow_loss(observations, recorded, seeds=seeds)).astype(float).tolist()
+    stacked = {key: np.stack([_checked(chunk, key, scene) for chunk in chunks]) for key in scene.specs}
+    return stacked, float(np.mean(losses)) if losses else None
+
+
+def _checked(chunk: Chunk, key: str, scene: _Scene) -> np.ndarray:
+    if key not in chunk:
+        raise ConfigError("policy actions", got=sorted(chunk), want=f"key {key!r}", hint="Use the dataset's embodiment")
+    want = (scene.horizon, len(scene.specs[key].midpoint))
+    if chunk[key].ndim != 2 or chunk[key].shape[0] < want[0] or chunk[key].shape[1] != want[1]:
+        hint = "Lower horizon to the policy's, or use the dataset's embodiment"
+        raise ConfigError(f"policy actions, {key}", got=chunk[key].shape, want=f"at least {want}", hint=hint)
+    return chunk[key][: scene.horizon]
+
+
+def _guess(baselines: Baselines, name: str, scene: _Scene) -> dict[str, np.ndarray]:
+    return baselines.predict(name, scene.states, scene.actions, scene.steps)
+
+
+def _instructions(dataset: Any, episode: int, length: int, config: OpenLoopConfig) -> list[str]:
+    """One text a step, as recorded or as the language test wants it."""
+    recorded = dataset.instructions(episode)
+    recorded = [recorded] * length if isinstance(recorded, str) else list(recorded)
+    if config.language == "recorded":
+        return recorded
+    if config.language == "empty":
+        return [""] * length
+    others = sorted(set(dataset.tasks.values()) - set(recorded))
+    if not others:
+        want = "a dataset with more than one instruction"
+        raise DataError(dataset.root, got="one instruction", want=want, hint='Use language="empty"')
+    return [others[fixed_seed(config.seed, episode) % len(others)]] * length
+
+
+def _batches(steps: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(steps), size):
+        yield steps[start : start + size]
+
+
+def _check_split(episodes: Sequence[int], train: Sequence[int]) -> None:
+    if not len(episodes):
+        raise DataError("open loop", got="no episodes", want="at least one held-out episode", hint="Split the dataset")
+    if both := sorted(set(episodes) & set(train)):
+        got, hint = f"episodes {both[:5]} in both lists", "Hold them out of training"
+        raise DataError("open loop", got=got, want="held-out episodes that were not trained on", hint=hint)

@@ -1,0 +1,111 @@
+"""What evaluation asks of a policy and of an environment; anything with these methods can be evaluated.
+
+Axes: B observations, H action horizon, D elements of a key, T tokens, S streams, E edges, W and H pixels.
+
+A flat observation holds "video.<key>" uint8 (H, W, 3), "state.<key>" float (D,), and the instruction as `INSTRUCTION`.
+An action chunk is a dict of action key (with or without the "action." prefix) to float (H, D) in physical units.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.evaluate.records import JsonRecord
+
+INSTRUCTION = "annotation.human.action.task_description"
+
+Observation = Mapping[str, Any]
+Chunk = dict[str, np.ndarray]
+
+
+@runtime_checkable
+class ActionPolicy(Protocol):
+    """Observations in, action chunks out; the same seed gives the same chunk."""
+
+    def act(self, observations: list[dict[str, Any]], *, seeds: list[int]) -> tuple[list[Chunk], Mapping[str, Any]]:
+        """One chunk for each observation, and evidence: SVMS policies give "rho" (B, T, E), "weights" (B, T, S) and
+        "tokens" (for each sample its token texts); others give {}.
+        """
+        ...
+
+    def reset(self, seed: int) -> None:
+        """A new episode begins."""
+        ...
+
+
+@runtime_checkable
+class FlowScorer(Protocol):
+    """A policy that can also say how well it models recorded chunks."""
+
+    def flow_loss(self, observations: list[dict[str, Any]], chunks: list[Chunk], *, seeds: list[int]) -> np.ndarray:
+        """Flow-matching loss (B,) at the noise and the time that each seed fixes; chunks may end before the horizon."""
+        ...
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """A simulated or real scene with tasks, driven by 12-D RoboCasa actions."""
+
+    success: bool
+
+    def reset(self, task: str, seed: int, split: str = "train") -> str:
+        """A new scene; returns the instruction."""
+        ...
+
+    def observe(self, render: bool = True) -> dict[str, Any]:
+        """The flat observation; without pictures when `render` is off."""
+        ...
+
+    def step(self, action: np.ndarray) -> bool:
+        """Execute one action (12,); True when the task is done."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factory(JsonRecord):
+    """How another process builds a policy or an environment: an import path and keyword arguments, both picklable."""
+
+    path: str
+    """"package.module:callable"."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def build(self) -> Any:
+        """Import and call. Raises ConfigError when the path leads nowhere."""
+        module, _, name = self.path.partition(":")
+        try:
+            make = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            hint = f"It failed with: {error}"
+            raise ConfigError("factory.path", got=self.path, want='"package.module:callable"', hint=hint) from error
+        return make(**self.kwargs)
+
+
+def bare_keys(chunk: Mapping[str, Any]) -> Chunk:
+    """The chunk as float64 arrays under keys without the "action." prefix."""
+    return {key.removeprefix("action."): as_array(value).astype(np.float64) for key, value in chunk.items()}
+
+
+def as_array(value: Any) -> np.ndarray:
+    """A numpy view or copy of an array or a tensor on any device."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        if value.is_floating_point():
+            value = value.float()
+        return value.numpy()
+    return np.asarray(value)
+
+
+def fixed_seed(*parts: int) -> int:
+    """A 31-bit seed that depends on every part and on nothing else: not on order, batch size or number of workers."""
+    return int(np.random.SeedSequence([part & 0xFFFFFFFF for part in parts]).generate_state(1)[0] >> 1)
+
+
+def keys_with(observation: Sequence[str] | Mapping[str, Any], prefix: str) -> list[str]:
+    """Keys of the observation that start with `prefix`."""
+    return [key for key in observation if key.startswith(prefix)]

@@ -1,0 +1,105 @@
+"""Chunk errors against hand computation, and the properties that make them comparable."""
+
+import numpy as np
+import pytest
+from evaluate_toys import ToyDataset, statistics
+
+from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.evaluate.baselines import fit_baselines, split_lowdim
+from svms_gr00t.evaluate.metrics import (
+    chunk_errors,
+    cut_chunk,
+    geodesic,
+    key_specs,
+    known_mean,
+    pooled,
+    valid_steps,
+)
+
+SPECS = key_specs(statistics()["action"])
+
+
+def test_normalised_error_does_not_depend_on_the_unit():
+    rng = np.random.default_rng(0)
+    p, r, mask = rng.normal(size=(5, 4, 2)), rng.normal(size=(5, 4, 2)), np.ones((5, 4), bool)
+    metres = key_specs({"arm": {"min": [-2.0, -1.0], "max": [2.0, 3.0]}})["arm"]
+    millimetres = key_specs({"arm": {"min": [-2e3, -1e3], "max": [2e3, 3e3]}})["arm"]
+    one, other = chunk_errors(p, r, mask, metres), chunk_errors(p * 1e3, r * 1e3, mask, millimetres)
+    np.testing.assert_allclose(one.squared, other.squared)
+    np.testing.assert_allclose(one.physical * 1e3, other.physical)
+    np.testing.assert_allclose(one.squared, np.square((p - r) / 2).mean(-1))
+
+
+def test_a_wrong_step_beyond_the_end_does_not_count_and_one_inside_does():
+    spec, mask = SPECS["end_effector_position"], valid_steps(10, [0, 8], 4)
+    assert mask.tolist() == [[True] * 4, [True, True, False, False]]
+    p = np.zeros((2, 4, 3))
+    p[1, 2:] = 1e6
+    assert known_mean(chunk_errors(p, np.zeros_like(p), mask, spec).squared) == 0
+    p[1, 1] = 1.0
+    assert known_mean(chunk_errors(p, np.zeros_like(p), mask, spec).squared) == pytest.approx(1 / 6)
+
+
+def test_the_tail_of_a_chunk_repeats_the_last_row():
+    rows = np.arange(5.0)[:, None]
+    assert cut_chunk(rows, 3, 4)[:, 0].tolist() == [3, 4, 4, 4]
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 1.0)], ids=["signed", "unsigned"])
+def test_binary_keys_are_right_on_the_right_side_of_the_midpoint(low, high):
+    spec = key_specs({"gripper_close": {"min": [low], "max": [high]}})["gripper_close"]
+    assert spec.kind == "binary"
+    truth = np.array([[[high], [low], [high], [low]]])
+    guess = low + (high - low) * np.array([[[0.6], [0.4], [0.4], [0.9]]])
+    assert chunk_errors(guess, truth, np.ones((1, 4), bool), spec).correct.tolist() == [[1, 1, 0, 0]]
+
+
+def test_rotations_are_compared_on_the_sphere():
+    """Axis-angle vectors near π on opposite sides are the same rotation, though far apart as vectors."""
+    a, b = np.array([[3.14159265, 0, 0]]), np.array([[-3.14159265, 0, 0]])
+    assert geodesic(a, b)[0] < 1e-6
+    assert geodesic(np.array([[0, 0, 0.3]]), np.array([[0, 0, -0.2]]))[0] == pytest.approx(0.5)
+    spec = key_specs({"rot": {"min": [-1.0] * 3, "max": [1.0] * 3}}, kinds={"rot": "rotation"}, radians=0.5)["rot"]
+    angle = chunk_errors(np.array([[[1.0, 0, 0]]]), np.zeros((1, 1, 3)), np.ones((1, 1), bool), spec).angle
+    assert angle[0, 0] == pytest.approx(0.5)
+
+
+def test_pooling_over_keys_equals_pooling_over_elements():
+    rng = np.random.default_rng(0)
+    widths = {"a": 3, "b": 1, "constant": 2}
+    specs = key_specs({k: {"min": [-(k != "constant")] * d, "max": [k != "constant"] * d} for k, d in widths.items()})
+    p = {k: rng.normal(size=(4, 5, d)) for k, d in widths.items()}
+    mask = np.ones((4, 5), bool)
+    errors = {k: chunk_errors(p[k], np.zeros_like(p[k]), mask, specs[k]).squared for k in widths}
+    assert np.isnan(errors["constant"]).all(), "a constant key has no normalised error"
+    expected = np.square(np.concatenate([p["a"], p["b"]], -1)).mean(-1)
+    np.testing.assert_allclose(pooled(errors, specs), expected)
+    with pytest.raises(ConfigError, match="varies"):
+        pooled({"constant": errors["constant"]}, specs)
+
+
+def test_unknown_kinds_are_refused():
+    with pytest.raises(ConfigError, match="griper"):
+        key_specs(statistics()["action"], kinds={"griper": "binary"})
+
+
+def test_baselines_say_what_they_promise():
+    dataset = ToyDataset()
+    fitted = fit_baselines(dataset, [0, 2], horizon=4, specs=SPECS)
+    states, actions = split_lowdim(dataset.lowdim(2))
+    hold = fitted.predict("hold", states, actions, [0, 5])
+    assert hold["end_effector_position"][0].tolist() == [[0, 0, 0]] * 4, "the null action"
+    assert hold["gripper_close"][0, 0, 0] == -1.0
+    np.testing.assert_array_equal(
+        hold["end_effector_position"][1], np.repeat(actions["end_effector_position"][4:5], 4, 0)
+    )
+    mean = fitted.predict("mean", states, actions, [0, 5])["gripper_close"]
+    both = np.concatenate([split_lowdim(dataset.lowdim(i))[1]["gripper_close"] for i in (0, 2)])
+    np.testing.assert_allclose(mean, both.mean(), atol=1e-6)
+    nearest = fitted.predict("nearest", states, actions, [3, 28])["end_effector_position"]
+    np.testing.assert_array_equal(
+        nearest[0], actions["end_effector_position"][3:7], "on a training state: its own chunk"
+    )
+    np.testing.assert_array_equal(nearest[1, 2:], np.repeat(actions["end_effector_position"][-1:], 2, 0))
+    with pytest.raises(DataError, match="no training episodes"):
+        fit_baselines(dataset, [], horizon=4, specs=SPECS)
