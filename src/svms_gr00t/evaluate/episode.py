@@ -1,0 +1,202 @@
+"""One episode after another in one environment: ask, execute, watch, film; whatever breaks, breaks one episode.
+
+Axes: H action horizon, B = 1 observation, T tokens, S streams, E edges.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from svms_gr00t.core.errors import ConfigError, SvmsError
+from svms_gr00t.evaluate.protocols import (
+    INSTRUCTION,
+    ActionPolicy,
+    Environment,
+    Factory,
+    as_array,
+    bare_keys,
+    fixed_seed,
+)
+from svms_gr00t.evaluate.robocasa_action import assemble
+from svms_gr00t.evaluate.rollout_result import Replan, Rollout, RolloutConfig
+from svms_gr00t.evaluate.video import encode_gif
+
+log = logging.getLogger(__name__)
+
+
+def check_broken(done: list[Rollout], config: RolloutConfig) -> None:
+    """Give up when more than `max_errors` episodes broke: their failures would not be the policy's."""
+    broken = [r for r in done if r.ending == "error"]
+    if len(broken) > config.max_errors:
+        last = broken[-1]
+        raise RolloutError(
+            f"closed loop: {len(broken)} broken episodes, the last {last.task} {last.index}: {last.error}"
+        )
+
+
+class RolloutError(SvmsError, RuntimeError):
+    """Too many episodes broke for the success rate to mean anything."""
+
+
+def episode_seed(config: RolloutConfig, task: str, index: int) -> int:
+    """The scene's seed."""
+    return fixed_seed(config.seed, crc32(task.encode()), index)
+
+
+class Driver:
+    """One environment and one policy, driving episodes one after another."""
+
+    def __init__(self, policy: ActionPolicy | Factory, env: Environment | Factory, config: RolloutConfig) -> None:
+        self.config = config
+        self.policy = policy.build() if isinstance(policy, Factory) else policy
+        self._make_env, self._env = (env, None) if isinstance(env, Factory) else (None, env)
+
+    def drive(self, task: str, index: int) -> Rollout:
+        """One episode; whatever the simulator or the policy raises ends this episode only."""
+        seed, began = episode_seed(self.config, task, index), time.monotonic()
+        try:
+            if self._env is None:
+                self._env = self._make_env.build()
+            found = _Episode(self._env, self.policy, self.config, task, index, seed).run()
+        except SvmsError:
+            raise
+        except Exception as error:
+            log.exception("episode %s %d broke", task, index)
+            self._rebuild()
+            fields = {"instruction": "", "success": False, "steps": 0, "ending": "error"}
+            text = f"{type(error).__name__}: {error}"
+            found = Rollout(task=task, index=index, seed=seed, error=text, **fields)
+        return replace(found, seconds=time.monotonic() - began)
+
+    def _rebuild(self) -> None:
+        """A fresh environment after a failure, where one can be built."""
+        if self._make_env is not None:
+            self.close()
+
+    def close(self) -> None:
+        """Close an environment that was built here; one that was passed in stays its owner's."""
+        if self._make_env is not None and self._env is not None:
+            with suppress(RuntimeError, OSError, AttributeError):
+                self._env.close()
+            self._env = None
+
+
+class _Episode:
+    def __init__(
+        self, env: Environment, policy: ActionPolicy, config: RolloutConfig, task: str, index: int, seed: int
+    ) -> None:
+        self.env, self.policy, self.config = env, policy, config
+        self.task, self.index, self.seed = task, index, seed
+        self.frames: list[np.ndarray] = []
+        self.replans: list[Replan] = []
+        self.watch = StuckDetector(steps=config.stuck_steps, distance=config.stuck_distance)
+
+    def run(self) -> Rollout:
+        c = self.config
+        instruction = self.env.reset(self.task, self.seed, split=c.split)
+        self.policy.reset(self.seed)
+        filmed, limit, step, ending = self.index < c.videos, c.horizon_of(self.task), 0, "horizon"
+        chunk: dict[str, np.ndarray] = {}
+        while step < limit:
+            asked = step % c.n_action_steps == 0
+            filming = filmed and step % c.video_stride == 0
+            observation = self.env.observe(render=asked or filming)
+            if filming:
+                self.frames.append(_picture(observation, c.video_view))
+            if self.watch.see(observation.get(c.position_key), step) and c.stop_when_stuck:
+                ending = "stuck"
+                break
+            if asked:
+                chunk = self._ask(observation, instruction, step)
+            row = {key: value[step % c.n_action_steps] for key, value in chunk.items()}
+            done = self.env.step(assemble(row, threshold=c.threshold))
+            step += 1
+            if self.env.success:
+                ending = "success"
+                break
+            if done:
+                break
+        return self._result(instruction, step, ending, filmed)
+
+    def _ask(self, observation: dict[str, Any], instruction: str, step: int) -> dict[str, np.ndarray]:
+        chunks, info = self.policy.act([{**observation, INSTRUCTION: instruction}], seeds=[fixed_seed(self.seed, step)])
+        chunk = bare_keys(chunks[0])
+        shortest = min(len(rows) for rows in chunk.values())
+        if shortest < self.config.n_action_steps:
+            hint = "Lower n_action_steps"
+            got = f"chunks of {shortest} steps"
+            raise ConfigError("policy", got=got, want=f"at least {self.config.n_action_steps}", hint=hint)
+        if evidence := read_evidence(info, step):
+            self.replans.append(evidence)
+        return chunk
+
+    def _result(self, instruction: str, steps: int, ending: str, filmed: bool) -> Rollout:
+        if filmed:
+            self.frames.append(_picture(self.env.observe(render=True), self.config.video_view))
+        return Rollout(
+            task=self.task,
+            index=self.index,
+            seed=self.seed,
+            instruction=instruction,
+            success=ending == "success",
+            steps=steps,
+            ending=ending,
+            stuck_at=self.watch.stuck_at,
+            replans=tuple(self.replans),
+            video=encode_gif(self.frames) if filmed else None,
+        )
+
+
+class StuckDetector:
+    """Stuck: the end effector has stayed within `distance` of where it was for `steps` steps."""
+
+    def __init__(self, *, steps: int, distance: float) -> None:
+        self.steps, self.distance = steps, distance
+        self.stuck_at: int | None = None
+        self._anchor: np.ndarray | None = None
+        self._since = 0
+
+    def see(self, position: Any, step: int) -> bool:
+        """Take in one position (None: unknown, never stuck); is it stuck now?"""
+        if position is None:
+            return False
+        here = np.asarray(position, dtype=float)
+        if self._anchor is None or np.linalg.norm(here - self._anchor) > self.distance:
+            self._anchor, self._since = here, step
+        stuck = step - self._since >= self.steps
+        if stuck and self.stuck_at is None:
+            self.stuck_at = step
+        return stuck
+
+
+def read_evidence(info: Mapping[str, Any], step: int) -> Replan | None:
+    """Mean over the valid tokens of the one observation; padding has router weights of 0. None without streams."""
+    if "rho" not in info or "weights" not in info:
+        return None
+    rho, weights = as_array(info["rho"])[0], as_array(info["weights"])[0]
+    valid = weights.sum(-1) > 0
+    if not valid.any():
+        return None
+    rho, weights = rho[valid].astype(float), weights[valid].astype(float)
+    return Replan(
+        step=step,
+        rho=tuple(rho.mean(0).tolist()),
+        rho_max=tuple(rho.max(0).tolist()),
+        routes=tuple(weights.mean(0).tolist()),
+    )
+
+
+def _picture(observation: Mapping[str, Any], view: str) -> np.ndarray:
+    views = [key for key in observation if key.startswith("video.")]
+    wanted = f"video.{view}" if view else (views[0] if views else "video.")
+    if wanted not in observation:
+        raise ConfigError(
+            "rollout.video_view", got=view, want=f"one of {views}", hint="Name a camera of the environment"
+        )
+    return np.asarray(observation[wanted])
