@@ -1,12 +1,13 @@
 """The flow-matching action head of N1.6 (Lipman et al. 2022, arXiv:2210.02747; time law of pi0, arXiv:2410.24164).
 
-Axes: B batch, T observed tokens, M feature width, n state history, H horizon, Ds state width, Da action width, W DiT width.
+Axes: B batch, T observed tokens, M feature width, n state history, H horizon, Ds state width, Da action width, W DiT
+width, K flow times, L tokens.
 
     x_tau = (1 - tau) noise + tau action,   target = action - noise,   tau = (1 - Beta(alpha, beta)) noise_s
     loss  = sum(mask (v(x_tau, floor(1000 tau)) - target)^2) / (sum(mask) + 1e-6)
     act:    x_0 = noise;  x += v(x, floor(1000 k / N)) / N   for k = 0 .. N-1
 
-One `velocity` serves both. What depends only on the observation (`observe`) or only on the time (`timing`) is made once.
+One `velocity` serves both. What depends only on the observation (`observe`) or on the time (`timing`) is made once.
 """
 
 from dataclasses import dataclass, replace
@@ -144,7 +145,7 @@ class ActionHead(nn.Module):
     ) -> Float[Tensor, "B H Da"]:
         """An action chunk by Euler steps from noise, normalised units.
 
-        `schedule` is what `self.schedule` returned for this embodiment while the weights were the same; it saves remaking it.
+        `schedule` is what `self.schedule` returned for this embodiment and these weights; passing it saves remaking it.
         """
         steps, short = self.config.num_inference_timesteps, self.shortcuts
         observation = self.observe(features, state, embodiment_id)

@@ -7,8 +7,8 @@ Axes: B batch, T tokens (left-padded), M model width, N image tokens in the whol
     features = RMSNorm(h_select_layer)
 
 `prefix` and `suffix` cut the language tower at any layer: frozen layers below the cut run without gradient, and their
-output can be cached. Parameter names are those of NVIDIA's files, so the module tree mirrors theirs. lm_head, pooling head
-and the layers above `select_layer` are never built: nothing reads them.
+output can be cached. Parameter names are those of NVIDIA's files, so the module tree mirrors theirs. lm_head, pooling
+head and the layers above `select_layer` are never built: nothing reads them.
 """
 
 from functools import lru_cache

@@ -1,8 +1,8 @@
 """The configuration of GR00T N1.6 with SVMS: one frozen value, the same keys as NVIDIA's `config.json`.
 
-Does not import torch. The vision and language towers are not described in the released file; their defaults here are the
-released sizes, and they are written only when they differ. With `use_sheaf_streams=False` no SVMS key is written, so the
-file is a plain N1.6 configuration.
+Does not import torch. The vision and language towers are not described in the released file; their defaults here are
+the released sizes, and they are written only when they differ. With `use_sheaf_streams=False` no SVMS key is written, so
+the file is a plain N1.6 configuration.
 """
 
 import json
@@ -12,14 +12,14 @@ from typing import Any, Self
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError
 from svms_gr00t.core.svms_config import SvmsConfig
-from svms_gr00t.groot.parts import DiTConfig, TextConfig, VisionConfig, near
+from svms_gr00t.groot.parts import DiTConfig, TextConfig, VisionConfig, near, words
 
 MODEL_TYPE = "Gr00tN1d6"
 PARTS = {"vision_config": VisionConfig, "text_config": TextConfig, "diffusion_model_cfg": DiTConfig}
 _SVMS_KEYS = frozenset(f.name for f in fields(SvmsConfig))
 
 # Keys that N1.6 files carry for NVIDIA's trainer, processor and library; kept and written back.
-CARRIED = frozenset(
+CARRIED = words(
     "architectures model_dtype model_name model_revision backbone_model_type tune_top_llm_layers tune_llm tune_visual "
     "tune_projector tune_diffusion_model tune_vlln reproject_vision use_flash_attention load_bf16 eagle_collator "
     "gemma_collator collator_overwrite_image_inputs backbone_trainable_params_fp32 image_crop_size image_target_size "
@@ -27,7 +27,7 @@ CARRIED = frozenset(
     "letter_box_transform extra_augmentation_config formalize_language apply_sincos_state_encoding use_relative_action "
     "use_percentiles use_mean_std attn_dropout attn_implementation _attn_implementation torch_dtype dtype auto_map "
     "transformers_version _name_or_path name_or_path return_dict output_hidden_states output_attentions id2label "
-    "label2id problem_type chunk_size_feed_forward is_encoder_decoder tie_word_embeddings use_cache use_bfloat16".split()
+    "label2id problem_type chunk_size_feed_forward is_encoder_decoder tie_word_embeddings use_cache use_bfloat16"
 )
 
 
@@ -208,8 +208,8 @@ def _check(c: Gr00tN1d6Config) -> None:
         ("state_dropout_prob", 0 <= c.state_dropout_prob <= 1, "0 .. 1", "0 always shows the state"),
         ("state_additive_noise_scale", c.state_additive_noise_scale >= 0, "0 or more", "0 adds no noise"),
     ]
-    sizes = "hidden_size max_state_dim max_action_dim action_horizon max_num_embodiments max_seq_len".split()
-    rules += [(name, getattr(c, name) >= 1, "at least 1", "see the released config.json") for name in sizes]
+    sizes = words("hidden_size max_state_dim max_action_dim action_horizon max_num_embodiments max_seq_len")
+    rules += [(name, getattr(c, name) >= 1, "at least 1", "see the released config.json") for name in sorted(sizes)]
     for name, fine, want, hint in rules:
         if not fine:
             raise ConfigError(name, got=getattr(c, name), want=want, hint=hint)

@@ -7,10 +7,10 @@ Axes: B batch, S action sequence (state first), W DiT width, M feature width, O 
     x = x + attend(n);  x = x + MLP(LN(x))
     out = Linear (LN(x) (1 + scale) + shift)   here (shift, scale): the other order
 
-Odd blocks attend the sequence itself. Even blocks read the observation: all of it (plain), or alternately its text and its
-image tokens. Whether a block crosses follows from its number, never from widths, which may be equal.
-Keys and values of the observation depend on nothing else, and the modulation on the time alone. So both are made outside
-`forward`: `context` once for each observation, `modulate` once for each time.
+Odd blocks attend the sequence itself. Even blocks read the observation: all of it (plain), or alternately its text and
+its image tokens. Whether a block crosses follows from its number, never from widths, which may be equal.
+Keys and values of the observation depend on nothing else, and the modulation on the time alone. So both are made
+outside `forward`: `context` once for each observation, `modulate` once for each time.
 """
 
 import math
@@ -186,5 +186,9 @@ class DiT(nn.Module):
     ) -> Float[Tensor, "B S O"]:
         for block, halves, source in zip(self.transformer_blocks, modulation.blocks, context, strict=True):
             x = block(x, halves, source)
+        return self.project(x, modulation)
+
+    def project(self, x: Float[Tensor, "B S W"], modulation: Modulation) -> Float[Tensor, "B S O"]:
+        """The output map; its halves come as (shift, scale), unlike those of the blocks."""
         shift, scale = modulation.output.chunk(2, dim=-1)
         return self.proj_out_2(torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale))

@@ -2,8 +2,8 @@
 
 Axes: B batch, L tokens, I in, O out, E embodiments (rows of the bank), H horizon, W DiT width.
 
-A batch usually holds one embodiment; then its row is an ordinary matrix and no row is copied for each sample. Callers pass
-`Rows`, made once for each batch.
+A batch usually holds one embodiment; then its row is an ordinary matrix and no row is copied for each sample. Callers
+pass `Rows`, made once for each batch.
 """
 
 import math
@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from svms_gr00t.core.errors import DataError
-
 
 ALL = slice(None)
 
@@ -31,7 +30,7 @@ class Rows:
 
 
 def rows_of(embodiment_id: Int[Tensor, " B"], count: int, *, static: bool) -> Rows:
-    """Look the ids over once. `static` leaves them unread, for graph capture. Raises `DataError` for an id out of range."""
+    """Look the ids over once; `static` leaves them unread, for graph capture. Raises `DataError` for an id too large."""
     if static:
         return Rows(ids=embodiment_id, single=None)
     ids = embodiment_id.tolist()

@@ -1,7 +1,7 @@
 """Fresh weights, for training a model from nothing (a tiny one: the released one is loaded).
 
-Linear maps start at std fan_in^-1/2, so that activations keep their scale at any width (0.02 would at width 2048);
-embeddings at 0.02 times the square root of width / 1 ... see `EMBEDDING_STD`; biases and mask-like tokens at zero.
+Linear maps and embodiment rows start at std fan_in^-1/2 (0.022 at width 2048), so that activations keep their scale at
+any width; embeddings at 0.5, the scale of the image tokens they mix with; biases and the mask token at zero.
 """
 
 import math

@@ -11,6 +11,11 @@ from typing import Any, ClassVar, Self
 from svms_gr00t.core.errors import ConfigError
 
 
+def words(text: str) -> frozenset[str]:
+    """The blank-separated names in `text`."""
+    return frozenset(text.split())
+
+
 def near(name: str, known: list[str]) -> str:
     """A hint that names the closest known keys."""
     close = get_close_matches(name, known, n=3, cutoff=0.5)
@@ -52,9 +57,9 @@ class VisionConfig(Part):
     """SigLIP2 tower: pre-norm encoder with full attention inside each image."""
 
     SECTION: ClassVar[str] = "vision_config"
-    CARRIED: ClassVar[frozenset[str]] = frozenset(
+    CARRIED: ClassVar[frozenset[str]] = words(
         "attention_dropout window_size full_attention_indexes model_type image_size _attn_implementation torch_dtype "
-        "dtype initializer_factor initializer_range use_rope_2d auto_map architectures vision_use_head".split()
+        "dtype initializer_factor initializer_range use_rope_2d auto_map architectures vision_use_head"
     )
 
     hidden_size: int = 1152
@@ -94,10 +99,10 @@ class TextConfig(Part):
     """Qwen3 tower: causal, grouped queries, rotary positions; only its first `select_layer` layers are built."""
 
     SECTION: ClassVar[str] = "text_config"
-    CARRIED: ClassVar[frozenset[str]] = frozenset(
+    CARRIED: ClassVar[frozenset[str]] = words(
         "attention_dropout use_cache bos_token_id eos_token_id pad_token_id initializer_range max_window_layers "
         "model_type rope_scaling sliding_window use_sliding_window torch_dtype dtype layer_types architectures "
-        "_attn_implementation transformers_version tie_word_embeddings rope_parameters".split()
+        "_attn_implementation transformers_version tie_word_embeddings rope_parameters"
     )
 
     hidden_size: int = 2048
@@ -136,9 +141,9 @@ class DiTConfig(Part):
     """Diffusion transformer of the action head; its width is heads x head width."""
 
     SECTION: ClassVar[str] = "diffusion_model_cfg"
-    CARRIED: ClassVar[frozenset[str]] = frozenset(
+    CARRIED: ClassVar[frozenset[str]] = words(
         "cross_attention_dim max_num_positional_embeddings num_embeds_ada_norm upcast_attention "
-        "norm_elementwise_affine norm_eps activation_fn attention_bias compute_dtype".split()
+        "norm_elementwise_affine norm_eps activation_fn attention_bias compute_dtype"
     )
 
     num_layers: int = 32

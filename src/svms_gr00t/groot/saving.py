@@ -1,0 +1,95 @@
+"""Writing checkpoints: safetensors under the model's own names, complete or not there at all."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from svms_gr00t.groot.config import Gr00tN1d6Config
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+GIB = 2**30
+
+
+def save_weights(
+    module: nn.Module | Mapping[str, Tensor],
+    folder: Path | str,
+    *,
+    only: Callable[[str], bool] = lambda name: True,
+    shard_bytes: int = 5 * GIB,
+) -> None:
+    """Write the tensors whose names `only` accepts: one file, or shards with an index when above `shard_bytes`.
+
+    Each file appears under its final name when complete. Use `whole_folder` to make the folder appear at once.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = module.state_dict() if isinstance(module, nn.Module) else module
+    shards = _shards({name: state[name].nbytes for name in filter(only, state)}, shard_bytes)
+    places: dict[str, str] = {}
+    for i, names in enumerate(shards, start=1):
+        file = folder / (SINGLE if len(shards) == 1 else f"model-{i:05d}-of-{len(shards):05d}.safetensors")
+        places |= dict.fromkeys(names, file.name)
+        tensors = {n: state[n].detach().to("cpu", copy=False).contiguous() for n in names}
+        with _renamed(file) as partial:
+            save_file(tensors, partial, metadata={"format": "pt"})
+    if len(shards) > 1:
+        total = sum(state[n].nbytes for n in places)
+        with _renamed(folder / INDEX) as partial:
+            partial.write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=2) + "\n")
+
+
+def _shards(sizes: dict[str, int], limit: int) -> list[list[str]]:
+    """Names in order, cut whenever the next tensor would pass `limit` bytes."""
+    shards: list[list[str]] = [[]]
+    room = limit
+    for name, size in sizes.items():
+        if shards[-1] and size > room:
+            shards.append([])
+            room = limit
+        shards[-1].append(name)
+        room -= size
+    return shards
+
+
+@contextmanager
+def _renamed(file: Path) -> Iterator[Path]:
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        yield partial
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path | str) -> Iterator[Path]:
+    """A folder that appears, or replaces the old one, only when the block ends without an error."""
+    folder = Path(folder)
+    partial, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def save_checkpoint(
+    model: nn.Module, config: Gr00tN1d6Config, folder: Path | str, *, shard_bytes: int = 5 * GIB
+) -> None:
+    """Write config.json and the weights as one folder that NVIDIA's code reads when SVMS is off."""
+    with whole_folder(folder) as partial:
+        (partial / "config.json").write_text(config.dumps(), encoding="utf-8")
+        save_weights(model, partial, shard_bytes=shard_bytes)
