@@ -123,7 +123,7 @@ class ActionHead(nn.Module):
             raise DataError("ModelInputs.action", got=None, want="the recorded action chunk (B, H, Da)", hint=hint)
         noise = gaussian(action.shape, action, generator) if noise is None else noise
         time = self.draw_time(action.shape[0], action.device, generator) if time is None else time
-        mixed = torch.lerp(noise, action, time[:, None, None].to(action.dtype))
+        mixed = mix(noise, action, time)
         observation = self.observe(features, inputs.state, inputs.embodiment_id)
         timing = self.timing((time * self.config.num_timestep_buckets).long(), observation.rows)
         velocity = self.velocity(observation, mixed, timing)
@@ -205,18 +205,22 @@ class ActionHead(nn.Module):
         self, observation: Observation, actions: Float[Tensor, "B H Da"], timing: Timing
     ) -> Float[Tensor, "B H Da"]:
         """Velocity of the flow at the noisy chunk `actions`."""
-        sequence = torch.cat([observation.state, self.encode_actions(actions, timing, observation.rows)], dim=1)
+        sequence = self.sequence(observation, self.encode_actions(actions, timing, observation.rows))
         output = self.model(sequence, observation.context, timing.modulation)
         return self.action_decoder(output, observation.rows)[:, -actions.shape[1] :]
 
     def encode_actions(self, actions: Float[Tensor, "B H Da"], timing: Timing, rows: Rows) -> Float[Tensor, "B H W"]:
-        """Action tokens with their positions."""
+        """Action tokens, without positions."""
         actions = actions.to(self.dtype)
         if timing.action_bias is None:
-            tokens = self.action_encoder(actions, timing.time, rows)
-        else:
-            tokens = self.action_encoder.encode(actions, timing.action_bias, rows)
-        return tokens + self.position_embedding.weight[: actions.shape[1]] if self.config.add_pos_embed else tokens
+            return self.action_encoder(actions, timing.time, rows)
+        return self.action_encoder.encode(actions, timing.action_bias, rows)
+
+    def sequence(self, observation: Observation, tokens: Float[Tensor, "B H W"]) -> Float[Tensor, "B _S W"]:
+        """[state tokens, action tokens with their positions]."""
+        if self.config.add_pos_embed:
+            tokens = tokens + self.position_embedding.weight[: tokens.shape[1]]
+        return torch.cat([observation.state, tokens], dim=1)
 
     def draw_time(
         self, count: int, device: torch.device | None = None, generator: torch.Generator | None = None
@@ -235,6 +239,14 @@ class ActionHead(nn.Module):
     def dtype(self) -> torch.dtype:
         """Type of the weights."""
         return self.state_encoder.layer1.W.dtype
+
+
+def mix(
+    noise: Float[Tensor, "B H Da"], action: Float[Tensor, "B H Da"], time: Float[Tensor, " B"]
+) -> Float[Tensor, "B H Da"]:
+    """x_tau = (1 - tau) noise + tau action."""
+    tau = time[:, None, None].to(action.dtype)
+    return (1 - tau) * noise + tau * action
 
 
 def gaussian(size: torch.Size | tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -1,9 +1,9 @@
-"""N1.6 checkpoints: a folder with `config.json` and one or many safetensors files, read and written under NVIDIA's names.
+"""N1.6 checkpoints: a folder with `config.json` and one or many safetensors files, read under NVIDIA's own names.
 
-Reading is strict. A tensor of the file may be left out only when nothing can read it: lm_head, the pooling head, language
-layers above `select_layer`, the mask token of a model without state dropout. Names and shapes are compared from the file
-headers before the first weight is touched. Tensors then stream one by one, straight to their type and device, also into
-a model that was built on the meta device. Writing is in `saving.py`.
+Reading is strict. A tensor of the file may be left out only when nothing can read it: lm_head, the pooling head,
+language layers above `select_layer`, the mask token of a model without state dropout. Names and shapes are compared
+from the file headers before the first weight is touched. Tensors then stream one by one, straight to their type and
+device, also into a model that was built on the meta device. Writing is in `saving.py`.
 """
 
 import json
@@ -91,7 +91,7 @@ def is_unused(name: str, config: Gr00tN1d6Config) -> bool:
 
 
 def weight_files(folder: Path) -> dict[str, Stored]:
-    """File and shape of each tensor, from the headers alone. Raises `CheckpointError` for missing, broken or unindexed files."""
+    """File and shape of each tensor, from the headers alone. `CheckpointError` for missing or broken files."""
     if (index := folder / INDEX).is_file():
         return _indexed(folder, index)
     if (single := folder / SINGLE).is_file():
@@ -145,10 +145,10 @@ def load_weights(
 ) -> LoadReport:
     """Fill the parameters and buffers of `module` from a checkpoint folder.
 
-    `dtype` and `device` apply to the loaded parameters; None keeps those of the module (of the file for the type, and the
-    CPU, where the module is on the meta device). `fresh` lists name prefixes, such as "svms.", that the file may lack
-    altogether: they keep their values, or on the meta device get new ones from `reset_parameters`. `partial` lets the file
-    lack anything (a delta on a base); a name that the module lacks is an error all the same.
+    `dtype` and `device` apply to the loaded parameters; None keeps those of the module. A module on the meta device
+    gets the type of the file, and the CPU. `fresh` lists name prefixes, such as "svms.", that the file may lack
+    altogether: they keep their values, or on the meta device get new ones from `reset_parameters`. `partial` lets the
+    file lack anything (a delta on a base); a name that the module lacks is an error all the same.
     Raises `CheckpointError` naming the tensors that are missing, unexpected or of the wrong shape; the module is then
     untouched.
     """
@@ -178,11 +178,8 @@ def _compare(
         hint = "its weights do not fit N1.6; start from nvidia/GR00T-N1.6-3B"
         raise CheckpointError(folder, got="GR00T N1.5 weights (backbone.eagle_model.*)", want=_WANT, hint=hint)
     if missing or unexpected:
-        parts = [
-            f"{len(s)} {word}: {_some(sorted(s))}"
-            for word, s in [("missing", missing), ("unexpected", unexpected)]
-            if s
-        ]
+        named = {"missing": missing, "unexpected": unexpected}
+        parts = [f"{len(names)} {word}: {_some(sorted(names))}" for word, names in named.items() if names]
         hint = "check that config.json and the weights belong together"
         raise CheckpointError(folder, got="; ".join(parts), want="exactly the tensors of this configuration", hint=hint)
     wrong = [

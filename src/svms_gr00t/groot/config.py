@@ -1,8 +1,8 @@
 """The configuration of GR00T N1.6 with SVMS: one frozen value, the same keys as NVIDIA's `config.json`.
 
 Does not import torch. The vision and language towers are not described in the released file; their defaults here are
-the released sizes, and they are written only when they differ. With `use_sheaf_streams=False` no SVMS key is written, so
-the file is a plain N1.6 configuration.
+the released sizes, and they are written only when they differ. With `use_sheaf_streams=False` no SVMS key is written,
+so the file is a plain N1.6 configuration.
 """
 
 import json

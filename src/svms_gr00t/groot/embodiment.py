@@ -30,7 +30,7 @@ class Rows:
 
 
 def rows_of(embodiment_id: Int[Tensor, " B"], count: int, *, static: bool) -> Rows:
-    """Look the ids over once; `static` leaves them unread, for graph capture. Raises `DataError` for an id too large."""
+    """Look the ids over once; `static` leaves them unread, for graph capture. `DataError` for an id too large."""
     if static:
         return Rows(ids=embodiment_id, single=None)
     ids = embodiment_id.tolist()

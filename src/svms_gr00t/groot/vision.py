@@ -4,8 +4,8 @@
            -> pixel-unshuffle by 2 (4C channels for 28 x 28 pixels) -> mlp1 -> image tokens (M)
 
 Axes: N images of one size, h and w pixels, P patches (row-major), C vision width, G position grid cells, M language
-width. Attention stays inside one image, so images of equal size form a batch and no mask is needed. The encoder layers are
-those of `transformers.Siglip2VisionModel` (Tschannen et al. 2025, arXiv:2502.14786); its pooling head is never built.
+width. Attention stays inside one image, so images of equal size form a batch and no mask is needed. The encoder layers
+are those of `transformers.Siglip2VisionModel` (Tschannen et al. 2025, arXiv:2502.14786), without its pooling head.
 """
 
 from functools import lru_cache
