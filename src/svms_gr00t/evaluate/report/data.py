@@ -1,0 +1,180 @@
+"""Everything a report shows, as one JSON record: rendering reads this and nothing else.
+
+Whatever is left empty or None is shown as "not measured".
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
+from svms_gr00t.evaluate.records import JsonRecord
+from svms_gr00t.evaluate.rollout_result import RolloutResult
+from svms_gr00t.evaluate.routing import WordRoute
+from svms_gr00t.evaluate.stats import Interval
+from svms_gr00t.evaluate.streams import StreamReport
+
+CAVEATS = (
+    "Open-loop error measures agreement with one demonstrator on recorded states; a policy may differ and still "
+    "succeed, or agree and still fail once its own small errors add up.",
+    "Closed-loop success is counted in simulation, on the tasks and scenes named above; it says nothing about a real "
+    "robot or about other kitchens.",
+    "Intervals cover the choice of episodes, not the choice of training seed, unless the table says that several seeds "
+    "were trained.",
+    "Router weights and disagreement describe what the module computes; they are evidence about the model, not an "
+    "explanation of its behaviour.",
+)
+"""Said in every report unless the report says something else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact(JsonRecord):
+    """One line of the passport."""
+
+    name: str
+    """What: command, commit, seeds, data fingerprint, versions, time, memory..."""
+    value: str
+    """As it should be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(JsonRecord):
+    """A column of the comparison."""
+
+    name: str
+    better: Literal["lower", "higher"] = "lower"
+    percent: bool = False
+    """Show a share in [0, 1] as a percentage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell(JsonRecord):
+    """One measured number of one policy."""
+
+    value: float
+    low: float | None = None
+    """Confidence interval; None when there is none."""
+    high: float | None = None
+    effect: Interval | None = None
+    """Paired difference to the reference: percent of the reference, or percentage points for shares."""
+    p: float | None = None
+    """Of the paired test."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(JsonRecord):
+    """One policy of the comparison."""
+
+    name: str
+    role: Literal["candidate", "reference", "control", "baseline"]
+    cells: tuple[Cell | None, ...]
+    """One for each metric; None is "not measured"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(JsonRecord):
+    """The main table."""
+
+    metrics: tuple[Metric, ...]
+    rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.cells) != len(self.metrics):
+                want, hint = f"{len(self.metrics)}, one a metric", "Use None for what was not measured"
+                raise ConfigError(f"comparison row {row.name}", got=f"{len(row.cells)} cells", want=want, hint=hint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseCurves(JsonRecord):
+    """Training of one phase, thinned to a few hundred points."""
+
+    name: str
+    """"1 specialise"."""
+    steps: tuple[int, ...]
+    terms: dict[str, tuple[float | None, ...]]
+    """Loss term -> unweighted value at each step; None where it was not computed."""
+    weights: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
+    """Loss term -> its weight at each step."""
+
+    def __post_init__(self) -> None:
+        for name, values in (self.terms | self.weights).items():
+            if len(values) != len(self.steps):
+                want = f"{len(self.steps)} values, one a step"
+                raise ConfigError(f"curve {name}", got=f"{len(values)} values", want=want, hint="Pad with None")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate(JsonRecord):
+    """One criterion after a phase."""
+
+    phase: str
+    criterion: str
+    """"balanced accuracy above 0.70 for each stream"."""
+    measured: str | None
+    """As it should be read; None: not measured."""
+    passed: bool | None
+    """None: not measured."""
+    advice: str = ""
+    """What to do when it fails."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordExample(JsonRecord):
+    """One instruction with the streams its words were sent to."""
+
+    words: tuple[WordRoute, ...]
+    note: str = ""
+    """Which sample this is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchExample(JsonRecord):
+    """One camera picture with the streams its patches were sent to."""
+
+    view: str
+    picture: bytes
+    """PNG or JPEG of what the model saw (base64 in JSON)."""
+    routes: tuple[tuple[tuple[float, ...], ...], ...]
+    """Rows of patches, patches of a row, weight of each stream."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportData(JsonRecord):
+    """The whole report."""
+
+    title: str
+    subtitle: str = ""
+    """One sentence under the title."""
+    candidate: str = "svms"
+    """Name of the policy the report is about, as in `open_loop` and `closed_loop`."""
+    reference: str = "plain"
+    """Name of the policy it is compared with."""
+    passport: tuple[Fact, ...] = ()
+    """What was run."""
+    summary: tuple[str, ...] = ()
+    """Five lines at most, the result first."""
+    level: float = 0.95
+    """Confidence level of all intervals."""
+    comparison: Comparison | None = None
+    """`report.comparison.build_comparison` makes it from the results below."""
+    training: tuple[PhaseCurves, ...] = ()
+    gates: tuple[Gate, ...] = ()
+    open_loop: tuple[OpenLoopResult, ...] = ()
+    """One for each policy; baselines are taken from the first that has them."""
+    closed_loop: tuple[RolloutResult, ...] = ()
+    """One for each policy, on the same scenes."""
+    streams: StreamReport | None = None
+    """Of the candidate."""
+    words: tuple[WordExample, ...] = ()
+    patches: tuple[PatchExample, ...] = ()
+    caveats: tuple[str, ...] = CAVEATS
+    """What this does not show."""
+    generated: str = ""
+    """When, in words; empty leaves it out (and makes the page reproducible)."""
+    version: str = ""
+    """Version of this package."""
+
+    def __post_init__(self) -> None:
+        if len(self.summary) > 5:
+            raise ConfigError("report.summary", got=f"{len(self.summary)} lines", want="at most 5", hint="Cut it down")

@@ -1,0 +1,63 @@
+"""The report in a page of Markdown: summary, comparison, gates, caveats. For logs, pull requests and model cards."""
+
+from collections.abc import Sequence
+
+from svms_gr00t.evaluate.report.data import Comparison, ReportData
+from svms_gr00t.evaluate.report.format import NOT_MEASURED, cell_effect, cell_value, percent, span
+
+
+def render_markdown(data: ReportData) -> str:
+    """GitHub-flavoured Markdown; what was not measured says so."""
+    parts = [f"# {_line(data.title)}", _line(data.subtitle)]
+    parts += ["\n".join(f"- {_line(line)}" for line in data.summary) or NOT_MEASURED]
+    parts += ["## Comparison", _comparison(data.comparison) if data.comparison else NOT_MEASURED]
+    parts += [f"Intervals: {percent(data.level)}. Effects are against {_line(data.reference)}, paired by episode."]
+    parts += ["## Success by task", _tasks(data) or NOT_MEASURED]
+    parts += ["## Gates", _gates(data) or NOT_MEASURED]
+    parts += [
+        "## What was run",
+        _table(("", ""), [(f.name, f"`{_line(f.value)}`") for f in data.passport]) or NOT_MEASURED,
+    ]
+    parts += ["## What this does not show", "\n".join(f"- {_line(caveat)}" for caveat in data.caveats)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _comparison(table: Comparison) -> str:
+    rows = []
+    for row in table.rows:
+        cells = []
+        for cell, metric in zip(row.cells, table.metrics, strict=True):
+            text = cell_value(cell, metric)
+            if cell is not None and (interval := span(cell.low, cell.high, as_percent=metric.percent)):
+                text += f" ({interval})"
+            if cell is not None and (effect := cell_effect(cell, metric)):
+                text += f"; {effect}"
+            cells.append(text)
+        rows.append((f"**{row.name}**" if row.role == "candidate" else row.name, *cells))
+    return _table(("Policy", *(m.name for m in table.metrics)), rows)
+
+
+def _tasks(data: ReportData) -> str:
+    rows = []
+    for result in data.closed_loop:
+        for task, found in result.tasks.items():
+            interval = span(found.rate.low, found.rate.high, as_percent=True) if found.rate else ""
+            rows.append((task, result.policy, f"{found.successes} of {found.episodes}", interval))
+    return _table(("Task", "Policy", "Success", "Interval"), rows)
+
+
+def _gates(data: ReportData) -> str:
+    word = {True: "pass", False: "**fail**", None: NOT_MEASURED}
+    rows = [(g.phase, g.criterion, g.measured or NOT_MEASURED, word[g.passed], g.advice) for g in data.gates]
+    return _table(("Phase", "Criterion", "Measured", "Result", "Advice"), rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_line(cell) for cell in line) + " |" for line in lines)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,140 @@
+"""ReportData as the page wants it: figures drawn, rows chosen, examples picked. No number is made here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from svms_gr00t.evaluate.open_loop_result import MethodResult
+from svms_gr00t.evaluate.report import figures
+from svms_gr00t.evaluate.report.data import PhaseCurves, ReportData
+from svms_gr00t.evaluate.report.figures import Drawing, Line
+from svms_gr00t.evaluate.rollout_result import Rollout
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRow:
+    """One policy on one task, for the interval bars."""
+
+    policy: str
+    role: str
+    successes: int
+    episodes: int
+    rate: float
+    low: float
+    high: float
+
+
+def page(data: ReportData) -> dict[str, Any]:
+    """Everything that the template needs besides the data."""
+    driven = showcase(data)
+    return {
+        "data": data,
+        "stream_names": stream_names(data),
+        "training": [(phase, _training(phase)) for phase in data.training],
+        "open_loop": _open_loop(data),
+        "key_rows": _key_rows(data),
+        "tasks": _tasks(data),
+        "patches": [(p.view, figures.patch_pictures(p)) for p in data.patches],
+        "driven": driven,
+        "film": figures.data_uri(driven.video, "image/gif") if driven is not None and driven.video else None,
+        "trace": _trace(data, driven),
+    }
+
+
+def stream_names(data: ReportData) -> tuple[str, ...]:
+    """Names from the stream report, else numbers."""
+    if data.streams is not None:
+        return data.streams.streams
+    shares = [w.routes for example in data.words for w in example.words]
+    shares += [p for example in data.patches for row in example.routes for p in row]
+    shares += [r.routes for result in data.closed_loop for rollout in result.rollouts for r in rollout.replans]
+    return tuple(f"stream {i + 1}" for i in range(max((len(s) for s in shares), default=0)))
+
+
+def showcase(data: ReportData) -> Rollout | None:
+    """The candidate's rollout to look at: a filmed one first, then one with streams, then a successful one."""
+    rollouts = [r for result in data.closed_loop if result.policy == data.candidate for r in result.rollouts]
+    shown = [r for r in rollouts if r.video or r.replans]
+    return max(shown, key=lambda r: (r.video is not None, bool(r.replans), r.success), default=None)
+
+
+def _role(name: str, data: ReportData) -> str:
+    return {data.candidate: "candidate", data.reference: "reference"}.get(name, "control")
+
+
+def _methods(data: ReportData) -> list[tuple[str, str, MethodResult]]:
+    """(name, role, numbers) of every policy, then the baselines of the first evaluation that has them."""
+    found = [(r.policy, _role(r.policy, data), r.scores) for r in data.open_loop]
+    found.sort(key=lambda item: ("candidate", "reference", "control").index(item[1]))
+    for result in data.open_loop:
+        if len(result.methods) > 1:
+            return found + [(n, "baseline", m) for n, m in result.methods.items() if n != result.policy]
+    return found
+
+
+def _open_loop(data: ReportData) -> list[Drawing]:
+    methods = _methods(data)
+    if not methods:
+        return []
+    keys: dict[str, list[Line]] = {}
+    for name, role, method in methods:
+        for key, result in method.keys.items():
+            if result.mse is not None:
+                keys.setdefault(key, []).append(Line(name=name, role=role, values=(result.mse,)))
+    lines = [Line(name=name, role=role, values=method.by_step) for name, role, method in methods]
+    horizon = figures.horizon_figure(lines, executed=data.open_loop[0].executed)
+    return [
+        Drawing(horizon, "Error at each step of the predicted chunk, all action keys; lower is better."),
+        Drawing(figures.keys_figure(keys), "Error of each action key over the whole chunk; lower is better."),
+    ]
+
+
+def _key_rows(data: ReportData) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """(policy, key, numbers) in physical units, policies side by side under each key."""
+    policies = [(name, method) for name, role, method in _methods(data) if role != "baseline"]
+    keys = list(dict.fromkeys(key for _, method in policies for key in method.keys))
+    return [(name, key, method.keys[key]) for key in keys for name, method in policies if key in method.keys]
+
+
+def _tasks(data: ReportData) -> list[tuple[str, list[TaskRow]]]:
+    results = sorted(data.closed_loop, key=lambda r: ("candidate", "reference", "control").index(_role(r.policy, data)))
+    named = [(r.policy, {**r.tasks, "all tasks": r.overall}) for r in results]
+    tasks = list(dict.fromkeys(task for _, found in named for task in found))
+    tasks.sort(key=lambda task: task == "all tasks")
+    rows = []
+    for task in tasks:
+        bars = [
+            TaskRow(
+                policy=policy,
+                role=_role(policy, data),
+                successes=found[task].successes,
+                episodes=found[task].episodes,
+                rate=found[task].rate.estimate,
+                low=found[task].rate.low,
+                high=found[task].rate.high,
+            )
+            for policy, found in named
+            if task in found and found[task].rate is not None
+        ]
+        rows.append((task, bars))
+    return rows
+
+
+def _training(phase: PhaseCurves) -> list[Drawing]:
+    drawn = [Drawing(figures.training_figure(phase, weights=False), f"{phase.name}: loss terms before weighting.")]
+    if phase.weights:
+        drawn.append(Drawing(figures.training_figure(phase, weights=True), f"{phase.name}: how much each term counts."))
+    return drawn
+
+
+def _trace(data: ReportData, driven: Rollout | None) -> list[Drawing]:
+    if driven is None or not driven.replans:
+        return []
+    edges = data.streams.edges if data.streams is not None else ()
+    rho = "Disagreement between the streams whenever the policy plans: the line is the mean over tokens, the shade "
+    return [
+        Drawing(figures.rho_figure(driven, edges), rho + "reaches up to the largest of any token."),
+        Drawing(
+            figures.routes_figure(driven, stream_names(data)), "Where the router sends the tokens, mean over tokens."
+        ),
+    ]
