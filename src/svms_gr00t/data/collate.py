@@ -1,0 +1,50 @@
+"""Samples to one batch: prompts are padded on the left, images stay a flat tuple in order of appearance.
+
+Axes: B batch, T tokens of the longest prompt, S labels. Source: processor of GR00T N1.6.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.types import ModelInputs
+from svms_gr00t.data.processor import Sample
+
+
+def collate(samples: Sequence[Sample], label_weight: Float[Tensor, " S"] | None = None) -> ModelInputs:
+    """The model's input. Raises DataError for no samples, or when only some have actions or labels."""
+    if not samples:
+        raise DataError("batch", got="no samples", want="at least one", hint="Check the sampler")
+    width = max(len(sample.input_ids) for sample in samples)
+    first = samples[0]
+    actions, labels = _all("action", samples), _all("labels", samples)
+    return ModelInputs(
+        images=tuple(image for sample in samples for image in sample.images),
+        input_ids=torch.stack([_left(sample.input_ids, width, first.pad_id) for sample in samples]),
+        attention_mask=torch.stack([_left(torch.ones_like(s.input_ids, dtype=torch.bool), width) for s in samples]),
+        state=torch.stack([sample.state for sample in samples]),
+        embodiment_id=torch.tensor([sample.embodiment_id for sample in samples]),
+        action=torch.stack([s.action for s in samples if s.action is not None]) if actions else None,
+        action_mask=torch.stack([s.action_mask for s in samples if s.action_mask is not None]) if actions else None,
+        labels=torch.stack([_left(s.labels, width) for s in samples if s.labels is not None]) if labels else None,
+        label_mask=(
+            torch.stack([_left(s.label_mask, width) for s in samples if s.label_mask is not None]) if labels else None
+        ),
+        label_weight=label_weight if labels else None,
+    )
+
+
+def _all(name: str, samples: Sequence[Sample]) -> bool:
+    present = [getattr(sample, name) is not None for sample in samples]
+    if any(present) and not all(present):
+        got = f"{sum(present)} of {len(samples)} samples with {name}"
+        raise DataError("batch", got=got, want="all or none", hint="Encode every sample of a batch alike")
+    return all(present)
+
+
+def _left(row: Shaped[Tensor, "t *rest"], width: int, fill: int = 0) -> Shaped[Tensor, "T *rest"]:
+    padding = row.new_full((width - len(row), *row.shape[1:]), fill)
+    return torch.cat([padding, row])

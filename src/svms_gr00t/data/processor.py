@@ -1,0 +1,255 @@
+"""One object between the world and the model: it encodes for training, evaluation and serving alike, and decodes.
+
+Axes: T tokens, n past states, H horizon, Ds and Da the model's state and action widths, S labels, h and w pixels.
+
+    frames + instruction -> pixels, token ids      state -> normalised, padded      actions -> normalised, padded, mask
+
+Beside a checkpoint it is `processor_config.json`, `statistics.json`, `embodiment_id.json` and `tokenizer.json`.
+Source: processor of GR00T N1.6.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import RootModel
+from torch import Tensor
+
+from svms_gr00t.core.errors import CheckpointError, DataError
+from svms_gr00t.data.files import dump_json, read_json
+from svms_gr00t.data.lowdim import LowDimCodec, only
+from svms_gr00t.data.observation import Observation
+from svms_gr00t.data.processor_config import ProcessorConfig
+from svms_gr00t.data.prompt import build_prompt, formalize_language
+from svms_gr00t.data.tokenizer import TextTokenizer, load_tokenizer
+
+Span = tuple[int, int, Sequence[float]]
+"""Characters [start, end) of the instruction, and 0 or 1 for each stream (visual, temporal, state)."""
+Labeler = Callable[[str], Sequence[Span]]
+"""Labels a formalised instruction."""
+
+N_LABELS = 3
+_CACHE_LIMIT = 4096
+_FILES_HINT = "Give the folder of a checkpoint: an N1.6 release or one saved by this package"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One encoded step; `collate` turns a list of them into `ModelInputs`."""
+
+    images: tuple[Float[Tensor, "3 _h _w"], ...]
+    """Every image in prompt order, in [-1, 1]."""
+    input_ids: Int[Tensor, " T"]
+    """Prompt tokens."""
+    instruction_mask: Bool[Tensor, " T"]
+    """True on tokens of the instruction."""
+    instruction: str
+    """The instruction as it stands in the prompt."""
+    state: Float[Tensor, "n Ds"]
+    """Normalised, zero-padded."""
+    embodiment_id: int
+    """Row of the embodiment-specific weights."""
+    pad_id: int
+    """Token that pads shorter prompts."""
+    action: Float[Tensor, "H Da"] | None = None
+    """Normalised, zero-padded chunk; absent at inference."""
+    action_mask: Float[Tensor, "H Da"] | None = None
+    """1 on real steps and dimensions."""
+    labels: Float[Tensor, "T S"] | None = None
+    """Token labels; absent without a labeler."""
+    label_mask: Bool[Tensor, " T"] | None = None
+    """True where a label counts: the instruction's tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Text:
+    """A tokenised prompt, shared by every sample with this instruction and these image sizes."""
+
+    instruction: str
+    ids: Int[Tensor, " T"]
+    mask: Bool[Tensor, " T"]
+    spans: tuple[tuple[int, int], ...]
+    """Characters of the instruction that each token covers; empty ranges elsewhere."""
+
+
+class Processor:
+    """Encodes observations of one embodiment and decodes actions.
+
+    `statistics` is {"state": {key: {...}}, "action": {...}} of this embodiment, or {tag: ...} of several.
+    Raises DataError when the statistics do not fit the configuration.
+    """
+
+    def __init__(self, config: ProcessorConfig, tokenizer: TextTokenizer, statistics: Mapping[str, Any]) -> None:
+        self.config, self.tokenizer = config, tokenizer
+        self.statistics: dict[str, Any] = (
+            {config.embodiment_tag: dict(statistics)} if "action" in statistics else dict(statistics)
+        )
+        if config.embodiment_tag not in self.statistics:
+            hint = "Compute them over the dataset that you train on"
+            raise DataError("statistics", got=only(self.statistics), want=config.embodiment_tag, hint=hint)
+        self.codec = LowDimCodec(
+            config.embodiment,
+            self.statistics[config.embodiment_tag],
+            max_state_dim=config.max_state_dim,
+            max_action_dim=config.max_action_dim,
+            max_action_horizon=config.max_action_horizon,
+            use_percentiles=config.use_percentiles,
+            clip_outliers=config.clip_outliers,
+            apply_sincos_state_encoding=config.apply_sincos_state_encoding,
+            use_relative_action=config.use_relative_action,
+        )
+        self._texts: dict[tuple[str, tuple[int, ...]], _Text] = {}
+        # The labeler is kept beside its labels: an id of a collected object could come back as another's.
+        self._labels: dict[tuple[int, str, tuple[int, ...]], tuple[Labeler, Float[Tensor, "T S"]]] = {}
+
+    def encode(
+        self,
+        observation: Observation,
+        actions: Mapping[str, np.ndarray] | None = None,
+        action_pad: Bool[np.ndarray, " h"] | None = None,
+        rng: np.random.Generator | None = None,
+        labeler: Labeler | None = None,
+    ) -> Sample:
+        """One robot's observation as a sample; `rng` switches the training augmentation on.
+
+        `actions` are physical, key -> (horizon, D), with `action_pad` True on steps beyond the episode's end.
+        Raises DataError for missing keys, wrong shapes, NaN or a batch of several robots.
+        """
+        if len(observation) != 1:
+            got, hint = f"{len(observation)} robots", "Encode observation.split() one by one, then collate"
+            raise DataError("observation", got=got, want="one", hint=hint)
+        observation.check(self.config.embodiment)
+        images = self._images(observation, rng)
+        counts = tuple(image.shape[-2] * image.shape[-1] // 784 for image in images)
+        text = self._text(observation.language[0], counts)
+        state = {key: numbers[0] for key, numbers in observation.state.items()}
+        sample = Sample(
+            images=images,
+            input_ids=text.ids,
+            instruction_mask=text.mask,
+            instruction=text.instruction,
+            state=torch.from_numpy(self.codec.encode_state(state)).float(),
+            embodiment_id=self.config.embodiment_id,
+            pad_id=self.tokenizer.pad_id,
+        )
+        if labeler is not None:
+            sample = replace(sample, labels=self._label(labeler, text, counts), label_mask=text.mask)
+        if actions is not None:
+            action = torch.from_numpy(self.codec.encode_action(actions, state)).float()
+            sample = replace(sample, action=action, action_mask=self._action_mask(action_pad))
+        return sample
+
+    def decode(
+        self, actions: Tensor | np.ndarray, observation: Observation | None = None
+    ) -> dict[str, Float[np.ndarray, "B _h _d"]]:
+        """Normalised chunks (B, H, Da) as float32 physical actions (B, horizon, D) of each key.
+
+        Relative actions need the observation that they were predicted from. Raises DataError otherwise.
+        """
+        chunks = actions.detach().float().cpu().numpy() if isinstance(actions, Tensor) else np.asarray(actions)
+        if chunks.ndim != 3 or chunks.shape[1] < self.codec.horizon or chunks.shape[2] < self.codec.action_dim:
+            want = f"(B, {self.codec.horizon} or more, {self.codec.action_dim} or more)"
+            raise DataError("actions", got=f"shape {chunks.shape}", want=want, hint="Pass what the model sampled")
+        if observation is not None and len(observation) != len(chunks):
+            got, want = f"{len(chunks)} chunks for {len(observation)} robots", "one each"
+            raise DataError("actions", got=got, want=want, hint="Pass the observation that was encoded")
+        decoded = [
+            self.codec.decode_action(
+                chunk, None if observation is None else {key: rows[i] for key, rows in observation.state.items()}
+            )
+            for i, chunk in enumerate(chunks)
+        ]
+        return {key: np.stack([one[key] for one in decoded]) for key in self.config.embodiment.action.modality_keys}
+
+    def _images(self, observation: Observation, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
+        draw = None if rng is None else self.config.images.draw(rng)
+        views = [self.config.images(observation.video[k][0], draw) for k in self.config.embodiment.video.modality_keys]
+        return tuple(view[step] for step in range(len(views[0])) for view in views)
+
+    def _text(self, raw: str, counts: tuple[int, ...]) -> _Text:
+        key = (raw, counts)
+        if key not in self._texts:
+            if len(self._texts) >= _CACHE_LIMIT:
+                self._texts.clear()
+            self._texts[key] = self._tokenise(raw, counts)
+        return self._texts[key]
+
+    def _tokenise(self, raw: str, counts: tuple[int, ...]) -> _Text:
+        prompt = build_prompt(formalize_language(raw) if self.config.formalize_language else raw, counts)
+        encoding = self.tokenizer.encode(prompt.text)
+        start, end = prompt.span
+        spans = tuple((max(a, start) - start, max(min(b, end), start) - start) for a, b in encoding.offsets)
+        mask = [bool(prompt.instruction[a:b].strip()) for a, b in spans]
+        return _Text(
+            instruction=prompt.instruction, ids=torch.tensor(encoding.ids), mask=torch.tensor(mask), spans=spans
+        )
+
+    def _label(self, labeler: Labeler, text: _Text, counts: tuple[int, ...]) -> Float[Tensor, "T S"]:
+        key = (id(labeler), text.instruction, counts)
+        if key not in self._labels:
+            if len(self._labels) >= _CACHE_LIMIT:
+                self._labels.clear()
+            self._labels[key] = (labeler, _project(labeler(text.instruction), text))
+        return self._labels[key][1]
+
+    def _action_mask(self, pad: Bool[np.ndarray, " h"] | None) -> Float[Tensor, "H Da"]:
+        mask = torch.zeros(self.config.max_action_horizon, self.config.max_action_dim)
+        mask[: self.codec.horizon, : self.codec.action_dim] = 1.0
+        if pad is not None:
+            if pad.shape != (self.codec.horizon,):
+                got, want = f"shape {pad.shape}", f"({self.codec.horizon},)"
+                raise DataError("action_pad", got=got, want=want, hint="One value for each step of the chunk")
+            mask[: self.codec.horizon][torch.from_numpy(pad)] = 0.0
+        return mask
+
+    def save(self, folder: Path | str) -> None:
+        """Write the four files into `folder`."""
+        folder = Path(folder)
+        dump_json(folder / "processor_config.json", self.config.to_dict())
+        dump_json(folder / "statistics.json", self.statistics)
+        dump_json(folder / "embodiment_id.json", self.config.embodiment_ids)
+        self.tokenizer.save(folder)
+
+    @classmethod
+    def load(
+        cls, folder: Path | str, *, embodiment_tag: str | None = None, tokenizer: TextTokenizer | None = None
+    ) -> "Processor":
+        """Read a checkpoint's files; without `tokenizer.json` (N1.6 ships none) the "qwen" one is taken.
+
+        Raises CheckpointError or DataError for files that are missing or do not fit, MissingExtra without "qwen".
+        """
+        folder = Path(folder)
+        ids_file = folder / "embodiment_id.json"
+        config = ProcessorConfig.from_dict(
+            _mapping(folder / "processor_config.json"),
+            embodiment_tag=embodiment_tag,
+            embodiment_ids=_mapping(ids_file) if ids_file.is_file() else None,
+            where=folder / "processor_config.json",
+        )
+        if tokenizer is None:
+            tokenizer = load_tokenizer(folder if (folder / "tokenizer.json").is_file() else "qwen")
+        return cls(config, tokenizer, _mapping(folder / "statistics.json"))
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(path, got="no such file", want="a processor file", hint=_FILES_HINT)
+    return read_json(RootModel[dict[str, Any]], path, want="a JSON object", hint=_FILES_HINT).root
+
+
+def _project(spans: Sequence[Span], text: _Text) -> Float[Tensor, "T S"]:
+    """Character labels on tokens: a token takes every label of every span that it overlaps."""
+    labels = torch.zeros(len(text.ids), len(spans[0][2]) if spans else N_LABELS)
+    for start, end, values in spans:
+        if not 0 <= start < end <= len(text.instruction):
+            got, want = f"characters {start}:{end}", f"a range within 0:{len(text.instruction)}"
+            raise DataError("labels", got=got, want=want, hint="Label the formalised instruction")
+        value = torch.tensor(values, dtype=torch.float32)
+        for token, (first, last) in enumerate(text.spans):
+            if first < end and last > start and first < last:
+                labels[token] = torch.maximum(labels[token], value)
+    return labels

@@ -1,0 +1,146 @@
+"""Every choice of the processor as one value, and its JSON form, that of N1.6's `processor_config.json`.
+
+    {"processor_class": ..., "processor_kwargs": {"modality_configs": {tag: ...}, ...}, "svms": {what only we need}}
+
+Readers of N1.6 ignore the last part. Source: files that GR00T N1.6 writes beside a checkpoint.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from svms_gr00t.core.errors import CheckpointError, ConfigError
+from svms_gr00t.data.embodiment import EMBODIMENT_IDS, EmbodimentConfig
+from svms_gr00t.data.images import ColorJitter, ImagePipeline
+
+_PLAIN = (
+    *("max_state_dim", "max_action_dim", "max_action_horizon", "use_percentiles", "clip_outliers"),
+    *("apply_sincos_state_encoding", "use_relative_action", "formalize_language", "model_name", "model_type"),
+)
+_IMAGES = (
+    *("shortest_image_edge", "crop_fraction", "color_jitter_params", "random_rotation_angle"),
+    *("image_crop_size", "image_target_size", "use_albumentations"),
+)
+_JITTER = ("brightness", "contrast", "saturation", "hue")
+_HINT = "Use a processor_config.json of GR00T N1.6 or of this package"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessorConfig:
+    """What turns observations into model inputs, and model outputs into actions."""
+
+    embodiment_tag: str
+    """The robot at work, one of `embodiments`."""
+    embodiments: dict[str, EmbodimentConfig]
+    """Known robots; a checkpoint may hold several."""
+    embodiment_ids: dict[str, int] = field(default_factory=lambda: dict(EMBODIMENT_IDS))
+    """Row of the embodiment-specific weights for each tag."""
+    images: ImagePipeline = field(default_factory=ImagePipeline)
+    """Sizes and augmentation of camera frames."""
+    max_state_dim: int = 29
+    """The model's state width (128 in the released checkpoint)."""
+    max_action_dim: int = 29
+    """The model's action width (128 in the released checkpoint)."""
+    max_action_horizon: int = 16
+    """The model's horizon (50 in the released checkpoint)."""
+    use_percentiles: bool = False
+    """Normalise by q01 and q99 instead of min and max."""
+    clip_outliers: bool = True
+    """Cut normalised numbers to [-1, 1]."""
+    apply_sincos_state_encoding: bool = False
+    """Write the listed states as sines and cosines."""
+    use_relative_action: bool = True
+    """Honour relative actions; off treats them as absolute."""
+    formalize_language: bool = True
+    """Lower case and no punctuation, as the released checkpoint was trained."""
+    model_name: str = "nvidia/Eagle-Block2A-2B-v2"
+    """Backbone name, kept for readers of N1.6."""
+    model_type: str = "eagle"
+    """Backbone kind, kept for readers of N1.6."""
+
+    def __post_init__(self) -> None:
+        tag, known = self.embodiment_tag, ", ".join(self.embodiments) or "none"
+        if tag not in self.embodiments:
+            raise ConfigError("embodiment_tag", got=tag, want=f"one of {known}", hint="Or add its EmbodimentConfig")
+        if tag not in self.embodiment_ids:
+            hint = "new_embodiment is free for any robot"
+            raise ConfigError("embodiment_ids", got=sorted(self.embodiment_ids), want=f"an id for {tag}", hint=hint)
+        for name in ("max_state_dim", "max_action_dim", "max_action_horizon"):
+            if getattr(self, name) < 1:
+                raise ConfigError(name, got=getattr(self, name), want="at least 1", hint="Take the model's own")
+
+    @property
+    def embodiment(self) -> EmbodimentConfig:
+        """The robot at work."""
+        return self.embodiments[self.embodiment_tag]
+
+    @property
+    def embodiment_id(self) -> int:
+        """Its row of the embodiment-specific weights."""
+        return self.embodiment_ids[self.embodiment_tag]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, without the ids (they have their own file)."""
+        kwargs: dict[str, Any] = {
+            "modality_configs": {tag: config.to_dict() for tag, config in self.embodiments.items()},
+            "image_crop_size": None,
+            "image_target_size": None,
+            "use_albumentations": True,
+            "random_rotation_angle": self.images.max_angle or None,
+            "color_jitter_params": {name: getattr(self.images.jitter, name) for name in _JITTER},
+            "shortest_image_edge": self.images.short_side,
+            "crop_fraction": self.images.crop_fraction,
+        }
+        kwargs |= {name: getattr(self, name) for name in _PLAIN}
+        ours = {"embodiment_tag": self.embodiment_tag, "image_target": self.images.target}
+        return {"processor_class": "Gr00tN1d6Processor", "processor_kwargs": kwargs, "svms": ours}
+
+    @classmethod
+    def from_dict(
+        cls,
+        value: Mapping[str, Any],
+        *,
+        embodiment_tag: str | None = None,
+        embodiment_ids: Mapping[str, int] | None = None,
+        where: object = "processor_config.json",
+    ) -> "ProcessorConfig":
+        """Read the JSON form; the tag may be left out when the file names it or holds only one.
+
+        Raises CheckpointError for settings that this code does not have, ConfigError for values that cannot be.
+        """
+        kwargs, ours = value.get("processor_kwargs"), value.get("svms", {})
+        if not isinstance(kwargs, Mapping) or not isinstance(kwargs.get("modality_configs"), Mapping):
+            raise CheckpointError(where, got="no modality_configs", want="processor_kwargs with them", hint=_HINT)
+        unknown = [name for name in kwargs if name not in (*_PLAIN, *_IMAGES, "modality_configs") and kwargs[name]]
+        if unknown:
+            raise CheckpointError(where, got=", ".join(unknown), want="only settings of N1.6", hint=_HINT)
+        configs = {
+            tag: EmbodimentConfig.from_dict(config, f"modality_configs.{tag}")
+            for tag, config in kwargs["modality_configs"].items()
+        }
+        tag = embodiment_tag or ours.get("embodiment_tag") or (next(iter(configs)) if len(configs) == 1 else None)
+        if tag is None:
+            want = f"an embodiment tag among {', '.join(configs)}"
+            raise CheckpointError(where, got="several embodiments", want=want, hint="Pass embodiment_tag")
+        plain = {name: kwargs[name] for name in _PLAIN if kwargs.get(name) is not None}
+        ids = dict(embodiment_ids) if embodiment_ids is not None else dict(EMBODIMENT_IDS)
+        images = _images(kwargs, ours.get("image_target"))
+        return cls(embodiment_tag=tag, embodiments=configs, embodiment_ids=ids, images=images, **plain)
+
+
+def _images(kwargs: Mapping[str, Any], target: int | None) -> ImagePipeline:
+    given = kwargs.get("color_jitter_params") or dict.fromkeys(_JITTER, 0.0)
+    short, fraction = kwargs.get("shortest_image_edge"), kwargs.get("crop_fraction")
+    resized, cropped = kwargs.get("image_target_size"), kwargs.get("image_crop_size")
+    # Older N1.6 files say the same by sizes: crop to image_crop_size, then back to image_target_size.
+    if short is None and resized:
+        short = min(resized)
+    if fraction is None and resized and cropped:
+        fraction = min(cropped) / min(resized)
+    return ImagePipeline(
+        short_side=256 if short is None else int(short),
+        crop_fraction=0.95 if fraction is None else float(fraction),
+        target=target,
+        jitter=ColorJitter(**{name: float(given.get(name, 0.0)) for name in _JITTER}),
+        max_angle=float(kwargs.get("random_rotation_angle") or 0.0),
+    )

@@ -1,0 +1,74 @@
+"""Poses: conventions against scipy, and the group laws that a wrong convention would break."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from svms_gr00t.core.errors import DataError
+from svms_gr00t.data.rotations import (
+    absolute_pose,
+    matrix_to_rot6d,
+    matrix_to_rotvec,
+    relative_pose,
+    rot6d_to_matrix,
+    rotvec_to_matrix,
+)
+
+seeds = st.integers(0, 2**31)
+FORMATS = ("xyz+rot6d", "xyz+rotvec")
+
+
+def poses(form: str, seed: int, n: int = 5) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    matrices = Rotation.random(n, random_state=rng.integers(2**31)).as_matrix()
+    turn = matrix_to_rot6d(matrices) if form == "xyz+rot6d" else matrix_to_rotvec(matrices)
+    return np.concatenate([rng.normal(size=(n, 3)), turn], axis=-1)
+
+
+@given(seeds)
+def test_matrices_survive_both_forms(seed):
+    matrix = Rotation.random(4, random_state=seed).as_matrix()
+    np.testing.assert_allclose(rot6d_to_matrix(matrix_to_rot6d(matrix)), matrix, atol=1e-12)
+    np.testing.assert_allclose(rotvec_to_matrix(matrix_to_rotvec(matrix)), matrix, atol=1e-9)
+
+
+def test_rot6d_is_the_first_two_rows_and_columns_would_differ():
+    matrix = Rotation.from_euler("z", 90, degrees=True).as_matrix()
+    np.testing.assert_allclose(matrix_to_rot6d(matrix), [0, -1, 0, 1, 0, 0], atol=1e-12)
+    assert not np.allclose(matrix_to_rot6d(matrix), matrix[:, :2].T.ravel())
+
+
+@given(seeds)
+def test_any_two_independent_rows_become_a_rotation(seed):
+    matrix = rot6d_to_matrix(np.random.default_rng(seed).normal(size=(3, 6)))
+    np.testing.assert_allclose(matrix @ np.swapaxes(matrix, -1, -2), np.broadcast_to(np.eye(3), (3, 3, 3)), atol=1e-9)
+    np.testing.assert_allclose(np.linalg.det(matrix), 1.0, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@given(seed=seeds)
+def test_relative_then_absolute_is_the_pose(form, seed):
+    pose, reference = poses(form, seed), poses(form, seed + 1)
+    back = absolute_pose(relative_pose(pose, reference, form), reference, form)
+    np.testing.assert_allclose(back[:, :3], pose[:, :3], atol=1e-9)
+    to_matrix = rot6d_to_matrix if form == "xyz+rot6d" else rotvec_to_matrix
+    np.testing.assert_allclose(to_matrix(back[:, 3:]), to_matrix(pose[:, 3:]), atol=1e-7)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@given(seed=seeds)
+def test_moving_the_world_changes_no_relative_pose(form, seed):
+    pose, reference, world = poses(form, seed), poses(form, seed + 1), poses(form, seed + 2, 1).repeat(5, axis=0)
+    moved = relative_pose(absolute_pose(pose, world, form), absolute_pose(reference, world, form), form)
+    np.testing.assert_allclose(moved[:, :3], relative_pose(pose, reference, form)[:, :3], atol=1e-9)
+    # A plain difference is not invariant, so the law has teeth.
+    assert not np.allclose((absolute_pose(pose, world, form) - absolute_pose(reference, world, form)), pose - reference)
+
+
+def test_degenerate_rows_and_wrong_widths_are_refused():
+    with pytest.raises(DataError, match="zero or parallel"):
+        rot6d_to_matrix(np.array([1.0, 0, 0, 2.0, 0, 0]))
+    with pytest.raises(DataError, match="found 7 numbers, but need 9"):
+        relative_pose(np.zeros((2, 7)), np.zeros((2, 7)), "xyz+rot6d")
