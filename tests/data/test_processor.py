@@ -15,10 +15,12 @@ from svms_gr00t.core.errors import CheckpointError, ConfigError, DataError
 from svms_gr00t.data.collate import collate
 from svms_gr00t.data.embodiment import ROBOCASA_PANDA_OMRON, ActionConfig, EmbodimentConfig, from_modality
 from svms_gr00t.data.images import ImagePipeline
+from svms_gr00t.data.lerobot import LeRobotDataset
 from svms_gr00t.data.modality import Modality
 from svms_gr00t.data.observation import Observation
 from svms_gr00t.data.processor import Processor
 from svms_gr00t.data.processor_config import ProcessorConfig
+from svms_gr00t.data.statistics import compute_statistics
 from svms_gr00t.data.tokenizer import load_tokenizer
 
 PLAIN = processor()
@@ -275,3 +277,24 @@ def test_unknown_fields_of_a_config_are_refused():
         ProcessorConfig.from_dict(broken)
     with pytest.raises(CheckpointError, match="modality_configs"):
         ProcessorConfig.from_dict({})
+
+
+def test_a_recorded_dataset_goes_through_and_comes_back(toy):
+    """Files -> statistics -> configuration -> sample -> actions, with nothing named by hand."""
+    dataset = LeRobotDataset.open(toy)
+    config = from_modality(dataset.modality, horizon=HORIZON)
+    settings = {"embodiment_tag": "new_embodiment", "embodiments": {"new_embodiment": config}}
+    p = Processor(
+        ProcessorConfig(**settings, images=ImagePipeline.cheap(28)), load_tokenizer("tiny"), compute_statistics(dataset)
+    )
+    rows = dataset.lowdim(0)
+    seen = Observation.single(
+        video={"front": dataset.frames(0, "front", [3])[0]},
+        state={key: rows[f"state.{key}"][3] for key in config.state.modality_keys},
+        language="open the drawer",
+    )
+    actions = {key: rows[f"action.{key}"][3 : 3 + HORIZON] for key in config.action.modality_keys}
+    sample = p.encode(seen, actions)
+    assert sample.state.abs().max() <= 1
+    for key, decoded in p.decode(sample.action[None]).items():
+        np.testing.assert_allclose(decoded[0], actions[key], atol=1e-5)
