@@ -1,5 +1,6 @@
 """Batches: padding on the left, order of images, all or none."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -57,8 +58,6 @@ def test_images_follow_the_image_tokens(samples):
 
 
 def test_matches_the_reference_batch(shared):
-    import json
-
     golden = json.loads((shared / "golden" / "tokens" / "tokens.json").read_text(encoding="utf-8"))
     template = processor().encode(observation())
     rows = [torch.tensor(golden["cases"][i]["input_ids"]) for i in golden["batch"]["of"]]
