@@ -55,8 +55,8 @@ class ToyDataset:
 class Replay:
     """Knows the recording by heart; `noise` (drawn from the seed it is given) spoils it."""
 
-    def __init__(self, dataset: ToyDataset, *, noise: float = 0.0, horizon: int = 16) -> None:
-        self.dataset, self.noise, self.horizon = dataset, noise, horizon
+    def __init__(self, dataset: ToyDataset, *, noise: float = 0.0, horizon: int = 16, salt: int = 0) -> None:
+        self.dataset, self.noise, self.horizon, self.salt = dataset, noise, horizon, salt
         self.heard: list[str] = []
         self.batches: list[int] = []
 
@@ -70,7 +70,7 @@ class Replay:
     def _chunk(self, observation: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
         self.heard.append(observation[INSTRUCTION])
         episode, step = (int(observation["video.side"][0, i, 0]) for i in range(2))
-        rng, chunk = np.random.default_rng(seed), {}
+        rng, chunk = np.random.default_rng([seed, self.salt]), {}
         for key, width in KEYS.items():
             rows = self.dataset.lowdim(episode)[f"action.{key}"][step : step + self.horizon]
             padded = np.full((self.horizon, width), 99.0)  # beyond the end: anything; it must not count

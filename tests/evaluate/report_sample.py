@@ -90,17 +90,17 @@ def sample(*, episodes: int = 12) -> ReportData:
     dataset = ToyDataset(lengths=(24,) * 14)
     offline = [
         evaluate_open_loop(
-            FlowReplay(dataset, noise=noise),
+            FlowReplay(dataset, noise=noise, salt=salt),
             dataset,
             list(range(2, 14)),
             statistics=statistics(),
             train_episodes=[0, 1],
             name=name,
         )
-        for name, noise in (("svms", 0.24), ("plain", 0.27), ("residual adapter", 0.268))
+        for salt, (name, noise) in enumerate((("svms", 0.24), ("plain", 0.27), ("residual adapter", 0.268)))
     ]
     config = RolloutConfig(tasks=("right", "left"), episodes=episodes, horizon=30, videos=1, stuck_steps=12)
-    driven = [rollout(Listener(skill=s), LineEnv(), config, name=n) for n, s in (("svms", 0.5), ("plain", 0.35))]
+    driven = [rollout(Listener(skill=s), LineEnv(), config, name=n) for n, s in (("svms", 0.35), ("plain", 0.2))]
     verdicts = (
         ("1 specialise", "balanced accuracy above 0.70 for each stream", "0.92, 0.88, 0.74", True, ""),
         ("2 couple", "ρ below 0.15 with effective rank kept", "0.118 and 0.141, rank 35.6 of 48", True, ""),
@@ -123,7 +123,7 @@ def sample(*, episodes: int = 12) -> ReportData:
         passport=tuple(Fact(name=name, value=value) for name, value in passport.items()),
         summary=(
             "SVMS agrees better with held-out demonstrations than the equally trained plain model.",
-            "In closed loop it succeeds more often, but the interval of the difference holds zero.",
+            "In closed loop it succeeds more often on the same scenes.",
             "All three streams find their own words; the State stream is the weakest.",
             "The streams agree without having collapsed.",
             "One training seed: repeat with five before believing any of this.",

@@ -5,6 +5,7 @@ phone); the page places several beside one another where there is room.
 """
 
 import base64
+import html
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 
 from svms_gr00t.core.errors import DataError
@@ -31,8 +33,12 @@ VARIABLES |= {colour: f"--s{i}" for i, colour in enumerate(STREAMS)}
 STREAM_RGB = ((47, 111, 208), (214, 120, 24), (24, 146, 106), (155, 79, 181), (190, 60, 90), (110, 120, 40))
 """The streams' colours in pictures, where CSS does not reach; the page's --s0... are the same."""
 
+TERMS = ("flow", "sheaf", "aux", "balance", "collapse")
+"""Loss terms keep their colour from phase to phase."""
+
 STYLE = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # names are names, also with a dollar sign in them
     "font.size": 9,
     "axes.edgecolor": SOFT,
     "axes.labelcolor": SOFT,
@@ -104,7 +110,7 @@ def inline_svg(figure: Figure, name: str) -> str:
         text = text.replace(colour, f"var({variable})")
     groups = r"figure|axes|patch|line2d|text|matplotlib|legend|xtick|ytick|PathC|LineC|FillB"
     text = re.sub(rf'\bid="(?:{groups})\w*"', "", text)  # the same in every figure, and nothing refers to them
-    return text.replace("<svg", f'<svg role="img" aria-label="{name}"', 1).strip()
+    return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(name)}"', 1).strip()
 
 
 def _floats(values: Sequence[float | None]) -> np.ndarray:
@@ -126,7 +132,7 @@ def horizon_figure(lines: Sequence[Line], *, executed: int) -> str:
             "executed up to here", (executed + 0.5, 1), xycoords=("data", "axes fraction"), xytext=(-4, -9),
             textcoords="offset points", ha="right", color=SOFT, fontsize=8,
         )  # fmt: skip
-    axes.set(xlabel="step of the chunk", ylabel="normalised squared error")
+    axes.set(xlabel="step of the chunk", ylabel="squared error")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, axes)
@@ -154,7 +160,12 @@ def keys_figure(keys: Mapping[str, Sequence[Line]]) -> str:
     axes.set_yticks(range(len(keys)), [key.replace("_", " ") for key in keys])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(keys) - 0.5, -0.5)
-    axes.set_xlim(left=0)
+    values = np.array([v for lines in keys.values() for line in lines for v in line.values], dtype=float)
+    if values.size and np.nanmin(values) > 0:
+        axes.set_xscale("log")
+        _plain_ticks(axes.xaxis)  # baselines may be a hundred times worse, and policies should still be told apart
+    else:
+        axes.set_xlim(left=0)
     axes.set_xlabel("normalised squared error")
     _legend(figure, axes)
     return inline_svg(figure, "error by action key")
@@ -166,11 +177,13 @@ def training_figure(phase: PhaseCurves, *, weights: bool) -> str:
     figure, axes = _axes()
     curves = phase.weights if weights else phase.terms
     for rank, (name, values) in enumerate(curves.items()):
-        stroke = {"color": ACCENT, "linewidth": 2.0} if name == "flow" else {"color": STREAMS[rank % len(STREAMS)]}
+        rank = TERMS.index(name) if name in TERMS else len(TERMS) + rank
+        stroke = {"color": STREAMS[rank % len(STREAMS)], "linewidth": 2.2 if name == "flow" else 1.5}
         axes.plot(phase.steps, _floats(values), label=name, **stroke)
     shown = np.concatenate([_floats(values) for values in curves.values()]) if curves else np.zeros(0)
     if not weights and shown.size and np.nanmin(shown) > 0:
         axes.set_yscale("log")
+        _plain_ticks(axes.yaxis)
     axes.set(xlabel="optimiser step", ylabel="weight" if weights else "loss term")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     _legend(figure, axes)
@@ -228,7 +241,20 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
+def _plain_ticks(axis: Axis) -> None:
+    """0.01, 0.1, 1 instead of powers; in between only when there is hardly a whole decade."""
+    low, high = axis.get_view_interval()
+    between = (1.0, 2.0, 5.0) if high / low < 30 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=between))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def _legend(figure: Figure, axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
-        place = {"loc": "outside upper left", "ncols": 4, "borderpad": 0}
-        figure.legend(**place, handlelength=1.6, columnspacing=1.2, labelcolor=INK)
+        handles, labels = axes.get_legend_handles_labels()
+        columns = len(labels) if len(labels) <= 4 else -(-len(labels) // 2)
+        order = [i for c in range(columns) for i in range(c, len(labels), columns)]  # matplotlib fills columns first
+        handles, labels = [handles[i] for i in order], [labels[i] for i in order]
+        place = {"loc": "outside upper left", "ncols": columns, "borderpad": 0}
+        figure.legend(handles, labels, **place, handlelength=1.6, columnspacing=1.2, labelcolor=INK)

@@ -13,7 +13,7 @@ def plain(value: float | None, *, digits: int = 3) -> str:
         return "0"
     if abs(value) >= 10 ** (digits - 1):
         return _minus(f"{value:.0f}")
-    text = f"{value:.{digits}g}"
+    text = f"{value:#.{digits}g}"  # "#" keeps trailing zeros, so that columns line up
     return _minus(text if "e" not in text else f"{value:.1e}")
 
 
@@ -49,7 +49,8 @@ def cell_effect(cell: Cell, metric: Metric) -> str:
     if cell.effect is None:
         return ""
     e, unit = cell.effect, "points" if metric.percent else "%"
-    return f"{signed(e.estimate)} {unit} ({signed(e.low)} to {signed(e.high)})"
+    interval = f"({signed(e.low)} to {signed(e.high)})".replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{signed(e.estimate)}\N{NO-BREAK SPACE}{unit} {interval}"
 
 
 def verdict(cell: Cell, metric: Metric) -> str:

@@ -1,10 +1,9 @@
 """ReportData as the page wants it: figures drawn, rows chosen, examples picked. No number is made here."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from svms_gr00t.evaluate.open_loop_result import MethodResult
+from svms_gr00t.evaluate.open_loop_result import KeyResult, MethodResult
 from svms_gr00t.evaluate.report import figures
 from svms_gr00t.evaluate.report.data import PhaseCurves, ReportData
 from svms_gr00t.evaluate.report.figures import Drawing, Line
@@ -89,11 +88,11 @@ def _open_loop(data: ReportData) -> list[Drawing]:
     ]
 
 
-def _key_rows(data: ReportData) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """(policy, key, numbers) in physical units, policies side by side under each key."""
+def _key_rows(data: ReportData) -> list[tuple[str, list[tuple[str, KeyResult]]]]:
+    """For each key, (policy, numbers) of every policy."""
     policies = [(name, method) for name, role, method in _methods(data) if role != "baseline"]
     keys = list(dict.fromkeys(key for _, method in policies for key in method.keys))
-    return [(name, key, method.keys[key]) for key in keys for name, method in policies if key in method.keys]
+    return [(key, [(name, method.keys[key]) for name, method in policies if key in method.keys]) for key in keys]
 
 
 def _tasks(data: ReportData) -> list[tuple[str, list[TaskRow]]]:
