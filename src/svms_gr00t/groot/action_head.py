@@ -22,7 +22,7 @@ from svms_gr00t.groot.attention import KeysValues
 from svms_gr00t.groot.backbone import static_shapes
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.groot.dit import DiT, Modulation
-from svms_gr00t.groot.embodiment import ActionEncoder, EmbodimentMLP, Rows, rows_of, sine_code
+from svms_gr00t.groot.embodiment import ActionEncoder, EmbodimentLinear, EmbodimentMLP, Rows, rows_of, sine_code
 from svms_gr00t.groot.initial import init_weights
 
 
@@ -92,6 +92,7 @@ class ActionHead(nn.Module):
     def __init__(self, config: Gr00tN1d6Config) -> None:
         super().__init__()
         self.config, self.shortcuts = config, Shortcuts()
+        self.kept: tuple[int, ...] | None = None
         count, dim = config.max_num_embodiments, config.input_embedding_dim
         self.model = DiT(config)
         self.state_encoder = EmbodimentMLP(count, config.max_state_dim, config.hidden_size, dim)
@@ -103,6 +104,20 @@ class ActionHead(nn.Module):
             self.position_embedding = nn.Embedding(config.max_seq_len, dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim)) if config.state_dropout_prob > 0 else None
         init_weights(self)
+
+    def keep_embodiments(self, *embodiments: int) -> None:
+        """Hold only these rows of the embodiment banks as parameters; saving still writes every row.
+
+        The banks are a quarter of the action head, and a robot uses one row. Call it once, after loading and before the
+        optimiser is made. Raises `DataError` for an id without a row.
+        """
+        if self.kept is not None:
+            raise DataError("keep_embodiments", got=f"kept {self.kept} before", want="one call", hint="load again")
+        rows_of(torch.tensor(embodiments), self.config.max_num_embodiments)
+        self.kept = embodiments
+        for module in self.modules():
+            if isinstance(module, EmbodimentLinear):
+                module.keep(embodiments)
 
     def loss(
         self,
@@ -168,7 +183,7 @@ class ActionHead(nn.Module):
     ) -> Observation:
         """Everything about the observation that no denoising step changes."""
         static, short = static_shapes(), self.shortcuts
-        rows = rows_of(embodiment_id, self.config.max_num_embodiments, static=static)
+        rows = rows_of(embodiment_id, self.config.max_num_embodiments, kept=self.kept, static=static)
         rows = rows if short.one_embodiment else replace(rows, single=None)
         seen = replace(features, tokens=self.vlln(features.tokens.to(self.dtype)))
         context = self.model.context(seen, gather=short.gather and not static)

@@ -32,7 +32,10 @@ def choose(values: Float[Tensor, "B T M"], mask: Bool[Tensor, "B T"], *, gather:
     fewest, most = torch.stack([counts.min(), counts.max()]).tolist()
     if fewest == mask.shape[1]:
         return Tokens(values=values, mask=None)
-    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]  # real tokens first, order kept
+    # Real tokens first, order kept. One column stays even when nobody has a token: attention will not hear it, but its
+    # weights stay in the graph, so that every process of a distributed run has the same gradients.
+    most = max(most, 1)
+    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
     short = values.gather(1, order[..., None].expand(-1, -1, values.shape[-1]))
     if fewest == most:
         return Tokens(values=short, mask=None)
@@ -77,10 +80,6 @@ class Attention(nn.Module):
     def forward(self, x: Float[Tensor, "B S W"], source: KeysValues | None = None) -> Float[Tensor, "B S W"]:
         """Attention of `x` to `source`, or to itself."""
         source = self.keys_values(Tokens(values=x, mask=None)) if source is None else source
-        if source.key.shape[2] == 0:
-            mixed = torch.zeros_like(x)
-        else:
-            out = F.scaled_dot_product_attention(self._split(self.to_q(x)), source.key, source.value, source.mask)
-            out = out if source.heard is None else out.masked_fill(~source.heard, 0)
-            mixed = out.transpose(1, 2).flatten(2)
-        return self.to_out[0](mixed)
+        out = F.scaled_dot_product_attention(self._split(self.to_q(x)), source.key, source.value, source.mask)
+        out = out if source.heard is None else out.masked_fill(~source.heard, 0)
+        return self.to_out[0](out.transpose(1, 2).flatten(2))

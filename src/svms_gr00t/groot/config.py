@@ -8,7 +8,7 @@ so the file is a plain N1.6 configuration.
 import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError
 from svms_gr00t.core.svms_config import SvmsConfig
@@ -89,14 +89,11 @@ class Gr00tN1d6Config(SvmsConfig):
     """Keys of an N1.6 file that only NVIDIA's own code reads; written back unchanged."""
 
     def __post_init__(self) -> None:
-        for name, part in PARTS.items():  # a plain dict is as good as the section it describes
-            if isinstance(value := getattr(self, name), dict):
-                object.__setattr__(self, name, part.from_dict(value))
         super().__post_init__()
         _check(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: dict[str, Any]) -> "Gr00tN1d6Config":
         """The configuration in a `config.json` object; SVMS is off when the file names none of its keys.
 
         Raises `CheckpointError` for another GR00T, `ConfigError` for an unknown key or a value that cannot be.
@@ -107,6 +104,7 @@ class Gr00tN1d6Config(SvmsConfig):
             hint = f"{near(name, sorted(known))}"
             raise ConfigError(name, got=values[name], want="a key of GR00T N1.6 or SVMS", hint=hint)
         given: dict[str, Any] = {k: _tuples(v) if k in _SVMS_KEYS else v for k, v in values.items() if k in known}
+        given |= {name: PARTS[name].from_dict(given[name]) for name in PARTS.keys() & given.keys()}
         given.setdefault("use_sheaf_streams", bool(_SVMS_KEYS & given.keys()))
         extra = {k: v for k, v in values.items() if k in CARRIED and (k, v) != ("architectures", [MODEL_TYPE])}
         return cls(**given, extra=extra)
@@ -126,7 +124,7 @@ class Gr00tN1d6Config(SvmsConfig):
         return out
 
     @classmethod
-    def load(cls, file: Path | str) -> Self:
+    def load(cls, file: Path | str) -> "Gr00tN1d6Config":
         """Read `config.json`. Raises `CheckpointError` when it is absent or no JSON object."""
         path = Path(file)
         want, hint = "a GR00T N1.6 config.json", "pass the folder that holds config.json and model*.safetensors"

@@ -8,6 +8,7 @@ pass `Rows`, made once for each batch.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,24 +30,41 @@ class Rows:
     """The row when all samples share it."""
 
 
-def rows_of(embodiment_id: Int[Tensor, " B"], count: int, *, static: bool) -> Rows:
-    """Look the ids over once; `static` leaves them unread, for graph capture. `DataError` for an id too large."""
+def rows_of(
+    embodiment_id: Int[Tensor, " B"], count: int, *, kept: tuple[int, ...] | None = None, static: bool = False
+) -> Rows:
+    """Look the ids over once: ids of a bank of `count` rows -> places among the `kept` rows.
+
+    `static` leaves the ids unread, for graph capture. Raises `DataError` for an id that has no row.
+    """
+    known = tuple(range(count)) if kept is None else kept
     if static:
-        return Rows(ids=embodiment_id, single=None)
+        places = embodiment_id if kept is None else sum((embodiment_id == e) * i for i, e in enumerate(known))
+        return Rows(ids=places, single=0 if len(known) == 1 else None)
     ids = embodiment_id.tolist()
-    if min(ids) < 0 or max(ids) >= count:
-        hint = "raise max_num_embodiments, or correct the embodiment id of the dataset"
-        raise DataError("embodiment_id", got=sorted(set(ids)), want=f"ids in 0 .. {count - 1}", hint=hint)
-    return Rows(ids=embodiment_id, single=ids[0] if len(set(ids)) == 1 else None)
+    if strange := sorted(set(ids) - set(known)):
+        want = f"ids in 0 .. {count - 1}" if kept is None else f"one of the kept embodiments {list(known)}"
+        hint = "correct the dataset's embodiment id, or raise max_num_embodiments, or keep more embodiments"
+        raise DataError("embodiment_id", got=strange, want=want, hint=hint)
+    single = known.index(ids[0]) if len(set(ids)) == 1 else None
+    if kept is None:
+        return Rows(ids=embodiment_id, single=single)
+    return Rows(ids=torch.tensor([known.index(e) for e in ids], device=embodiment_id.device), single=single)
 
 
 class EmbodimentLinear(nn.Module):
-    """A bank of linear maps: `W` (E, I, O), `b` (E, O)."""
+    """A bank of linear maps: `W` (E, I, O), `b` (E, O).
+
+    After `keep`, the parameters hold the kept rows alone. The other rows wait on the CPU, outside the parameters, and
+    `state_dict` still writes and reads the whole bank.
+    """
 
     def __init__(self, count: int, inputs: int, outputs: int) -> None:
         super().__init__()
         self.W = nn.Parameter(torch.empty(count, inputs, outputs))
         self.b = nn.Parameter(torch.zeros(count, outputs))
+        self.kept: tuple[int, ...] | None = None
+        self.bank: dict[str, Tensor] = {}
         self.reset_parameters()
 
     @torch.no_grad()
@@ -54,6 +72,29 @@ class EmbodimentLinear(nn.Module):
         """Every row as a fresh linear layer: std I^-1/2, bias 0."""
         self.W.normal_(0.0, 1 / math.sqrt(self.W.shape[1]))
         self.b.zero_()
+
+    def keep(self, embodiments: tuple[int, ...]) -> None:
+        """Shrink the parameters to these rows. New `Parameter` objects: make the optimiser afterwards."""
+        self.kept = embodiments
+        for name in ("W", "b"):
+            full = getattr(self, name)
+            self.bank[name] = full.detach().to("cpu", copy=True)
+            setattr(self, name, nn.Parameter(full.detach()[list(embodiments)].clone(), full.requires_grad))
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name, full in self.bank.items():
+            whole = full.to(getattr(self, name).dtype, copy=True)
+            whole[list(self.kept or ())] = getattr(self, name).detach().cpu()
+            destination[prefix + name] = whole
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name in self.bank.keys() & {key.removeprefix(prefix) for key in state_dict}:
+            whole = state_dict[prefix + name]
+            if whole.shape == self.bank[name].shape:
+                self.bank[name] = whole.detach().to("cpu", copy=True)
+                state_dict = state_dict | {prefix + name: whole[list(self.kept or ())]}
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(self, x: Float[Tensor, "_B L _I"], rows: Rows, part: slice = ALL, *, bias: bool = True) -> Tensor:
         """x W[e] + b[e], (B, L, O). `part` takes only these input rows of W, so that a sum of parts is the whole map.
@@ -83,7 +124,7 @@ def sine_code(time: Int[Tensor, " K"], width: int) -> Float[Tensor, "K width"]:
     """[sin | cos] of the bucketed time at frequencies 10000^(-i / (width/2))."""
     half = width // 2
     steps = torch.arange(half, dtype=torch.float32, device=time.device)
-    angle = time[:, None].float() * torch.exp(-math.log(10000) * steps / half)
+    angle = time[:, None].float() * torch.exp(-steps * (math.log(10000) / half))
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 

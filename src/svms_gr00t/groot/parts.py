@@ -6,9 +6,11 @@ Every field is a key of the corresponding section of `config.json`. A key that t
 
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 from svms_gr00t.core.errors import ConfigError
+
+Section = TypeVar("Section", bound="Part")
 
 
 def words(text: str) -> frozenset[str]:
@@ -33,7 +35,7 @@ class Part:
     """Keys of the file that this code does not read; written back unchanged."""
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls: type[Section], values: dict[str, Any]) -> Section:
         """The section from its JSON object; `ConfigError` for an unknown key."""
         known = {f.name for f in fields(cls)} - {"extra"}
         for name in values.keys() - known - cls.CARRIED:
