@@ -102,7 +102,7 @@ def test_every_number_on_the_page_is_in_the_data(data, html):
     shown = numbers(" ".join(Reader(html).text))
     assert len(shown) > 60
     assert shown - known == set()
-    assert numbers(" ".join(Reader(html.replace("0.118", "0.777")).text)) - known == {"0.777"}, "the test can fail"
+    assert numbers(" ".join(Reader(html.replace("0.118", "987.654")).text)) - known == {"987.654"}, "the test can fail"
 
 
 def test_an_empty_report_says_so_everywhere():
@@ -155,9 +155,10 @@ def test_verdicts_follow_the_interval_and_the_direction():
     assert cell_effect(cells[-9.0], higher).replace("\N{NO-BREAK SPACE}", " ") == "−9.0 points (−12 to −6.0)"
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.12345, "0.123"), (0.05, "0.0500"), (12.34, "12.3"), (1234.0, "1234"), (0.0, "0"), (-0.5, "−0.500"), (None, "not measured"), (1e-7, "1.0e−07")]
-)  # fmt: skip
+NUMBERS = {0.12345: "0.123", 0.05: "0.0500", 12.34: "12.3", 1234.0: "1234", 0.0: "0", -0.5: "−0.500", 1e-7: "1.0e−07"}
+
+
+@pytest.mark.parametrize(("value", "text"), [*NUMBERS.items(), (None, "not measured")])
 def test_three_digits_that_matter(value, text):
     assert plain(value) == text
 
@@ -198,10 +199,8 @@ def test_chromium_shows_it_without_scrolling_sideways(data, tmp_path, width):
     (tmp_path / "frame.html").write_text(frame)
     shot = tmp_path / "shot.png"
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars"]
-    subprocess.run(
-        [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1300,2400", f"--screenshot={shot}", (tmp_path / "frame.html").as_uri()],
-        check=True, capture_output=True, timeout=120,
-    )  # fmt: skip
+    flags += ["--window-size=1300,2400", f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={shot}"]
+    subprocess.run([browser, *flags, (tmp_path / "frame.html").as_uri()], check=True, capture_output=True, timeout=120)
     pixels = np.asarray(Image.open(shot).convert("RGB")).astype(int)[:2400, :width]
     paper = pixels[2, 2]
     assert (np.abs(pixels[:, 0] - paper).max(-1) == 0).mean() > 0.99, "nothing is cut off at the left edge"

@@ -18,8 +18,8 @@ def plain(value: float | None, *, digits: int = 3) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share in [0, 1] as "83 %"."""
-    return NOT_MEASURED if share is None else f"{_minus(f'{100 * share:.0f}')} %"
+    """A share in [0, 1] as "83 %", on one line."""
+    return NOT_MEASURED if share is None else f"{_minus(f'{100 * share:.0f}')}\N{NO-BREAK SPACE}%"
 
 
 def signed(value: float) -> str:
