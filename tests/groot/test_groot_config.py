@@ -99,6 +99,8 @@ def test_an_unknown_key_names_its_neighbours(extra, hint):
         ("vision_config", {"use_windows_attn": True}),
         ("diffusion_model_cfg", {"interleave_self_attention": False}),
         ("diffusion_model_cfg", {"positional_embeddings": "sinusoidal"}),
+        ("diffusion_model_cfg", {"activation_fn": "geglu"}),
+        ("text_config", {"rope_scaling": {"type": "linear", "factor": 2.0}}),
     ],
 )
 def test_values_that_cannot_be_are_refused(field, value):

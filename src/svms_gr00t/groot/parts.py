@@ -30,6 +30,8 @@ class Part:
 
     SECTION: ClassVar[str]
     CARRIED: ClassVar[frozenset[str]] = frozenset()
+    FIXED: ClassVar[dict[str, Any]] = {}
+    """Carried keys that would change the arithmetic, with the one value that is implemented."""
 
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
     """Keys of the file that this code does not read; written back unchanged."""
@@ -38,7 +40,13 @@ class Part:
     def from_dict(cls: type[Section], values: dict[str, Any]) -> Section:
         """The section from its JSON object; `ConfigError` for an unknown key."""
         known = {f.name for f in fields(cls)} - {"extra"}
-        for name in values.keys() - known - cls.CARRIED:
+        for name in values.keys() & cls.FIXED.keys():
+            if values[name] != cls.FIXED[name]:
+                where, want = f"{cls.SECTION}.{name}", repr(cls.FIXED[name])
+                raise ConfigError(
+                    where, got=values[name], want=want, hint="N1.6 uses no other, so it is not built here"
+                )
+        for name in values.keys() - known - cls.CARRIED - cls.FIXED.keys():
             where, hint = f"{cls.SECTION}.{name}", near(name, sorted(known))
             raise ConfigError(where, got=values[name], want="a key of GR00T N1.6", hint=hint)
         extra = {k: v for k, v in values.items() if k not in known}
@@ -103,9 +111,10 @@ class TextConfig(Part):
     SECTION: ClassVar[str] = "text_config"
     CARRIED: ClassVar[frozenset[str]] = words(
         "attention_dropout use_cache bos_token_id eos_token_id pad_token_id initializer_range max_window_layers "
-        "model_type rope_scaling sliding_window use_sliding_window torch_dtype dtype layer_types architectures "
-        "_attn_implementation transformers_version tie_word_embeddings rope_parameters"
+        "model_type sliding_window torch_dtype dtype layer_types architectures "
+        "_attn_implementation transformers_version tie_word_embeddings"
     )
+    FIXED: ClassVar[dict[str, Any]] = {"rope_scaling": None, "use_sliding_window": False}
 
     hidden_size: int = 2048
     """Token width M."""
@@ -144,9 +153,14 @@ class DiTConfig(Part):
 
     SECTION: ClassVar[str] = "diffusion_model_cfg"
     CARRIED: ClassVar[frozenset[str]] = words(
-        "cross_attention_dim max_num_positional_embeddings num_embeds_ada_norm upcast_attention "
-        "norm_elementwise_affine norm_eps activation_fn attention_bias compute_dtype"
+        "cross_attention_dim max_num_positional_embeddings num_embeds_ada_norm upcast_attention compute_dtype"
     )
+    FIXED: ClassVar[dict[str, Any]] = {
+        "norm_elementwise_affine": False,
+        "norm_eps": 1e-5,
+        "activation_fn": "gelu-approximate",
+        "attention_bias": True,
+    }
 
     num_layers: int = 32
     """Blocks."""
