@@ -1,5 +1,6 @@
 """A world small enough to know every answer: a hand on a line, recorded, replayed and driven."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,12 +90,14 @@ class FlowReplay(Replay):
 class LineEnv:
     """A hand at x; "right" wants it beyond +0.5, "left" beyond -0.5. One step moves it by 0.1 times the action."""
 
-    def __init__(self, *, fragile: bool = False) -> None:
-        self.fragile, self.success, self.closed = fragile, False, False
+    def __init__(self, *, fragile: bool = False, deadly: bool = False) -> None:
+        self.fragile, self.deadly, self.success, self.closed = fragile, deadly, False, False
 
     def reset(self, task: str, seed: int, split: str = "train") -> str:
         if self.fragile and seed % 3 == 0:
             raise RuntimeError("the scene could not be built")
+        if self.deadly and seed % 5 == 0:
+            os._exit(3)  # as a simulator that crashes takes its process along
         self.task, self.success = task, False
         self.x = float(np.random.default_rng(seed).uniform(-0.2, 0.2))
         return f"move {task}"

@@ -76,6 +76,17 @@ def test_a_broken_episode_is_reported_and_the_rest_goes_on():
         rollout(Listener(), LineEnv(fragile=True), RolloutConfig(tasks=("right",), episodes=9, max_errors=0))
 
 
+def test_a_worker_that_dies_takes_no_other_episode_along():
+    config = RolloutConfig(tasks=("right",), episodes=8, horizon=24, max_errors=8)
+    deadly = [i for i in range(8) if episode_seed(config, "right", i) % 5 == 0]
+    assert len(deadly) == 3
+    env = Factory(path="evaluate_toys:LineEnv", kwargs={"deadly": True})
+    result = rollout(Factory(path="evaluate_toys:Listener"), env, config, workers=2)
+    assert [r.index for r in result.rollouts] == list(range(8)), "every episode is reported, in order"
+    assert [r.index for r in result.rollouts if r.ending == "error"] == deadly
+    assert result.overall.successes == 5
+
+
 def test_pairing_sees_what_separate_intervals_cannot():
     good, bad = (rollout(Listener(skill=s), LineEnv(), CONFIG, name=str(s)) for s in (1.0, 0.0))
     found = good.against(bad)

@@ -1,9 +1,12 @@
 """Episodes spread over processes. Each builds its own environment and policy once; jobs are handed out one by one.
 
-Processes are spawned, not forked: simulators and CUDA do not survive a fork.
+Processes are spawned, not forked: simulators and CUDA do not survive a fork. A process that dies (simulators can crash)
+takes the jobs in flight along; each of those is tried again alone, and only one that dies alone is reported as broken.
 """
 
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
@@ -12,6 +15,8 @@ from svms_gr00t.evaluate.episode import Driver, check_broken, episode_seed
 from svms_gr00t.evaluate.protocols import Factory
 from svms_gr00t.evaluate.rollout_result import Rollout, RolloutConfig
 
+Job = tuple[str, int]
+"""Task and index of an episode."""
 _driver: Driver | None = None
 """This worker process's own driver; None in the parent."""
 
@@ -27,44 +32,50 @@ def _drive(task: str, index: int) -> Rollout:
 
 
 def drive_in_workers(
-    policy: Factory, env: Factory, config: RolloutConfig, jobs: list[tuple[str, int]], *, workers: int, bar: Task
+    policy: Factory, env: Factory, config: RolloutConfig, jobs: list[Job], *, workers: int, bar: Task
 ) -> list[Rollout]:
-    """All jobs in order. A worker that dies (simulators can crash) costs one retry, then its episodes are broken."""
-    done: dict[tuple[str, int], Rollout] = {}
-    for _ in range(2):
-        missing = [job for job in jobs if job not in done]
-        if missing:
-            _one_pool(policy, env, config, missing, workers, bar, done)
-    return [done[job] if job in done else _lost(config, *job) for job in jobs]
+    """All jobs, in their order. Raises what `Driver.drive` raises, and RolloutError for too many broken episodes."""
+    done: dict[Job, Rollout] = {}
+
+    def take(job: Job, found: Rollout) -> None:
+        done[job] = found
+        bar.advance()
+        check_broken(list(done.values()), config)
+
+    def pool(size: int) -> ProcessPoolExecutor:
+        initargs = (policy, env, config)
+        return ProcessPoolExecutor(size, mp_context=get_context("spawn"), initializer=_start, initargs=initargs)
+
+    waiting = deque(jobs)
+    while waiting:
+        with pool(min(workers, len(waiting))) as executor:
+            suspects = _run(executor, waiting, workers, take)
+        for job in suspects:
+            with pool(1) as executor:
+                if _run(executor, deque([job]), 1, take):
+                    take(job, _lost(config, *job))
+    return [done[job] for job in jobs]
 
 
-def _one_pool(
-    policy: Factory,
-    env: Factory,
-    config: RolloutConfig,
-    jobs: list[tuple[str, int]],
-    workers: int,
-    bar: Task,
-    done: dict[tuple[str, int], Rollout],
-) -> None:
-    pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_start, initargs=(policy, env, config)
-    )
-    with pool:
-        futures: dict[Future[Rollout], tuple[str, int]] = {pool.submit(_drive, *job): job for job in jobs}
+def _run(
+    executor: ProcessPoolExecutor, waiting: deque[Job], window: int, take: Callable[[Job, Rollout], None]
+) -> list[Job]:
+    """Empty `waiting`, `window` jobs in flight at a time; when a process dies, stop and return those in flight."""
+    flying: dict[Future[Rollout], Job] = {}
+    while waiting or flying:
         try:
-            for future in as_completed(futures):
-                done[futures[future]] = future.result()
-                bar.advance()
-                check_broken(list(done.values()), config)
+            while waiting and len(flying) < window:
+                flying[executor.submit(_drive, *waiting[0])] = waiting[0]
+                waiting.popleft()
+            for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                found = future.result()
+                take(flying.pop(future), found)
         except BrokenProcessPool:
-            return
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+            return list(flying.values())
+    return []
 
 
 def _lost(config: RolloutConfig, task: str, index: int) -> Rollout:
     fields = {"instruction": "", "success": False, "steps": 0, "ending": "error"}
-    seed, error = episode_seed(config, task, index), "the worker process died twice"
+    seed, error = episode_seed(config, task, index), "the worker process died"
     return Rollout(task=task, index=index, seed=seed, error=error, **fields)

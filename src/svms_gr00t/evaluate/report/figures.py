@@ -198,8 +198,9 @@ def rho_figure(rollout: Rollout, edges: Sequence[str]) -> str:
     for e in range(len(rollout.replans[0].rho)):
         mean, top = ([getattr(r, kind)[e] for r in rollout.replans] for kind in ("rho", "rho_max"))
         name = edges[e] if e < len(edges) else f"edge {e + 1}"
-        axes.plot(steps, mean, color=STREAMS[e % len(STREAMS)], label=name, marker="o", markersize=2.5)
-        axes.fill_between(steps, mean, top, color=STREAMS[e % len(STREAMS)], alpha=0.12, linewidth=0)
+        colour = STREAMS[(3 + e) % len(STREAMS)]  # an edge is no stream and should not look like one
+        axes.plot(steps, mean, color=colour, label=name, marker="o", markersize=2.5)
+        axes.fill_between(steps, mean, top, color=colour, alpha=0.12, linewidth=0)
     if rollout.stuck_at is not None:
         axes.axvline(rollout.stuck_at, color=SOFT, linestyle=(0, (2, 2)), linewidth=0.9, label="stuck")
     if rollout.success:

@@ -32,6 +32,7 @@ def page(data: ReportData) -> dict[str, Any]:
         "training": [(phase, _training(phase)) for phase in data.training],
         "open_loop": _open_loop(data),
         "key_rows": _key_rows(data),
+        "angles": any(key.angle is not None for _, _, method in _methods(data) for key in method.keys.values()),
         "tasks": _tasks(data),
         "patches": [(p.view, figures.patch_pictures(p)) for p in data.patches],
         "driven": driven,
