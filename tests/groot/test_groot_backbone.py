@@ -113,6 +113,20 @@ def test_wrong_images_are_refused(build, batch):
         backbone.image_tokens((torch.zeros(3, 30, 28, dtype=torch.float64),))
 
 
+def test_unread_values_give_the_same_numbers(build, batch, monkeypatch):
+    """While a graph is captured no tensor may be read: masks replace gathers, and nothing else changes."""
+    model, noise = build(), torch.randn(3, 4, 5, dtype=torch.float64)
+
+    def act() -> torch.Tensor:
+        return model.action_head.sample(run(model, batch), batch.state, batch.embodiment_id, noise=noise)
+
+    free = act()
+    monkeypatch.setattr("svms_gr00t.groot.backbone.static_shapes", lambda: True)
+    monkeypatch.setattr("svms_gr00t.groot.action_head.static_shapes", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "tolist", None)
+    torch.testing.assert_close(act(), free, **EXACT)
+
+
 def test_unused_parts_are_never_built(build):
     names = build().backbone.state_dict().keys()
     assert not [n for n in names if "lm_head" in n or ".head." in n or "layers.3." in n]

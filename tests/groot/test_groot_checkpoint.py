@@ -47,7 +47,7 @@ def folder(tmp_path, config):
 def test_what_is_saved_is_loaded(tmp_path, config, shard_bytes):
     model = PlainGr00t(config)
     save_checkpoint(model, config, tmp_path / "ckpt", shard_bytes=shard_bytes)
-    assert len(list((tmp_path / "ckpt").glob("*.safetensors"))) == 1 if shard_bytes == 2**30 else 5
+    assert (len(list((tmp_path / "ckpt").glob("*.safetensors"))) > 1) == (shard_bytes < 2**30)
     assert read_config(tmp_path / "ckpt") == config
     fresh = PlainGr00t(config)
     assert not same_bits(fresh, model)
@@ -226,9 +226,14 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
         with whole_folder(target) as partial:
             (partial / "a").write_text(text)
             assert not target.exists() or (target / "a").read_text() == "one"
-    with pytest.raises(RuntimeError), whole_folder(target) as partial:
-        (partial / "a").write_text("three")
-        raise RuntimeError
+
+    def fail() -> None:
+        with whole_folder(target) as partial:
+            (partial / "a").write_text("three")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert (target / "a").read_text() == "two"
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
