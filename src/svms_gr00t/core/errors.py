@@ -3,9 +3,19 @@
 Our own bugs are `assert`s; these classes are for input. The command line prints the message and exits with 2.
 """
 
+from typing import Any
+
 
 class SvmsError(Exception):
-    """Base of every error a user can cause and mend."""
+    """Base of every error a user can cause and mend. Survives the way back from a worker process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions come out of a pipe by calling their class with the message alone; ours want more than that.
+        return _restored, (type(self), str(self))
+
+
+def _restored(kind: type[SvmsError], message: str) -> SvmsError:
+    return kind.__new__(kind, message)
 
 
 class ConfigError(SvmsError, ValueError):

@@ -54,16 +54,18 @@ class Driver:
 
     def __init__(self, policy: ActionPolicy | Factory, env: Environment | Factory, config: RolloutConfig) -> None:
         self.config = config
-        self.policy = policy.build() if isinstance(policy, Factory) else policy
+        self._make_policy, self._policy = (policy, None) if isinstance(policy, Factory) else (None, policy)
         self._make_env, self._env = (env, None) if isinstance(env, Factory) else (None, env)
 
     def drive(self, task: str, index: int) -> Rollout:
         """One episode; whatever the simulator or the policy raises ends this episode only."""
         seed, began = episode_seed(self.config, task, index), time.monotonic()
         try:
+            if self._policy is None:
+                self._policy = self._make_policy.build()
             if self._env is None:
                 self._env = self._make_env.build()
-            found = _Episode(self._env, self.policy, self.config, task, index, seed).run()
+            found = _Episode(self._env, self._policy, self.config, task, index, seed).run()
         except SvmsError:
             raise
         except Exception as error:
