@@ -8,7 +8,7 @@ import base64
 import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -39,6 +39,8 @@ TERMS = ("flow", "sheaf", "aux", "balance", "collapse")
 STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # names are names, also with a dollar sign in them
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "font.size": 9,
     "axes.edgecolor": SOFT,
     "axes.labelcolor": SOFT,
@@ -88,6 +90,14 @@ def _stroke(role: str, rank: int) -> dict[str, object]:
     return {"color": SOFT, "linewidth": 1.1, "linestyle": ((0, (1, 1.5)), (0, (4, 2)), (0, (6, 2, 1, 2)))[rank % 3]}
 
 
+def _ranked(lines: Sequence[Line]) -> Iterator[tuple[Line, int]]:
+    """Each line with its number among those of its role."""
+    ranks: dict[str, int] = {}
+    for line in lines:
+        yield line, ranks.setdefault(line.role, 0)
+        ranks[line.role] += 1
+
+
 def _axes(height: float = 2.5, width: float = 4.5) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
@@ -121,10 +131,7 @@ def _floats(values: Sequence[float | None]) -> np.ndarray:
 def horizon_figure(lines: Sequence[Line], *, executed: int) -> str:
     """Normalised error at each step of the chunk."""
     figure, axes = _axes()
-    ranks: dict[str, int] = {}
-    for line in lines:
-        rank = ranks.setdefault(line.role, -1) + 1
-        ranks[line.role] = rank
+    for line, rank in _ranked(lines):
         axes.plot(range(1, len(line.values) + 1), _floats(line.values), label=line.name, **_stroke(line.role, rank))
     if lines and executed < max(len(line.values) for line in lines):
         axes.axvline(executed + 0.5, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)))
@@ -133,7 +140,12 @@ def horizon_figure(lines: Sequence[Line], *, executed: int) -> str:
             textcoords="offset points", ha="right", color=SOFT, fontsize=8,
         )  # fmt: skip
     axes.set(xlabel="step of the chunk", ylabel="squared error")
-    axes.set_ylim(bottom=0)
+    shown = np.concatenate([_floats(line.values) for line in lines])
+    if np.nanmin(shown) > 0 and np.nanmax(shown) > 5 * np.nanmin(shown):
+        axes.set_yscale("log")  # a bad baseline must not flatten the policies into one line
+        _plain_ticks(axes.yaxis)
+    else:
+        axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, axes)
     return inline_svg(figure, "error by horizon step")
@@ -147,10 +159,7 @@ def keys_figure(keys: Mapping[str, Sequence[Line]]) -> str:
     marks = {"candidate": "o", "reference": "D", "control": "s", "baseline": "|"}
     seen: set[str] = set()
     for row, lines in enumerate(keys.values()):
-        ranks: dict[str, int] = {}
-        for line in lines:
-            rank = ranks.setdefault(line.role, -1) + 1
-            ranks[line.role] = rank
+        for line, rank in _ranked(lines):
             mark = ("|", "x", "+")[rank % 3] if line.role == "baseline" else marks[line.role]
             colour = _stroke(line.role, rank)["color"]
             label = None if line.name in seen else line.name
