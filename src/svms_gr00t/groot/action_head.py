@@ -23,7 +23,7 @@ from svms_gr00t.groot.backbone import static_shapes
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.groot.dit import DiT, Modulation
 from svms_gr00t.groot.embodiment import ActionEncoder, EmbodimentLinear, EmbodimentMLP, Rows, rows_of, sine_code
-from svms_gr00t.groot.initial import init_weights
+from svms_gr00t.groot.initial import init_weights, quieten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,22 @@ class ActionHead(nn.Module):
         if config.add_pos_embed:
             self.position_embedding = nn.Embedding(config.max_seq_len, dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim)) if config.state_dropout_prob > 0 else None
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Fresh weights; also the way to fill a head that was built on the meta device."""
         init_weights(self)
+        for bank in self.banks():
+            bank.reset_parameters()
+        modulations = [block.norm1.linear.weight for block in self.model.transformer_blocks]
+        quieten([*modulations, self.model.proj_out_1.weight, self.action_decoder.layer2.W])
+        if self.mask_token is not None:
+            self.mask_token.zero_()
+
+    def banks(self) -> list[EmbodimentLinear]:
+        """Every embodiment bank."""
+        return [module for module in self.modules() if isinstance(module, EmbodimentLinear)]
 
     def keep_embodiments(self, *embodiments: int) -> None:
         """Hold only these rows of the embodiment banks as parameters; saving still writes every row.
@@ -115,9 +130,8 @@ class ActionHead(nn.Module):
             raise DataError("keep_embodiments", got=f"kept {self.kept} before", want="one call", hint="load again")
         rows_of(torch.tensor(embodiments), self.config.max_num_embodiments)
         self.kept = embodiments
-        for module in self.modules():
-            if isinstance(module, EmbodimentLinear):
-                module.keep(embodiments)
+        for bank in self.banks():
+            bank.keep(embodiments)
 
     def loss(
         self,

@@ -103,6 +103,10 @@ class EagleBackbone(nn.Module):
         super().__init__()
         self.config = config
         self.model = Eagle(config)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Fresh weights; also the way to fill a backbone that was built on the meta device."""
         init_weights(self)
 
     def forward(

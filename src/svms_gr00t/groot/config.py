@@ -90,6 +90,10 @@ class Gr00tN1d6Config(SvmsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name, part in PARTS.items():
+            if not isinstance(value := getattr(self, name), part):
+                hint = "Gr00tN1d6Config.from_dict takes plain JSON objects"
+                raise ConfigError(name, got=value, want=f"a {part.__name__}", hint=hint)
         _check(self)
 
     @classmethod
