@@ -116,7 +116,9 @@ def test_videos_are_small_gifs_and_survive_json():
     film = Image.open(io.BytesIO(result.rollouts[0].video))
     assert film.n_frames >= 1
     assert film.size == (32, 32)
-    assert RolloutResult.from_json(result.to_json()) == result
+    back = RolloutResult.from_json(result.to_json())
+    assert back == result
+    assert back.rollouts[0].video == result.rollouts[0].video
     with pytest.raises(ConfigError, match=r"video\.side"):
         rollout(Listener(), LineEnv(), RolloutConfig(tasks=("right",), videos=1, video_view="wrist"))
 
