@@ -54,7 +54,9 @@ class Gr00tN1d6(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = EagleBackbone(config)
-        self.svms = SheafStreams.from_config(config, config.backbone_embedding_dim) if config.use_sheaf_streams else None
+        self.svms = (
+            SheafStreams.from_config(config, config.backbone_embedding_dim) if config.use_sheaf_streams else None
+        )
         self.action_head = ActionHead(config)
 
     def encode(self, inputs: ModelInputs, *, losses: bool = True) -> tuple[Features, StreamStates | None]:
@@ -110,23 +112,13 @@ class Gr00tN1d6(nn.Module):
         with torch.device("meta"):
             model = cls(config)
         load_weights(model, folder, config, dtype=dtype, device=device, fresh=(SVMS_PREFIX,))
-        if left := [name for name, tensor in model.state_dict().items() if tensor.is_meta]:
-            raise CheckpointError(folder, got=f"no values for {left[0]}", want="every tensor", hint="Report this")
-        _fill_derived_buffers(model, config)
+        left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
+        if left:
+            hint = "Check that config.json and the weights belong together"
+            raise CheckpointError(folder, got=f"no values for {left[0]}", want="every tensor", hint=hint)
         return model.eval()
 
     def save_pretrained(self, folder: Path | str) -> Path:
         """Write `config.json` and safetensors, atomically, under the names that `from_pretrained` reads."""
         save_checkpoint(self, self.config, Path(folder))
         return Path(folder)
-
-
-def _fill_derived_buffers(model: nn.Module, config: Gr00tN1d6Config) -> None:
-    """Buffers that no checkpoint stores (rotary frequencies, edge tables) are computed once more, off the meta device."""
-    if not any(buffer.is_meta for buffer in model.buffers()):
-        return
-    donors = dict(type(model)(config).named_buffers())  # type: ignore[call-arg]
-    for name, buffer in list(model.named_buffers()):
-        if buffer.is_meta:
-            owner = model.get_submodule(name.rpartition(".")[0])
-            owner._buffers[name.rpartition(".")[2]] = donors[name]

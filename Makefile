@@ -1,0 +1,32 @@
+# make demo: environment, install, and the main job on the embedded kitchen. make test: environment and the test suite.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+DEMO_ARGS ?=
+
+.PHONY: demo test slow lint env clean
+
+demo: env
+	$(BIN)/svms-gr00t demo $(DEMO_ARGS)
+
+test: env
+	$(BIN)/python -m pytest
+
+slow: env
+	$(BIN)/python -m pytest -m slow
+
+lint: env
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+env: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[sim,tokenizer,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info
