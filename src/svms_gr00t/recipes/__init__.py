@@ -1,0 +1,1 @@
+"""Chosen numbers, one file for each size; the only place that has them."""
