@@ -9,6 +9,7 @@ An action chunk is a dict of action key (with or without the "action." prefix) t
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -72,14 +73,14 @@ class Factory(JsonRecord):
     """How another process builds a policy or an environment: an import path and keyword arguments, both picklable."""
 
     path: str
-    """"package.module:callable"."""
+    """"package.module:callable", such as "svms_gr00t.policy:Policy.from_pretrained"."""
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     def build(self) -> Any:
         """Import and call. Raises ConfigError when the path leads nowhere."""
         module, _, name = self.path.partition(":")
         try:
-            make = getattr(importlib.import_module(module), name)
+            make = attrgetter(name)(importlib.import_module(module))
         except (ImportError, AttributeError, ValueError) as error:
             hint = f"It failed with: {error}"
             raise ConfigError("factory.path", got=self.path, want='"package.module:callable"', hint=hint) from error
