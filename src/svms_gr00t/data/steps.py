@@ -95,6 +95,10 @@ class StepDataset(Dataset[Sample]):
         actions, pad = self._chunk(episode, at.step)
         return self.processor.encode(self._observation(episode, at.step), actions, pad, rng, self.labeler)
 
+    def instruction(self, at: Step) -> str:
+        """The instruction in force at a step."""
+        return self._episodes[at.episode].instructions[at.step]
+
     def _observation(self, episode: _Episode, step: int) -> Observation:
         state = {k.removeprefix("state."): v[step] for k, v in episode.lowdim.items() if k.startswith("state.")}
         video = {view: frames[step] for view, frames in episode.frames.items()}

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.data.embodiment import EmbodimentConfig
+from svms_gr00t.data.embodiment import EMBODIMENT_IDS, EmbodimentConfig
 from svms_gr00t.data.images import ColorJitter, ImagePipeline
 from svms_gr00t.data.processor_config import ProcessorConfig
 from svms_gr00t.data.tokenizer import TextTokenizer
 from svms_gr00t.groot.config import Gr00tN1d6Config
 
 TINY_IMAGE = 84
+TINY_EMBODIMENTS = {"robocasa_panda_omron": 0, "gr1": 1, "new_embodiment": 2}
+"""Rows of the tiny embodiment banks; the released model has 32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +27,15 @@ class Preset:
     """Frame sizes and augmentation."""
     tokenizer: str
     """What `load_tokenizer` takes."""
+    embodiment_ids: dict[str, int]
+    """Bank row of each embodiment tag."""
 
     def processor_config(self, tag: str, embodiment: EmbodimentConfig, model: Gr00tN1d6Config) -> ProcessorConfig:
         """The processor that fits a model of this preset."""
         return ProcessorConfig(
             embodiment_tag=tag,
             embodiments={tag: embodiment},
+            embodiment_ids=self.embodiment_ids,
             images=self.images,
             max_state_dim=model.max_state_dim,
             max_action_dim=model.max_action_dim,
@@ -75,7 +80,7 @@ def tiny_config(tokenizer: TextTokenizer, **changes: Any) -> Gr00tN1d6Config:
         "max_state_dim": 44,
         "max_action_dim": 44,
         "action_horizon": 16,
-        "max_num_embodiments": 32,
+        "max_num_embodiments": len(TINY_EMBODIMENTS),
         "max_seq_len": 16,
         "d_stream": 64,
         "d_overlap": 32,
@@ -96,8 +101,15 @@ PRESETS = {
         config=tiny_config,
         images=ImagePipeline.cheap(TINY_IMAGE, jitter=_JITTER),
         tokenizer="tiny",
+        embodiment_ids=TINY_EMBODIMENTS,
     ),
-    "n1d6": Preset(name="n1d6", config=released_config, images=ImagePipeline(), tokenizer="qwen"),
+    "n1d6": Preset(
+        name="n1d6",
+        config=released_config,
+        images=ImagePipeline(),
+        tokenizer="qwen",
+        embodiment_ids=EMBODIMENT_IDS,
+    ),
 }
 
 

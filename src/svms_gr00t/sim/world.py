@@ -94,9 +94,9 @@ def reset_controllers(world: Any) -> None:
         gripper.current_action = np.zeros(gripper.dof)
     controllers = robot.composite_controller
     controllers.update_state()
-    for part in controllers.part_controllers.values():
+    for name, part in controllers.part_controllers.items():
         part.update(force=True)
-        if hasattr(part, "initial_joint"):
+        if name == "right":
             part.update_initial_joints(np.array(part.joint_pos))
     controllers.reset()
 

@@ -1,0 +1,89 @@
+"""`svms-gr00t`: one command, a subcommand for each job. Bad input ends with one sentence and exit code 2."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+import tyro
+
+from svms_gr00t.cli import checkpoint, evaluate, sim
+from svms_gr00t.cli.console import errors
+from svms_gr00t.cli.demo import Demo
+from svms_gr00t.cli.inspect import InspectModel
+from svms_gr00t.cli.labels import Labels
+from svms_gr00t.cli.train import Train
+from svms_gr00t.core.errors import SvmsError
+
+INTERRUPTED = "Stopped. What was finished is kept; run the same command again to go on."
+_named = tyro.conf.subcommand
+
+
+class Command(Protocol):
+    """What every subcommand is: a filled-in dataclass that can run."""
+
+    def run(self) -> int:
+        """Do it; the exit code."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Group:
+    def run(self) -> int:
+        """Run the chosen member."""
+        return self.command.run()  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(_Group):
+    """Score a policy on recorded episodes, or drive the simulator with it."""
+
+    command: Annotated[evaluate.OpenLoop, _named("open-loop")] | Annotated[evaluate.ClosedLoop, _named("rollout")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(_Group):
+    """Look into a checkpoint, or verify this installation against the reference model."""
+
+    command: Annotated[checkpoint.Inspect, _named("inspect")] | Annotated[checkpoint.Verify, _named("verify")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sim(_Group):
+    """Record or replay demonstrations in the embedded kitchen."""
+
+    command: Annotated[sim.Record, _named("record")] | Annotated[sim.Replay, _named("replay")]
+
+
+Commands = (
+    Annotated[Demo, _named("demo")]
+    | Annotated[Train, _named("train")]
+    | Annotated[Evaluate, _named("evaluate")]
+    | Annotated[InspectModel, _named("inspect")]
+    | Annotated[Checkpoint, _named("checkpoint")]
+    | Annotated[Labels, _named("labels")]
+    | Annotated[Sim, _named("sim")]
+)
+
+
+def parse(args: Sequence[str] | None = None) -> Command:
+    """The chosen subcommand as a filled-in dataclass."""
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+    return tyro.cli(Commands, prog="svms-gr00t", description=__doc__, args=args, config=config)  # type: ignore[arg-type, return-value]
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point of the console script."""
+    try:
+        code = parse(args).run()
+    except SvmsError as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        code = 2
+    except OSError as error:
+        text = f"error: {error}. Check the path and its permissions"
+        errors.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+        code = 2
+    except KeyboardInterrupt:
+        errors.print(INTERRUPTED)
+        code = 130
+    sys.exit(code)

@@ -1,0 +1,60 @@
+"""`svms-gr00t sim`: record demonstrations in the embedded kitchen, and replay them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from svms_gr00t.cli.console import Bars, console
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Let the scripted experts demonstrate every task and write a LeRobot v2.1 dataset."""
+
+    output_dir: Path = Path("outputs/kitchen")
+    """New dataset folder; one that holds anything is refused."""
+    episodes: int = 64
+    """Demonstrations in all, spread evenly over the tasks."""
+    seed: int = 0
+    """First episode's seed."""
+    tasks: tuple[str, ...] = ()
+    """Task names; empty takes all."""
+    image_size: int = 128
+    """Pixels a side of each camera."""
+    workers: int = 1
+    """Processes; the result does not depend on their number."""
+
+    def run(self) -> int:
+        """Record and say where."""
+        from svms_gr00t.sim.record import record
+
+        record(
+            self.output_dir,
+            episodes=self.episodes,
+            seed=self.seed,
+            tasks=self.tasks or None,
+            image_size=self.image_size,
+            workers=self.workers,
+            progress=Bars(),
+        )
+        console.print(f"{self.episodes} demonstrations in {self.output_dir}")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """Drive the simulator with recorded actions and say whether each demonstration still succeeds."""
+
+    dataset_path: Annotated[Path, tyro.conf.Positional]
+    """A dataset written by `svms-gr00t sim record`."""
+
+    def run(self) -> int:
+        """0 when every demonstration succeeds, else 1."""
+        from svms_gr00t.data.lerobot import LeRobotDataset
+        from svms_gr00t.sim.replay import replay
+
+        outcome = replay(LeRobotDataset.open(self.dataset_path), progress=Bars())
+        console.print(f"{sum(outcome.values())} of {len(outcome)} demonstrations succeed when replayed")
+        return 0 if all(outcome.values()) else 1

@@ -1,0 +1,80 @@
+"""What a trained pair of policies shows: stream scores, routes over words and patches, and the report's tables."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from svms_gr00t.data.steps import StepDataset, in_order
+from svms_gr00t.evaluate.report.data import PatchExample, WordExample
+from svms_gr00t.evaluate.routing import grid_of, patch_routes, word_routes
+from svms_gr00t.evaluate.streams import StreamBatch, StreamReport, evaluate_streams
+from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.sheaf.diagnostics import effective_rank
+
+
+@torch.no_grad()
+def read_streams(
+    model: Gr00tN1d6, steps: StepDataset, *, batch_size: int = 64
+) -> tuple[StreamReport, dict[str, tuple[float, float]]]:
+    """The stream report on every sample of `steps`, and the effective rank of each edge's (tail, head) projections."""
+    assert model.svms is not None
+    model.eval()
+    batches: list[StreamBatch] = []
+    projections: list[torch.Tensor] = []
+    tasks: dict[str, int] = {}
+    for indices in in_order(steps, batch_size):
+        inputs = steps.batch(indices)
+        features = model.backbone(inputs.images, inputs.input_ids, inputs.attention_mask)
+        states = model.svms(features, inputs.labels, inputs.label_mask, losses=False)
+        at = [steps.steps[i] for i in indices]
+        names = [steps.instruction(step) for step in at]
+        numbers = [tasks.setdefault(name, len(tasks)) for name in names]
+        batches.append(StreamBatch.of(states, features, inputs, episodes=[s.episode for s in at], tasks=numbers))
+        valid = features.tokens[features.mask]
+        projections.append(model.svms.delta.project(model.svms.heads(valid[None])))
+    joined = torch.cat(projections, dim=2)
+    rank = effective_rank(joined, torch.ones(joined.shape[1:3], dtype=torch.bool)).T.tolist()
+    edges = model.svms.graph.edge_names
+    ranks = {name: (tail, head) for name, (tail, head) in zip(edges, rank, strict=True)}
+    report = evaluate_streams(batches, streams=model.svms.graph.streams, edges=edges, effective_rank=ranks)
+    return report, ranks
+
+
+@torch.no_grad()
+def read_routes(
+    model: Gr00tN1d6, steps: StepDataset, indices: Sequence[int]
+) -> tuple[tuple[WordExample, ...], tuple[PatchExample, ...]]:
+    """Where the router sends the words and the image patches of a few samples."""
+    assert model.svms is not None
+    model.eval()
+    words, patches = [], []
+    processor = steps.processor
+    for index in indices:
+        sample = steps[index]
+        inputs = steps.batch([index])
+        features = model.backbone(inputs.images, inputs.input_ids, inputs.attention_mask)
+        weights = model.svms(features, losses=False).weights[0].numpy()
+        pieces = [processor.tokenizer.decode([int(i)]) for i in sample.input_ids[sample.instruction_mask]]
+        ends = np.cumsum([len(piece) for piece in pieces]).tolist()
+        offsets = [(end - len(piece), end) for piece, end in zip(pieces, ends, strict=True)]
+        routes = word_routes("".join(pieces), offsets, weights[sample.instruction_mask.numpy()])
+        words.append(WordExample(words=routes, note=f"episode {steps.steps[index].episode}"))
+        grids = [grid_of(*image.shape[-2:]) for image in sample.images]
+        found = patch_routes(weights, features.image_mask[0].numpy(), grids)
+        views = processor.config.embodiment.video.modality_keys
+        for view, image, grid in zip(views, sample.images, found, strict=True):
+            cells = tuple(tuple(tuple(float(v) for v in cell) for cell in row) for row in grid)
+            patches.append(PatchExample(view=view, picture=_png(image), routes=cells))
+    return tuple(words), tuple(patches)
+
+
+def _png(image: torch.Tensor) -> bytes:
+    """A picture in [-1, 1] as the model saw it, twice its size."""
+    pixels = ((image.permute(1, 2, 0).numpy() + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
+    out = io.BytesIO()
+    picture = Image.fromarray(pixels)
+    picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST).save(out, format="PNG")
+    return out.getvalue()

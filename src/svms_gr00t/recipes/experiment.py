@@ -1,0 +1,109 @@
+"""From a dataset and a preset to everything that training and evaluation share: split, statistics, processor, model.
+
+The plain model and SVMS of one experiment see the same episodes, the same statistics and the same batches.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.data.embodiment import from_modality
+from svms_gr00t.data.labels import Labeler
+from svms_gr00t.data.lerobot import LeRobotDataset
+from svms_gr00t.data.processor import Processor
+from svms_gr00t.data.split import Split, split_episodes
+from svms_gr00t.data.statistics import compute_statistics
+from svms_gr00t.data.steps import StepDataset
+from svms_gr00t.data.tokenizer import load_tokenizer
+from svms_gr00t.groot.config import Gr00tN1d6Config
+from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.policy import Policy
+from svms_gr00t.recipes.presets import preset
+
+ROBOT_TAGS = {"PandaOmron": "robocasa_panda_omron", "GR1ArmsOnly": "gr1"}
+"""Embodiment tag by the dataset's robot_type; others train the free row, new_embodiment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One dataset prepared for one preset."""
+
+    dataset: LeRobotDataset
+    split: Split
+    processor: Processor
+    config: Gr00tN1d6Config
+    """With SVMS; `model` switches it off for the plain one."""
+    seed: int
+
+    @classmethod
+    def prepare(
+        cls,
+        dataset_path: Path | str,
+        *,
+        preset_name: str = "tiny",
+        embodiment_tag: str | None = None,
+        views: tuple[str, ...] = (),
+        seed: int = 0,
+        validation: float = 0.15,
+        base: Path | None = None,
+        svms: dict[str, object] | None = None,
+        progress: Progress | None = None,
+    ) -> "Experiment":
+        """Open the data and choose everything that does not depend on which model trains.
+
+        With a `base` checkpoint its configuration and processor (statistics included) are taken, so that its weights
+        mean what they meant. `svms` changes fields of the SVMS configuration. Raises DataError, ConfigError or
+        CheckpointError for what does not exist or fit.
+        """
+        chosen = preset(preset_name)
+        dataset = LeRobotDataset.open(dataset_path)
+        split = split_episodes(dataset.episodes, validation=validation, seed=seed)
+        if base is not None:
+            processor = Processor.load(base, embodiment_tag=embodiment_tag)
+            config = chosen.config(processor.tokenizer, **(svms or {}))
+        else:
+            tag = embodiment_tag or ROBOT_TAGS.get(dataset.robot_type, "new_embodiment")
+            if tag not in chosen.embodiment_ids:
+                want = f"one of {', '.join(chosen.embodiment_ids)}"
+                raise DataError("--embodiment-tag", got=tag, want=want, hint="new_embodiment is free for any robot")
+            tokenizer = load_tokenizer(chosen.tokenizer)
+            config = chosen.config(tokenizer, **(svms or {}))
+            embodiment = from_modality(dataset.modality, horizon=min(16, config.action_horizon), views=views or None)
+            statistics = compute_statistics(dataset, split.train, progress=progress or Silent())
+            processor = Processor(chosen.processor_config(tag, embodiment, config), tokenizer, statistics)
+        return cls(dataset=dataset, split=split, processor=processor, config=config, seed=seed)
+
+    def model(self, *, use_sheaf_streams: bool, base: Path | None = None) -> Gr00tN1d6:
+        """A model with or without SVMS, from `base` or fresh; both variants of one seed start from the same weights."""
+        config = Gr00tN1d6Config.from_dict(self.config.to_dict() | {"use_sheaf_streams": use_sheaf_streams})
+        if base is not None:
+            torch.manual_seed(self.seed)
+            return Gr00tN1d6.from_pretrained(base, config=config, dtype=torch.float32)
+        torch.manual_seed(self.seed)
+        plain = Gr00tN1d6(Gr00tN1d6Config.from_dict(self.config.to_dict() | {"use_sheaf_streams": False}))
+        if not use_sheaf_streams:
+            return plain
+        model = Gr00tN1d6(config)
+        model.load_state_dict(plain.state_dict(), strict=False)
+        return model
+
+    def policy(self, model: Gr00tN1d6) -> Policy:
+        """The model as a policy for this experiment's robot."""
+        return Policy(model, self.processor)
+
+    def steps(self, *, train: bool, stride: int = 1, progress: Progress | None = None) -> StepDataset:
+        """Labelled steps of the training or the validation episodes."""
+        episodes = self.split.train if train else self.split.validation
+        return StepDataset(
+            self.dataset,
+            self.processor,
+            episodes=episodes,
+            labeler=Labeler(),
+            augment=train,
+            seed=self.seed,
+            stride=stride,
+            progress=progress,
+        )

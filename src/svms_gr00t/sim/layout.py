@@ -1,0 +1,86 @@
+"""Where everything stands and in what state at the start of an episode, drawn from one generator.
+
+Metres and radians as in `scene`. Fixtures move by up to 2 cm, foods lie anywhere in 10 x 6 cm zones whose order is
+shuffled, arm joints get 0.02 rad of noise, and colours of counter, cabinet and floor vary.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.random import Generator
+
+from svms_gr00t.sim.scene import DRAWER_TRAVEL, DRAWERS, FIXTURES, FOOD_SLOTS, FOODS, LEVER_ANGLE
+
+TINTED = {
+    "counter": (0.75, 0.73, 0.70),
+    "ground": (0.62, 0.58, 0.53),
+    "wall": (0.86, 0.84, 0.78),
+    "front_left": (0.55, 0.35, 0.20),
+    "front_right": (0.55, 0.35, 0.20),
+}
+"""Geoms whose colour varies, with their usual RGB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One start of an episode."""
+
+    fixtures: dict[str, tuple[float, float]]
+    """(x, y) of each fixture, metres."""
+    foods: dict[str, tuple[float, float, float]]
+    """(x, y, yaw) of each food."""
+    joints: dict[str, float]
+    """Drawers (metres open), levers (radians, positive is on) and the coffee button."""
+    arm_noise: tuple[float, ...]
+    """Added to the seven arm joints, radians."""
+    colours: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    """RGB of the tinted geoms."""
+    coffee_on: bool = False
+    """Whether the coffee machine runs already."""
+
+    def with_joint(self, name: str, value: float) -> "Layout":
+        """The same layout with one joint elsewhere."""
+        return replace(self, joints=self.joints | {name: value})
+
+
+def draw_layout(rng: Generator) -> Layout:
+    """A layout in which every fixture is in a random state."""
+    fixtures = {name: (x + rng.uniform(-0.02, 0.02), y + rng.uniform(-0.02, 0.02)) for name, (x, y) in FIXTURES.items()}
+    joints = {f"drawer_{side}": draw_drawer(rng, open_=rng.random() < 0.4) for side in DRAWERS}
+    joints |= {name: draw_lever(rng, on=rng.random() < 0.5) for name in ("stove", "faucet")}
+    colours = {
+        name: tuple(float(c) for c in np.clip(np.array(rgb) * rng.uniform(0.85, 1.1) + rng.uniform(-0.04, 0.04, 3), 0, 1))
+        for name, rgb in TINTED.items()
+    }
+    colours["front_right"] = colours["front_left"]
+    return Layout(
+        fixtures=fixtures,
+        foods=_draw_foods(rng),
+        joints=joints | {"coffee": 0.0},
+        arm_noise=tuple(rng.uniform(-0.02, 0.02, 7)),
+        colours=colours,
+        coffee_on=bool(rng.random() < 0.5),
+    )
+
+
+def draw_drawer(rng: Generator, *, open_: bool) -> float:
+    """How far a drawer stands open, metres."""
+    return float(rng.uniform(0.11, DRAWER_TRAVEL - 0.005)) if open_ else 0.0
+
+
+def draw_lever(rng: Generator, *, on: bool) -> float:
+    """The angle of a lever that is clearly on or clearly off, radians."""
+    return float((1 if on else -1) * rng.uniform(0.85, 1.0) * LEVER_ANGLE)
+
+
+def _draw_foods(rng: Generator) -> dict[str, tuple[float, float, float]]:
+    """Foods in shuffled zones, with room for a finger between neighbours."""
+    while True:
+        slots = rng.permutation(len(FOOD_SLOTS))
+        foods = {}
+        for name, slot in zip(FOODS, slots, strict=True):
+            x, y = FOOD_SLOTS[slot]
+            foods[name] = (x + rng.uniform(-0.05, 0.05), y + rng.uniform(-0.03, 0.03), rng.uniform(-0.3, 0.3))
+        spots = sorted(foods.values(), key=lambda spot: spot[1])
+        if all(b[1] - a[1] > 0.095 for a, b in zip(spots, spots[1:], strict=False)):
+            return foods
