@@ -20,9 +20,11 @@ from svms_gr00t.data.tokenizer import load_tokenizer
 HORIZON = 4
 
 
-def labeler(text: str) -> list[tuple[int, int, tuple[int, int, int]]]:
+def labeler(text: str) -> list[tuple[int, int, tuple[float, float, float]]]:
     """Every word that starts with "d" is visual."""
-    return [(text.index(word), text.index(word) + len(word), (int(word[0] == "d"), 0, 0)) for word in text.split()]
+    return [
+        (text.index(word), text.index(word) + len(word), (float(word[0] == "d"), 0.0, 0.0)) for word in text.split()
+    ]
 
 
 def build(root: Path, **changes) -> tuple[LeRobotDataset, StepDataset]:
