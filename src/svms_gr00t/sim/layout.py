@@ -12,9 +12,9 @@ from numpy.random import Generator
 from svms_gr00t.sim.scene import DRAWER_TRAVEL, DRAWERS, FIXTURES, FOOD_SLOTS, FOODS, LEVER_ANGLE
 
 TINTED = {
-    "counter": (0.75, 0.73, 0.70),
-    "ground": (0.62, 0.58, 0.53),
-    "wall": (0.86, 0.84, 0.78),
+    "counter": (0.50, 0.48, 0.46),
+    "ground": (0.45, 0.42, 0.38),
+    "wall": (0.60, 0.60, 0.55),
     "front_left": (0.55, 0.35, 0.20),
     "front_right": (0.55, 0.35, 0.20),
 }

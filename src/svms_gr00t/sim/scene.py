@@ -6,7 +6,7 @@ height of the counter. All geoms are in group 0, the only one robosuite counts f
 
 import math
 
-COUNTER = 0.80
+COUNTER = 0.95
 FOODS = ("apple", "lemon", "cucumber")
 DRAWERS = ("left", "right")
 FIXTURES: dict[str, tuple[float, float]] = {
@@ -84,11 +84,11 @@ def kitchen_xml() -> str:
     place = {name: f"{x} {y} {COUNTER}" for name, (x, y) in FIXTURES.items()}
     foods = "".join(_food(name) for name in FOODS)
     return f"""<mujoco><worldbody>
-  <light pos="0.2 0.6 2.5" dir="0.1 -0.3 -1" directional="true" diffuse="0.55 0.55 0.55" castshadow="false"/>
+  <light pos="0.2 0.6 2.5" dir="0.1 -0.3 -1" directional="true" diffuse="0.15 0.15 0.15" castshadow="false"/>
   <geom name="ground" {_SEEN} type="plane" size="4 4 0.1" rgba="0.62 0.58 0.53 1"/>
   <geom name="wall" {_SEEN} type="box" size="0.02 2 1" pos="1.05 0 1" rgba="0.86 0.84 0.78 1"/>
-  <geom name="counter" {_SOLID} type="box" size="0.36 0.62 0.03" pos="0.60 0 {COUNTER - 0.03}" rgba="0.75 0.73 0.7 1"/>
-  <geom {_SEEN} type="box" size="0.34 0.6 0.37" pos="0.61 0 0.37" rgba="0.9 0.9 0.88 1"/>
+  <geom name="counter" {_SOLID} type="box" size="0.36 0.62 0.03" pos="0.60 0 {COUNTER - 0.03}" rgba="0.5 0.48 0.46 1"/>
+  <geom {_SEEN} type="box" size="0.34 0.6 0.445" pos="0.61 0 0.445" rgba="0.9 0.9 0.88 1"/>
   <body name="cabinet" pos="{place["cabinet"]}">
     <geom {_SEEN} type="box" size="0.08 0.18 0.012" pos="0.05 0 0.165" rgba="0.45 0.28 0.16 1"/>
     <geom {_SEEN} type="box" size="0.08 0.006 0.075" pos="0.05 0.175 0.08" rgba="0.45 0.28 0.16 1"/>
@@ -105,7 +105,7 @@ def kitchen_xml() -> str:
     <geom {_SEEN} type="box" size="0.02 0.06 0.10" pos="0.075 0 0.10" rgba="0.22 0.22 0.26 1"/>
     <geom name="lamp" {_SEEN} type="box" size="0.004 0.05 0.02" pos="-0.062 0 0.06" rgba="0.3 0.05 0.05 1"/>
     <body name="button" pos="0 0 0.12">
-      <joint name="coffee" type="slide" axis="0 0 -1" range="0 {BUTTON_TRAVEL}" limited="true" stiffness="150"
+      <joint name="coffee" type="slide" axis="0 0 -1" range="0 {BUTTON_TRAVEL}" limited="true" stiffness="90"
              springref="-0.01" damping="3" armature="0.02"/>
       <geom {_SOLID} type="cylinder" size="0.03 0.012" mass="0.05" rgba="0.9 0.1 0.6 1"/>
     </body>
@@ -113,10 +113,10 @@ def kitchen_xml() -> str:
   <body name="sink" pos="{place["sink"]}">
     <geom {_SOLID} type="box" size="0.10 0.09 0.005" pos="0 0 0.005" rgba="0.55 0.6 0.65 1"/>
     <geom {_SEEN} type="box" size="0.085 0.075 0.002" pos="0 0 0.011" rgba="0.3 0.33 0.38 1"/>
-    <geom {_SOLID} type="cylinder" size="0.012 0.08" pos="0.12 0.02 0.08" rgba="0.85 0.87 0.9 1"/>
-    <geom {_SOLID} type="box" size="0.06 0.012 0.01" pos="0.07 0.02 0.165" rgba="0.85 0.87 0.9 1"/>
-    <geom name="water" {_SEEN} type="cylinder" size="0.012 0.07" pos="0.02 0.02 0.085" rgba="0.1 0.5 1 1"/>
-    {_lever("faucet", "0.10 -0.09 0.005", "0 1 0", "0.1 0.75 0.75 1")}
+    <geom {_SOLID} type="cylinder" size="0.012 0.08" pos="0.12 0.05 0.08" rgba="0.85 0.87 0.9 1"/>
+    <geom {_SOLID} type="box" size="0.06 0.012 0.01" pos="0.07 0.05 0.165" rgba="0.85 0.87 0.9 1"/>
+    <geom name="water" {_SEEN} type="cylinder" size="0.012 0.07" pos="0.02 0.05 0.085" rgba="0.1 0.5 1 1"/>
+    {_lever("faucet", "0.10 -0.11 0.005", "0 1 0", "0.1 0.75 0.75 1")}
   </body>
   <body name="bowl" pos="{place["bowl"]}">{_bowl()}</body>
   {foods}

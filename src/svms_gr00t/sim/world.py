@@ -15,6 +15,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from svms_gr00t.core.errors import MissingExtra
+from svms_gr00t.sim.camera import CameraPoses, add_cameras
 from svms_gr00t.sim.scene import kitchen_xml
 
 SUBSTEPS = 10
@@ -24,8 +25,8 @@ ARM_REST = np.array([0.0, -0.45, 0.0, -2.55, 0.0, 2.1, np.pi / 4])
 """Arm joints at the start of an episode, before noise: the open hand high over the near edge, pointing down."""
 
 
-def build_world() -> Any:
-    """The robosuite environment. Raises MissingExtra without robosuite."""
+def build_world(poses: CameraPoses = "close") -> Any:
+    """The robosuite environment, with the third-person cameras at `poses`. Raises MissingExtra without robosuite."""
     if "MUJOCO_GL" not in os.environ:
         os.environ["MUJOCO_GL"] = "egl"
     level = logging.root.manager.disable
@@ -41,12 +42,13 @@ def build_world() -> Any:
     macros.SIMULATION_TIMESTEP = TIMESTEP
     config = load_composite_controller_config(robot="PandaOmron")
     config["composite_controller_specific_configs"] = {"body_part_ordering": list(ACTION_PARTS)}
-    world = _environment_class()(
+    world = _environment_class(poses)(
         robots="PandaOmron",
         controller_configs=config,
         initialization_noise=None,
         use_camera_obs=False,
         has_renderer=False,
+        render_camera="agentview_left",
         has_offscreen_renderer=False,
         control_freq=20,
         lite_physics=True,
@@ -58,7 +60,7 @@ def build_world() -> Any:
     return world
 
 
-def _environment_class() -> type:
+def _environment_class(poses: CameraPoses) -> type:
     from robosuite.environments.manipulation.manipulation_env import ManipulationEnv
     from robosuite.models.arenas import EmptyArena
     from robosuite.models.tasks import ManipulationTask
@@ -74,8 +76,11 @@ def _environment_class() -> type:
             for geom in arena.worldbody.findall("geom"):
                 if "wall" in geom.get("name", ""):
                     arena.worldbody.remove(geom)
+            for camera in arena.worldbody.findall("camera"):
+                arena.worldbody.remove(camera)
             for child in ElementTree.fromstring(kitchen_xml()).find("worldbody"):
                 arena.worldbody.append(child)
+            add_cameras(arena.worldbody, poses)
             self.model = ManipulationTask(mujoco_arena=arena, mujoco_robots=[r.robot_model for r in self.robots])
 
         def reward(self, action: ndarray | None = None) -> float:

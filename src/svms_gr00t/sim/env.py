@@ -1,0 +1,184 @@
+"""The embedded kitchen as an environment: reset to a task and a seed, observe, step, and ask for success.
+
+Observation keys and units follow RoboCasa as GR00T N1.6 names it: positions in metres and rotations as unit quaternions
+(x, y, z, w) with x >= 0, all in the frame of the robot's base except the base itself. An episode depends on (task, seed,
+split, actions) and on nothing before it: a reset writes every position, velocity and controller anew.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+from numpy import ndarray
+
+from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.sim.camera import CameraPoses, Cameras
+from svms_gr00t.sim.layout import Layout, draw_layout
+from svms_gr00t.sim.scene import BUTTON_TRAVEL, COUNTER, FOODS
+from svms_gr00t.sim.tasks import HOLD, Split, Task, task_named
+from svms_gr00t.sim.world import ARM_REST, build_world, reset_controllers, step_world
+
+INSTRUCTION = "annotation.human.action.task_description"
+_SETTLE = 4  # control steps in which foods come to rest before an episode starts
+
+
+class KitchenEnv:
+    """One kitchen. Keep one per process: a process has one drawing context that is sure to work."""
+
+    def __init__(
+        self, image_size: int = 128, camera_poses: CameraPoses = "close", fast_render: bool = True
+    ) -> None:
+        """Raises ConfigError for bad options and MissingExtra without robosuite. The first picture opens OpenGL."""
+        if camera_poses not in ("close", "robocasa"):
+            raise ConfigError("camera_poses", got=camera_poses, want='"close" or "robocasa"', hint='Use "close"')
+        if not 16 <= image_size <= 1024:
+            raise ConfigError("image_size", got=image_size, want="16 to 1024 pixels", hint="128 is enough here")
+        self.image_size = image_size
+        self._fast = fast_render
+        self._world = build_world(camera_poses)
+        self._model: Any = self._world.sim.model._model
+        self._data: Any = self._world.sim.data._data
+        self._cameras: Cameras | None = None
+        self._prepare_geoms()
+        self._start_qpos = self._data.qpos.copy()
+        self._hand_site = self._world.robots[0].eef_site_id["right"]
+        self.task: Task | None = None
+        self.target = ""
+        self.instruction = ""
+        self.layout: Layout | None = None
+        self.coffee_on = False
+        self.steps = 0
+        self._held = 0
+
+    def reset(self, task: str, seed: int, split: Split = "train") -> str:
+        """Start an episode and return its instruction. Raises ConfigError for an unknown task or split."""
+        self.task = task_named(task)
+        name_code = list(task.encode())
+        layout_rng, words_rng = (np.random.default_rng([seed, part, *name_code]) for part in (0, 1))
+        layout = draw_layout(layout_rng)
+        self.target = self.task.targets[int(layout_rng.integers(len(self.task.targets)))]
+        self.instruction = self.task.instruction(self.target, words_rng, split)
+        self.layout = self.task.setup(layout, self.target, layout_rng)
+        self._restore(self.layout)
+        self.steps, self._held = 0, 0
+        return self.instruction
+
+    def step(self, action: Shaped[ndarray, "12"]) -> bool:
+        """Act for 50 ms and return whether the goal has now held for `HOLD` steps. Actions beyond +-1 are clipped."""
+        assert self.task is not None, "reset before the first step"
+        step_world(self._world, np.array(action, dtype=np.float64))
+        self.coffee_on |= self.joint("coffee") > 0.6 * BUTTON_TRAVEL
+        self._held = self._held + 1 if self.task.success(self, self.target) else 0
+        self.steps += 1
+        return self.success
+
+    @property
+    def success(self) -> bool:
+        """Whether the goal has held for the last `HOLD` steps."""
+        return self._held >= HOLD
+
+    def observe(self, render: bool = True) -> dict[str, Any]:
+        """The flat observation; without `render` the video keys are left out."""
+        data, robot = self._data, self._world.robots[0]
+        base = data.site("mobilebase0_center")
+        base_axes, hand_axes = base.xmat.reshape(3, 3), data.site_xmat[self._hand_site].reshape(3, 3)
+        fingers = [self._data.qpos[i] for i in robot._ref_gripper_joint_pos_indexes["right"]]
+        values = {
+            "state.base_position": base.xpos,
+            "state.base_rotation": _quaternion(base_axes),
+            "state.end_effector_position_relative": base_axes.T @ (self.hand() - base.xpos),
+            "state.end_effector_rotation_relative": _quaternion(base_axes.T @ hand_axes),
+            "state.gripper_qpos": np.array(fingers),
+        }
+        flat: dict[str, Any] = {key: np.array(value, dtype=np.float32) for key, value in values.items()}
+        flat[INSTRUCTION] = self.instruction
+        return flat | self.draw() if render else flat
+
+    def draw(self) -> dict[str, ndarray]:
+        """The three pictures (H, W, 3). Raises SvmsError without OpenGL."""
+        self._show_states()
+        if self._cameras is None:
+            self._cameras = Cameras(self._model, size=self.image_size, fast=self._fast)
+        return self._cameras.draw(self._data)
+
+    def close(self) -> None:
+        """Free the drawing context."""
+        if self._cameras is not None:
+            self._cameras.close()
+            self._cameras = None
+
+    def joint(self, name: str) -> float:
+        """Position of a drawer (m), lever (rad) or button (m)."""
+        return float(self._data.joint(name).qpos[0])
+
+    def position(self, name: str) -> Float64[ndarray, "3"]:
+        """World position of a body, metres."""
+        return np.array(self._data.body(name).xpos)
+
+    def hand(self) -> Float64[ndarray, "3"]:
+        """World position between the fingertips, metres."""
+        return np.array(self._data.site_xpos[self._hand_site])
+
+    def hand_axes(self) -> Float64[ndarray, "3 3"]:
+        """World rotation matrix of the hand."""
+        return np.array(self._data.site_xmat[self._hand_site]).reshape(3, 3)
+
+    def simulation_state(self) -> Float64[ndarray, " _N"]:
+        """All positions and velocities, to compare episodes."""
+        return np.concatenate([self._data.qpos, self._data.qvel])
+
+    def _prepare_geoms(self) -> None:
+        """Ours to group 2; the robot's collision shapes in one quiet grey."""
+        for index in range(self._model.ngeom):
+            geom = self._model.geom(index)
+            body = self._model.body(geom.bodyid[0]).name
+            if not body.startswith(("robot0", "gripper0", "mobilebase0")):
+                geom.group = 2 if geom.name != "floor" else 4
+            elif geom.group[0] == 0:
+                geom.matid = -1
+                geom.rgba = (0.25, 0.25, 0.28, 1.0) if body.startswith("gripper0") else (0.8, 0.8, 0.82, 1.0)
+
+    def _restore(self, layout: Layout) -> None:
+        import mujoco
+
+        mujoco.mj_resetData(self._model, self._data)
+        self._data.qpos[:] = self._start_qpos
+        for name, (x, y) in layout.fixtures.items():
+            self._model.body(name).pos[:2] = (x, y)
+        for name, value in layout.joints.items():
+            self._data.joint(name).qpos[0] = value
+        for name in FOODS:
+            x, y, yaw = layout.foods[name]
+            height = COUNTER + 0.03
+            self._data.joint(name).qpos[:] = (x, y, height, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2))
+        for name, rgb in layout.colours.items():
+            self._model.geom(name).rgba[:3] = rgb
+        arm = self._world.robots[0]._ref_joint_pos_indexes
+        self._data.qpos[arm] = ARM_REST + np.array(layout.arm_noise)
+        self.coffee_on = layout.coffee_on
+        mujoco.mj_forward(self._model, self._data)
+        reset_controllers(self._world)
+        rest = np.zeros(12)
+        rest[6] = -1.0
+        for _ in range(_SETTLE):
+            step_world(self._world, rest)
+
+    def _show_states(self) -> None:
+        """Burner, water and lamp follow what is on."""
+        stove, faucet = self.joint("stove") > 0, self.joint("faucet") > 0
+        self._model.geom("burner").rgba = (1.0, 0.25, 0.05, 1) if stove else (0.1, 0.1, 0.1, 1)
+        self._model.geom("water").rgba = (0.1, 0.5, 1.0, 1.0 if faucet else 0.0)
+        self._model.geom("lamp").rgba = (0.1, 0.95, 0.2, 1) if self.coffee_on else (0.3, 0.05, 0.05, 1)
+
+
+def _quaternion(axes: ndarray) -> Float64[ndarray, "4"]:
+    """(x, y, z, w) of a rotation matrix, with x >= 0 (and w >= 0 when x is 0)."""
+    import mujoco
+
+    quat = np.empty(4)
+    mujoco.mju_mat2Quat(quat, np.ascontiguousarray(axes).reshape(-1))
+    quat = quat[[1, 2, 3, 0]]
+    flip = quat[0] < -1e-6 or (abs(quat[0]) <= 1e-6 and quat[3] < 0)
+    return -quat if flip else quat
+
+

@@ -1,0 +1,1 @@
+"""Phases as values, schedules, the loop, and the gates between phases."""

@@ -1,0 +1,38 @@
+"""What a phase trains: gradients on exactly those parameters, eval mode for every frozen part."""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from svms_gr00t.core.errors import TrainingError
+from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.train.phases import Phase
+
+
+def trainable_names(model: Gr00tN1d6, phase: Phase) -> list[str]:
+    """Names of the parameters that the phase trains."""
+    return [name for name, _ in model.named_parameters() if phase.trains(name, model.config)]
+
+
+def prepare(model: Gr00tN1d6, phase: Phase) -> dict[str, nn.Parameter]:
+    """Switch gradients and modes for a phase; the parameters that train, by name.
+
+    A module that holds nothing trainable goes to eval mode (its dropout stays off). Raises TrainingError when nothing
+    trains.
+    """
+    chosen = set(trainable_names(model, phase))
+    if not chosen:
+        hint = "Use plain_counterpart(phase), or switch SVMS on"
+        raise TrainingError(f"phase {phase.name}", got="nothing trains", want="a parameter to train", hint=hint)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in chosen)
+    model.train()
+    for module in _frozen(model):
+        module.eval()
+    return {name: parameter for name, parameter in model.named_parameters() if name in chosen}
+
+
+def _frozen(model: nn.Module) -> Iterator[nn.Module]:
+    for module in model.modules():
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            yield module
