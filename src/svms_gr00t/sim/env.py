@@ -1,8 +1,8 @@
 """The embedded kitchen as an environment: reset to a task and a seed, observe, step, and ask for success.
 
 Observation keys and units follow RoboCasa as GR00T N1.6 names it: positions in metres and rotations as unit quaternions
-(x, y, z, w) with x >= 0, all in the frame of the robot's base except the base itself. An episode depends on (task, seed,
-split, actions) and on nothing before it: a reset writes every position, velocity and controller anew.
+(x, y, z, w) with x >= 0, all in the frame of the robot's base except the base itself. An episode depends on (task,
+seed, split, actions) and on nothing before it: a reset writes every position, velocity and controller anew.
 """
 
 from typing import Any
@@ -25,9 +25,7 @@ _SETTLE = 4  # control steps in which foods come to rest before an episode start
 class KitchenEnv:
     """One kitchen. Keep one per process: a process has one drawing context that is sure to work."""
 
-    def __init__(
-        self, image_size: int = 128, camera_poses: CameraPoses = "close", fast_render: bool = True
-    ) -> None:
+    def __init__(self, image_size: int = 128, camera_poses: CameraPoses = "close", fast_render: bool = True) -> None:
         """Raises ConfigError for bad options and MissingExtra without robosuite. The first picture opens OpenGL."""
         if camera_poses not in ("close", "robocasa"):
             raise ConfigError("camera_poses", got=camera_poses, want='"close" or "robocasa"', hint='Use "close"')
@@ -180,5 +178,3 @@ def _quaternion(axes: ndarray) -> Float64[ndarray, "4"]:
     quat = quat[[1, 2, 3, 0]]
     flip = quat[0] < -1e-6 or (abs(quat[0]) <= 1e-6 and quat[3] < 0)
     return -quat if flip else quat
-
-

@@ -1,7 +1,7 @@
 """Scripted demonstrators: waypoints from privileged state, tracked in hand space, with small seeded action noise.
 
-A waypoint is a hand position (metres, world), whether the fingers are closed, and how near is near enough. Positions are
-functions of the state, so a moved drawer or food moves its waypoints too. The hand keeps pointing down.
+A waypoint is a hand position (metres, world), whether the fingers are closed, and how near is near enough. Positions
+are functions of the state, so a moved drawer or food moves its waypoints too. The hand keeps pointing down.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Place = Callable[[KitchenEnv], ndarray]
 
 DOWN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
 """World axes of a hand that points straight down with its fingers opening along y."""
-_GAIN = 8.0  # action per metre of error: 12.5 cm away or more means full speed
+_GAIN = 12.0  # action per metre of error: 8 cm away or more means full speed
 _TURN = 1.5  # action per radian of error
 NOISE = 0.06
 """Standard deviation of the noise on position actions."""
@@ -80,7 +80,7 @@ def _turn(rotation: ndarray) -> Float64[ndarray, "3"]:
 
 def _beside(name: str, dx: float, dy: float, height: float) -> Place:
     """A spot beside a body, at a height above the counter."""
-    return lambda env: np.array([*(env.position(name)[:2] + (dx, dy)), COUNTER + height])
+    return lambda env: np.array([*(env.position(name)[:2] + np.array([dx, dy])), COUNTER + height])
 
 
 def _fixed(env: KitchenEnv, name: str, dx: float, dy: float, height: float) -> Place:
@@ -124,8 +124,8 @@ def _push_lever(name: str, axis: int, sign: int) -> Callable[[KitchenEnv], list[
 
         return [
             Waypoint(place=at(-0.10, 0.19), near=0.025),
-            Waypoint(place=at(-0.10, 0.085), near=0.015, limit=25),
-            Waypoint(place=at(0.07, 0.085), limit=50),
+            Waypoint(place=at(-0.10, 0.065), near=0.015, limit=25),
+            Waypoint(place=at(0.07, 0.065), limit=50),
         ]
 
     return plan

@@ -5,6 +5,7 @@ shuffled, arm joints get 0.02 rad of noise, and colours of counter, cabinet and 
 """
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.random import Generator
@@ -49,7 +50,9 @@ def draw_layout(rng: Generator) -> Layout:
     joints = {f"drawer_{side}": draw_drawer(rng, open_=rng.random() < 0.4) for side in DRAWERS}
     joints |= {name: draw_lever(rng, on=rng.random() < 0.5) for name in ("stove", "faucet")}
     colours = {
-        name: tuple(float(c) for c in np.clip(np.array(rgb) * rng.uniform(0.85, 1.1) + rng.uniform(-0.04, 0.04, 3), 0, 1))
+        name: tuple(
+            float(c) for c in np.clip(np.array(rgb) * rng.uniform(0.85, 1.1) + rng.uniform(-0.04, 0.04, 3), 0, 1)
+        )
         for name, rgb in TINTED.items()
     }
     colours["front_right"] = colours["front_left"]
@@ -73,6 +76,11 @@ def draw_lever(rng: Generator, *, on: bool) -> float:
     return float((1 if on else -1) * rng.uniform(0.85, 1.0) * LEVER_ANGLE)
 
 
+def _draw_tint(rng: Generator, rgb: tuple[float, float, float]) -> tuple[float, float, float]:
+    red, green, blue = np.clip(np.array(rgb) * rng.uniform(0.85, 1.1) + rng.uniform(-0.04, 0.04, 3), 0, 1).tolist()
+    return red, green, blue
+
+
 def _draw_foods(rng: Generator) -> dict[str, tuple[float, float, float]]:
     """Foods in shuffled zones, with room for a finger between neighbours."""
     while True:
@@ -82,5 +90,5 @@ def _draw_foods(rng: Generator) -> dict[str, tuple[float, float, float]]:
             x, y = FOOD_SLOTS[slot]
             foods[name] = (x + rng.uniform(-0.05, 0.05), y + rng.uniform(-0.03, 0.03), rng.uniform(-0.3, 0.3))
         spots = sorted(foods.values(), key=lambda spot: spot[1])
-        if all(b[1] - a[1] > 0.095 for a, b in zip(spots, spots[1:], strict=False)):
+        if all(b[1] - a[1] > 0.095 for a, b in pairwise(spots)):
             return foods

@@ -1,7 +1,8 @@
 """The kitchen counter as MJCF, built from boxes and cylinders only.
 
-Metres; x points from the robot to the counter, y to its left, z up; the origin is under the robot's arm. `COUNTER` is the
-height of the counter. All geoms are in group 0, the only one robosuite counts for mass; `KitchenEnv` moves them to group 2.
+Metres; x points from the robot to the counter, y to its left, z up; the origin is under the robot's arm. `COUNTER` is
+the height of the counter. All geoms are in group 0, the only one robosuite counts for mass; `KitchenEnv` moves them to
+group 2.
 """
 
 import math
@@ -11,7 +12,7 @@ FOODS = ("apple", "lemon", "cucumber")
 DRAWERS = ("left", "right")
 FIXTURES: dict[str, tuple[float, float]] = {
     "cabinet": (0.76, 0.02),
-    "stove": (0.40, -0.38),
+    "stove": (0.40, -0.42),
     "coffee": (0.60, -0.33),
     "sink": (0.44, 0.42),
     "bowl": (0.40, 0.24),
@@ -52,8 +53,9 @@ def _lever(name: str, place: str, axis: str, rgba: str) -> str:
     <body name="{name}_lever" pos="{place}">
       <joint name="{name}" type="hinge" axis="{axis}" range="-{LEVER_ANGLE} {LEVER_ANGLE}" limited="true" damping="0.05"
              frictionloss="0.06" armature="0.002"/>
-      <geom name="{name}_stick" {_SOLID} type="capsule" fromto="0 0 0 0 0 0.10" size="0.011" mass="0.05" rgba="{rgba}"/>
-      <geom {_SOLID} type="sphere" pos="0 0 0.10" size="0.016" mass="0.02" rgba="{rgba}"/>
+      <geom name="{name}_stick" {_SOLID} type="capsule" fromto="0 0 0 0 0 0.095" size="0.011" mass="0.05"
+            rgba="{rgba}"/>
+      <geom {_SOLID} type="sphere" pos="0 0 0.095" size="0.016" mass="0.02" rgba="{rgba}"/>
     </body>"""
 
 
