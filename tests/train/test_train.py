@@ -1,0 +1,169 @@
+"""Training facts: a phase changes exactly its tensors; resumed is uninterrupted; no loss can go missing or turn NaN."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from svms_gr00t.core.errors import TrainingError
+from svms_gr00t.core.types import ModelInputs
+from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.train.losses import total_loss
+from svms_gr00t.train.phases import COUPLE, END_TO_END, PHASES, SPECIALISE, Phase, plain_counterpart
+from svms_gr00t.train.run_dir import RunDir
+from svms_gr00t.train.schedules import SheafWeight, cosine, temperature
+from svms_gr00t.train.trainer import LoopConfig, train_phase
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "groot"))
+from groot_tiny import ragged_batch, tiny_config
+
+SVMS = {"use_sheaf_streams": True, "d_stream": 16, "d_overlap": 8, "adapter_rank": 4, "aux_warmup_steps": 0}
+
+
+def labelled(number: int = 0) -> ModelInputs:
+    """A batch with labels on the words; the state differs from batch to batch."""
+    batch = ragged_batch(torch.float32)
+    labels = torch.zeros(*batch.input_ids.shape, 3)
+    labels[..., 0] = (batch.input_ids == 8).float()
+    words = batch.attention_mask & (batch.input_ids != 90)
+    state = batch.state + 0.1 * torch.randn(batch.state.shape, generator=torch.Generator().manual_seed(number))
+    return replace(batch, labels=labels, label_mask=words, state=state)
+
+
+def fresh(**changes) -> Gr00tN1d6:
+    torch.manual_seed(0)
+    model = Gr00tN1d6(tiny_config(**(SVMS | changes)))
+    if model.svms is not None:  # a fresh merge is zero, and then the rest of SVMS hears the flow loss one step later
+        with torch.no_grad():
+            model.svms.merge.weight.normal_(std=0.05)
+    return model
+
+
+def short(phase: Phase, steps: int = 4) -> Phase:
+    return replace(phase, steps=steps, learning_rate=1e-2)
+
+
+EXPECTED = {
+    "specialise": {"svms"},
+    "couple": {"svms", "dit 0"},
+    "end to end": {"svms", *(f"dit {i}" for i in range(5)), "projectors", "llm 2", "norm"},
+}
+
+
+def group(name: str) -> str:
+    """Readable part of the model that a parameter belongs to."""
+    parts = name.split(".")
+    if "transformer_blocks" in parts:
+        return f"dit {parts[parts.index('transformer_blocks') + 1]}"
+    if "layers" in parts and "language_model" in parts:
+        return f"llm {parts[parts.index('layers') + 1]}"
+    if name.startswith("backbone.model.language_model.model.norm"):
+        return "norm"
+    return {"svms": "svms", "action_head": "projectors"}.get(parts[0], "rest")
+
+
+@pytest.mark.parametrize("phase", PHASES.values(), ids=PHASES)
+def test_a_phase_changes_exactly_its_tensors(phase: Phase, tmp_path: Path) -> None:
+    model = fresh()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    train_phase(model, short(phase), labelled, RunDir(tmp_path / "run"))
+    changed = {group(name) for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert changed == EXPECTED[phase.name]
+    still = [n for n, p in model.named_parameters() if torch.equal(p, before[n]) and phase.trains(n, model.config)]
+    # Bank rows of absent embodiments aside, everything that trains must move; weight decay alone may not explain it.
+    assert not [name for name in still if name.startswith("svms.")], still
+
+
+def test_frozen_parts_are_in_eval_mode_and_the_rest_trains(tmp_path: Path) -> None:
+    model = fresh()
+    seen: list[tuple[bool, bool]] = []
+    hook = model.svms.register_forward_hook(lambda *_: seen.append((model.svms.training, model.backbone.training)))
+    train_phase(model, short(SPECIALISE, 1), labelled, RunDir(tmp_path / "run"))
+    hook.remove()
+    assert seen == [(True, False)]
+
+
+def test_the_plain_counterpart_always_has_something_to_train() -> None:
+    model = Gr00tN1d6(tiny_config())
+    for phase in PHASES.values():
+        assert any(plain_counterpart(phase).trains(name, model.config) for name, _ in model.named_parameters())
+
+
+def test_resumed_is_uninterrupted_to_the_bit(tmp_path: Path) -> None:
+    phase, config = short(COUPLE, 6), LoopConfig(seed=1, log_every=1, checkpoint_every=2)
+    whole = fresh()
+    rows = train_phase(whole, phase, labelled, RunDir(tmp_path / "whole"), config=config)
+
+    def killed(number: int) -> ModelInputs:
+        if number == 3:
+            raise MemoryError
+        return labelled(number)
+
+    broken = fresh()
+    with pytest.raises(MemoryError):
+        train_phase(broken, phase, killed, RunDir(tmp_path / "parts"), config=config)
+    resumed = fresh()
+    again = train_phase(resumed, phase, labelled, RunDir(tmp_path / "parts"), config=config)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    keep = ("step", "loss", "lr", "grad_norm")
+    assert [[row[k] for k in keep] for row in rows] == [[row[k] for k in keep] for row in again]
+
+
+def test_an_interrupt_saves_the_steps_so_far(tmp_path: Path) -> None:
+    def interrupted(number: int) -> ModelInputs:
+        if number == 2:
+            raise KeyboardInterrupt
+        return labelled(number)
+
+    run = RunDir(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        train_phase(fresh(), short(SPECIALISE), interrupted, run)
+    assert run.load().state["done"] == 2
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_its_term(tmp_path: Path) -> None:
+    def poisoned(number: int) -> ModelInputs:
+        batch = labelled(number)
+        return replace(batch, action=batch.action * float("nan")) if number == 1 else batch
+
+    with pytest.raises(TrainingError, match=r"step 1: flow is not finite"):
+        train_phase(fresh(), short(SPECIALISE), poisoned, RunDir(tmp_path / "run"))
+
+
+def test_half_precision_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="half precision"):
+        train_phase(fresh().bfloat16(), short(SPECIALISE), labelled, RunDir(tmp_path / "run"))
+
+
+def test_no_term_and_no_weight_can_go_missing() -> None:
+    one = torch.ones(())
+    assert total_loss({"flow": one, "aux": one}, {"flow": 1.0, "aux": 0.5}) == 1.5
+    with pytest.raises(KeyError, match="sheaf"):
+        total_loss({"flow": one, "sheaf": one}, {"flow": 1.0})
+    with pytest.raises(KeyError, match="loss_sheaf"):
+        total_loss({"flow": one}, {"flow": 1.0, "loss_sheaf": 1.0})
+
+
+def test_the_adaptive_sheaf_waits_for_the_flow_loss_then_ramps_once() -> None:
+    weight = SheafWeight(mode="adaptive", low=0.01, high=0.1, threshold=0.4, ramp_steps=10, smoothing=0.5)
+    for step, flow in enumerate([1.0, 0.6, 0.5]):
+        weight.see(step, flow)
+    assert weight.at(3) == 0.01
+    weight.see(3, 0.05)
+    assert weight.started == 4
+    assert weight.at(9) == pytest.approx(0.055)
+    weight.see(9, 9.0)
+    assert weight.at(14) == pytest.approx(0.1)
+
+
+def test_temperature_and_learning_rate_end_where_they_should() -> None:
+    heat = [temperature(s, initial=2.0, final=0.5, decay_steps=100) for s in (0, 50, 100, 500)]
+    assert heat == pytest.approx([2.0, 1.0, 0.5, 0.5])
+    rates = [cosine(s, 100) for s in range(100)]
+    assert max(rates) == 1.0
+    assert rates[-1] < 0.01
+    assert rates.index(1.0) == 4
+    assert END_TO_END.sheaf == "constant"
