@@ -4,7 +4,13 @@ Close cameras show every fixture at 96 px; "robocasa" puts them where RoboCasa d
 collision shapes and leaves out shadows, reflections and antialiasing, about eight times faster on a CPU.
 """
 
+import atexit
+import importlib
+import os
+import sys
+from ctypes.util import find_library
 from typing import Any, Literal
+from xml.etree.ElementTree import SubElement
 
 import numpy as np
 from jaxtyping import UInt8
@@ -27,10 +33,19 @@ _EYES: dict[str, dict[str, tuple[tuple[float, float, float], tuple[float, float,
 """Per camera: where it is, where it looks (both metres) and its vertical field of view (degrees)."""
 
 
+def choose_gl() -> None:
+    """On Linux, let MuJoCo draw without a display: EGL, or OSMesa where there is no EGL. A set MUJOCO_GL is kept."""
+    if not sys.platform.startswith("linux"):
+        return
+    default = "osmesa" if find_library("OSMesa") and not find_library("EGL") else "egl"
+    wanted = os.environ.setdefault("MUJOCO_GL", default)
+    loaded = sys.modules.get("mujoco.gl_context")
+    if loaded is not None and wanted not in getattr(loaded, "GLContext", object).__module__:
+        importlib.reload(loaded)  # MuJoCo was imported before the variable was set, and chose a window
+
+
 def add_cameras(worldbody: Any, poses: CameraPoses) -> None:
     """Append agentview_left and agentview_right to an MJCF worldbody."""
-    from xml.etree.ElementTree import SubElement
-
     for side, (eye, target, fovy) in _EYES[poses].items():
         back = np.array(eye) - np.array(target)
         right = np.cross([0.0, 0.0, 1.0], back)
@@ -47,11 +62,11 @@ class Cameras:
         """Raises SvmsError when MuJoCo cannot draw on this machine."""
         import mujoco
 
-        self._data_options = mujoco.MjvOption()
-        self._data_options.sitegroup[:] = 0
-        self._data_options.geomgroup[:] = 0
-        self._data_options.geomgroup[2] = 1
-        self._data_options.geomgroup[0 if fast else 1] = 1
+        self._options = mujoco.MjvOption()
+        self._options.sitegroup[:] = 0
+        self._options.geomgroup[:] = 0
+        self._options.geomgroup[2] = 1
+        self._options.geomgroup[0 if fast else 1] = 1
         if fast:
             model.vis.quality.offsamples = 0
         model.vis.global_.offwidth = max(model.vis.global_.offwidth, size)
@@ -60,18 +75,21 @@ class Cameras:
         if fast:
             for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
                 self._renderer.scene.flags[flag] = 0
+        # At interpreter exit EGL goes before Python's objects do, so close first or see errors.
+        atexit.register(self.close)
         self._names = ("agentview_left", "agentview_right", "robot0_eye_in_hand")
 
     def draw(self, data: Any) -> dict[str, UInt8[ndarray, "_S _S 3"]]:
         """One upright picture per view."""
         pictures = {}
         for view, name in zip(VIEWS, self._names, strict=True):
-            self._renderer.update_scene(data, camera=name, scene_option=self._data_options)
+            self._renderer.update_scene(data, camera=name, scene_option=self._options)
             pictures[view] = self._renderer.render()
         return pictures
 
     def close(self) -> None:
         """Free the drawing context."""
+        atexit.unregister(self.close)
         self._renderer.close()
 
 

@@ -121,8 +121,8 @@ def record(
 ) -> Recorded:
     """Write `episodes` demonstrations, the tasks in turn, and return what was made.
 
-    Raises ConfigError for bad options, DataError when `out` is in use, MissingExtra without robosuite and SvmsError when
-    the expert keeps failing or nothing can be drawn.
+    Raises ConfigError for bad options, DataError when `out` is in use, MissingExtra without robosuite and SvmsError
+    when the expert keeps failing or nothing can be drawn.
     """
     names = [task_named(name).name for name in (TASKS if tasks is None else tasks)]
     for what, value in (("episodes", episodes), ("workers", workers), ("number of tasks", len(names))):
@@ -139,17 +139,20 @@ def record(
         videos=dict.fromkeys(map(_column, VIEWS), (image_size, image_size)),
         provenance={"source": "svms_gr00t.sim", "seed": seed, "tasks": names, "action_noise": NOISE},
     )
-    with writer, (progress or Silent()).task("recording demonstrations", episodes) as bar:
-        with closing(_demonstrations(jobs, image_size, workers)) as demonstrations:
-            for demo, tries in demonstrations:
-                failed += tries - 1
-                writer.add_episode(
-                    {name: demo[name] for name in ("observation.state", "action")},
-                    {_column(view): demo[view] for view in VIEWS},
-                    demo["instruction"],
-                    {"episode": {key: demo[key] for key in ("task", "seed", "target")}},
-                )
-                bar.advance()
+    with (
+        writer,
+        (progress or Silent()).task("recording demonstrations", episodes) as bar,
+        closing(_demonstrations(jobs, image_size, workers)) as demonstrations,
+    ):
+        for demo, tries in demonstrations:
+            failed += tries - 1
+            writer.add_episode(
+                {name: demo[name] for name in ("observation.state", "action")},
+                {_column(view): demo[view] for view in VIEWS},
+                demo["instruction"],
+                {"episode": {key: demo[key] for key in ("task", "seed", "target")}},
+            )
+            bar.advance()
     return Recorded(root=Path(out), episodes=episodes, failed=failed)
 
 

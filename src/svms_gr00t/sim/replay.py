@@ -4,13 +4,28 @@ An episode is fixed by its task and seed (in `extras/episode_*/episode.json`) an
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from pydantic import BaseModel
 
+from svms_gr00t.data.files import read_json
+from svms_gr00t.data.lerobot import LeRobotDataset
 from svms_gr00t.sim.env import KitchenEnv
-from svms_gr00t.sim.record import STATE, to_env_order
+from svms_gr00t.sim.record import ACTION, STATE, to_env_order
+
+
+class Start(BaseModel):
+    """`extras/episode_*/episode.json`: what an episode began from."""
+
+    task: str
+    """Name in `TASKS`."""
+    seed: int
+    """Second argument of `KitchenEnv.reset`."""
+    target: str
+    """The side or food that the instruction speaks of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,3 +55,15 @@ def replay(
             error = max(error, float(np.abs(now - states[step]).max()))
         env.step(action)
     return Replay(success=env.success, state_error=error)
+
+
+def replay_recorded(env: KitchenEnv, root: Path | str, index: int) -> Replay:
+    """Replay episode `index` of a dataset made by `record`. Raises DataError when it lacks its start."""
+    dataset = LeRobotDataset.open(root)
+    hint = "Only datasets made by this package's recorder can be replayed"
+    path = Path(root) / "extras" / f"episode_{index:06d}" / "episode.json"
+    start = read_json(Start, path, want="the start of a recorded episode", hint=hint)
+    columns = dataset.lowdim(index)
+    states = np.concatenate([columns[f"state.{key}"] for key in STATE], axis=1)
+    actions = np.concatenate([columns[f"action.{key}"] for key in ACTION], axis=1)
+    return replay(env, start.task, start.seed, actions, states)

@@ -15,10 +15,10 @@ FIXTURES: dict[str, tuple[float, float]] = {
     "stove": (0.40, -0.42),
     "coffee": (0.60, -0.33),
     "sink": (0.44, 0.42),
-    "bowl": (0.40, 0.24),
+    "bowl": (0.39, 0.265),
 }
 """Nominal (x, y) of each fixture."""
-FOOD_SLOTS = ((0.39, -0.14), (0.39, -0.02), (0.39, 0.10))
+FOOD_SLOTS = ((0.39, -0.14), (0.39, -0.03), (0.39, 0.075))
 """Centres of the three zones where foods lie."""
 DRAWER_TRAVEL = 0.14
 LEVER_ANGLE = 0.5

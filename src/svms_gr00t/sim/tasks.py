@@ -6,7 +6,7 @@ Success must hold for `HOLD` control steps; a robot that does nothing or moves a
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy import ndarray
@@ -20,6 +20,7 @@ HOLD = 5
 Split = Literal["train", "paraphrase"]
 
 
+@runtime_checkable
 class KitchenState(Protocol):
     """What a success rule may look at."""
 

@@ -6,7 +6,6 @@ gripper, base 3, torso, mode. The base stands still here, whatever the last five
 """
 
 import logging
-import os
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 
@@ -15,7 +14,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from svms_gr00t.core.errors import MissingExtra
-from svms_gr00t.sim.camera import CameraPoses, add_cameras
+from svms_gr00t.sim.camera import CameraPoses, add_cameras, choose_gl
 from svms_gr00t.sim.scene import kitchen_xml
 
 SUBSTEPS = 10
@@ -27,8 +26,7 @@ ARM_REST = np.array([0.0, -0.45, 0.0, -2.55, 0.0, 2.1, np.pi / 4])
 
 def build_world(poses: CameraPoses = "close") -> Any:
     """The robosuite environment, with the third-person cameras at `poses`. Raises MissingExtra without robosuite."""
-    if "MUJOCO_GL" not in os.environ:
-        os.environ["MUJOCO_GL"] = "egl"
+    choose_gl()
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # robosuite warns about optional parts at import
     try:

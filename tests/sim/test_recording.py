@@ -1,0 +1,72 @@
+"""Experts solve their tasks, recordings replay exactly, and the number of workers changes nothing."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from svms_gr00t.data.lerobot import LeRobotDataset
+from svms_gr00t.sim.env import KitchenEnv
+from svms_gr00t.sim.record import record, record_episode
+from svms_gr00t.sim.replay import replay, replay_recorded
+from svms_gr00t.sim.tasks import TASKS
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("seed", [1000, 1001])
+def test_the_expert_succeeds_and_its_actions_replay(kitchen: KitchenEnv, task: str, seed: int) -> None:
+    demo = record_episode(kitchen, task, seed, render=False)
+    assert demo["success"]
+    assert 15 <= len(demo["action"]) <= TASKS[task].horizon
+    again = replay(kitchen, task, seed, demo["action"], demo["observation.state"])
+    assert again.success
+    assert again.state_error == 0.0
+
+
+def test_a_changed_action_or_seed_does_not_replay(kitchen: KitchenEnv) -> None:
+    demo = record_episode(kitchen, "PickFood", 1000, render=False)
+    assert replay(kitchen, "PickFood", 1001, demo["action"], demo["observation.state"]).state_error > 1e-3
+    bent = demo["action"].copy()
+    bent[:, 5] = -bent[:, 5]
+    bent[:, 6] += 0.5
+    assert not replay(kitchen, "PickFood", 1000, bent, demo["observation.state"]).success
+
+
+def test_a_recording_is_a_dataset_that_replays(kitchen: KitchenEnv, tmp_path: Path) -> None:
+    done = record(tmp_path / "demos", episodes=2, seed=3, tasks=["StartCoffeeMachine", "CloseDrawer"], image_size=96)
+    dataset = LeRobotDataset.open(done.root)
+    assert (done.episodes, done.failed, len(dataset.episodes), dataset.fps) == (2, 0, 2, 20)
+    for index in range(2):
+        assert replay_recorded(kitchen, done.root, index).success
+        columns = dataset.lowdim(index)
+        assert columns["state.end_effector_rotation_relative"].shape[1] == 4
+        np.testing.assert_array_equal(columns["action.base_motion"], 0)
+        np.testing.assert_array_equal(columns["action.control_mode"], -1)
+        assert set(np.unique(columns["action.gripper_close"])) <= {-1.0, 1.0}
+
+
+@pytest.mark.slow
+def test_workers_change_nothing(tmp_path: Path) -> None:
+    digests = []
+    for workers in (1, 2):
+        root = record(tmp_path / str(workers), episodes=4, seed=5, image_size=64, workers=workers).root
+        files = sorted(path for path in root.rglob("*") if path.is_file())
+        digests.append([(str(p.relative_to(root)), hashlib.sha256(p.read_bytes()).hexdigest()) for p in files])
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_experts_succeed_on_95_percent_of_50_seeds(kitchen: KitchenEnv, task: str) -> None:
+    successes = [record_episode(kitchen, task, seed, render=False)["success"] for seed in range(2000, 2050)]
+    assert np.mean(successes) >= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_random_never_succeeds_in_a_whole_episode(kitchen: KitchenEnv, task: str) -> None:
+    for seed in range(20):
+        kitchen.reset(task, seed)
+        rng = np.random.default_rng(seed)
+        assert not any(kitchen.step(rng.uniform(-1, 1, 12)) for _ in range(TASKS[task].horizon))
