@@ -1,4 +1,4 @@
-"""The real tiny model behind evaluation: open loop, streams and a look at one observation."""
+"""The real tiny model behind evaluation: open loop, streams, and where words and patches go."""
 
 import io
 
@@ -17,10 +17,10 @@ from svms_gr00t.data.steps import StepDataset
 from svms_gr00t.data.tokenizer import load_tokenizer
 from svms_gr00t.data.writer import LeRobotWriter
 from svms_gr00t.evaluate.open_loop import OpenLoopConfig, evaluate_open_loop
-from svms_gr00t.evaluate.probe import look, report_streams
-from svms_gr00t.evaluate.protocols import INSTRUCTION, ActionPolicy, Factory, FlowScorer
+from svms_gr00t.evaluate.protocols import ActionPolicy, Factory, FlowScorer
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
+from svms_gr00t.recipes.evidence import read_routes, read_streams
 from svms_gr00t.recipes.presets import PRESETS
 
 MODALITY = {
@@ -123,28 +123,24 @@ def labeler(instruction: str):
 
 def test_streams_are_reported_from_a_model(policy, dataset):
     steps = StepDataset(dataset, policy.processor, episodes=[2, 3], labeler=labeler, stride=6)
-    found = report_streams(policy.model, steps, batch_size=4)
+    found, ranks = read_streams(policy.model, steps, batch_size=4)
     assert found.samples == len(steps)
     assert found.streams == ("visual", "temporal", "state")
     assert 0 < found.scores["temporal"].prior < 0.5
     assert all(0 <= rho.mean <= 2 for rho in found.rho.values())
-    assert all(1 <= rank <= 32 for ranks in found.effective_rank.values() for rank in ranks)
+    assert found.effective_rank == ranks
+    assert all(1 <= rank <= 32 for pair in ranks.values() for rank in pair)
     assert sum(found.shares["image"].routes) == pytest.approx(1, abs=1e-5)
     assert found.task_information is not None, "two instructions"
-    with pytest.raises(DataError, match="plain"):
-        report_streams(build(dataset, svms=False).model, steps)
     with pytest.raises(DataError, match="labeler"):
-        report_streams(policy.model, StepDataset(dataset, policy.processor, episodes=[2], stride=9))
+        read_streams(policy.model, StepDataset(dataset, policy.processor, episodes=[2], stride=9))
 
 
-def test_a_look_shows_the_words_and_the_picture(policy, dataset):
-    states = {k: v[0] for k, v in dataset.lowdim(2).items() if k.startswith("state.")}
-    observation = states | {"video.front": dataset.frames(2, "front", [0])[0], INSTRUCTION: "Open the red drawer!"}
-    found = look(policy, observation, note="episode 2")
-    assert [word.word for word in found.words.words] == ["open", "the", "red", "drawer"]
-    (patch,) = found.patches
+def test_routes_are_read_from_a_model(policy, dataset):
+    """Every word of the instruction, and a 3 x 3 grid for a picture of 84 pixels."""
+    steps = StepDataset(dataset, policy.processor, episodes=[2], stride=9)
+    (words,), (patch,) = read_routes(policy.model, steps, [0])
+    assert [word.word for word in words.words] == ["open", "the", "red", "drawer", "then", "wait"]
     assert np.array(patch.routes).shape == (3, 3, 3)
     np.testing.assert_allclose(np.array(patch.routes).sum(-1), 1, atol=1e-5)
-    assert Image.open(io.BytesIO(patch.picture)).size == (84, 84)
-    with pytest.raises(DataError, match="SVMS"):
-        look(build(dataset, svms=False), observation)
+    assert np.ptp(Image.open(io.BytesIO(patch.picture)).size) == 0, "square as the camera"
