@@ -15,7 +15,7 @@ from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.sim.camera import CameraPoses, Cameras
 from svms_gr00t.sim.layout import Layout, draw_layout
 from svms_gr00t.sim.scene import BUTTON_TRAVEL, COUNTER, FOODS
-from svms_gr00t.sim.tasks import HOLD, Split, Task, task_named
+from svms_gr00t.sim.tasks import HOLD, Task, task_named
 from svms_gr00t.sim.world import ARM_REST, build_world, reset_controllers, step_world
 
 INSTRUCTION = "annotation.human.action.task_description"
@@ -48,7 +48,7 @@ class KitchenEnv:
         self.steps = 0
         self._held = 0
 
-    def reset(self, task: str, seed: int, split: Split = "train") -> str:
+    def reset(self, task: str, seed: int, split: str = "train") -> str:
         """Start an episode and return its instruction. Raises ConfigError for an unknown task or split."""
         self.task = task_named(task)
         name_code = list(task.encode())

@@ -133,18 +133,18 @@ def _push_lever(name: str, axis: int, sign: int) -> Callable[[KitchenEnv], list[
 
 def _press_button(env: KitchenEnv) -> list[Waypoint]:
     return [
-        Waypoint(place=_fixed(env, "button", 0, 0, 0.20), near=0.025),
-        Waypoint(place=_fixed(env, "button", 0, 0, 0.05), limit=40),
+        Waypoint(place=_fixed(env, "button", 0.0, 0.0, 0.20), near=0.025),
+        Waypoint(place=_fixed(env, "button", 0.0, 0.0, 0.05), limit=40),
     ]
 
 
 def _grasp(env: KitchenEnv, lift: float) -> list[Waypoint]:
     food = env.target
     return [
-        Waypoint(place=_fixed(env, food, 0, 0, 0.12), closed=False, near=0.015),
-        Waypoint(place=_fixed(env, food, 0, 0, 0.022), closed=False, near=0.008, limit=30),
-        Waypoint(place=_fixed(env, food, 0, 0, 0.022), near=1.0, least=6, limit=8),
-        Waypoint(place=_fixed(env, food, 0, 0, lift), near=0.025),
+        Waypoint(place=_fixed(env, food, 0.0, 0.0, 0.12), closed=False, near=0.015),
+        Waypoint(place=_fixed(env, food, 0.0, 0.0, 0.022), closed=False, near=0.008, limit=30),
+        Waypoint(place=_fixed(env, food, 0.0, 0.0, 0.022), near=1.0, least=6, limit=8),
+        Waypoint(place=_fixed(env, food, 0.0, 0.0, lift), near=0.025),
     ]
 
 
@@ -155,10 +155,10 @@ def _pick_food(env: KitchenEnv) -> list[Waypoint]:
 def _place_in_bowl(env: KitchenEnv) -> list[Waypoint]:
     return [
         *_grasp(env, 0.15),
-        Waypoint(place=_fixed(env, "bowl", 0, 0, 0.15), near=0.015),
-        Waypoint(place=_fixed(env, "bowl", 0, 0, 0.085), near=0.015, limit=15),
-        Waypoint(place=_fixed(env, "bowl", 0, 0, 0.085), closed=False, near=1.0, least=5, limit=6),
-        Waypoint(place=_fixed(env, "bowl", 0, 0, 0.20), closed=False),
+        Waypoint(place=_fixed(env, "bowl", 0.0, 0.0, 0.15), near=0.015),
+        Waypoint(place=_fixed(env, "bowl", 0.0, 0.0, 0.085), near=0.015, limit=15),
+        Waypoint(place=_fixed(env, "bowl", 0.0, 0.0, 0.085), closed=False, near=1.0, least=5, limit=6),
+        Waypoint(place=_fixed(env, "bowl", 0.0, 0.0, 0.20), closed=False),
     ]
 
 

@@ -12,13 +12,13 @@ FOODS = ("apple", "lemon", "cucumber")
 DRAWERS = ("left", "right")
 FIXTURES: dict[str, tuple[float, float]] = {
     "cabinet": (0.76, 0.02),
-    "stove": (0.40, -0.42),
+    "stove": (0.40, -0.435),
     "coffee": (0.60, -0.33),
     "sink": (0.44, 0.42),
     "bowl": (0.39, 0.265),
 }
 """Nominal (x, y) of each fixture."""
-FOOD_SLOTS = ((0.39, -0.14), (0.39, -0.03), (0.39, 0.075))
+FOOD_SLOTS = ((0.39, -0.12), (0.39, -0.025), (0.39, 0.07))
 """Centres of the three zones where foods lie."""
 DRAWER_TRAVEL = 0.14
 LEVER_ANGLE = 0.5

@@ -6,7 +6,7 @@ Success must hold for `HOLD` control steps; a robot that does nothing or moves a
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy import ndarray
@@ -17,7 +17,6 @@ from svms_gr00t.sim.layout import Layout, draw_drawer, draw_lever
 from svms_gr00t.sim.scene import COUNTER, DRAWERS, FOODS
 
 HOLD = 5
-Split = Literal["train", "paraphrase"]
 
 
 @runtime_checkable
@@ -53,7 +52,7 @@ class Task:
     horizon: int
     """Control steps after which an episode has failed."""
 
-    def instruction(self, target: str, rng: Generator, split: Split = "train") -> str:
+    def instruction(self, target: str, rng: Generator, split: str = "train") -> str:
         """One sentence. Raises ConfigError for an unknown split."""
         if split not in ("train", "paraphrase"):
             raise ConfigError("split", got=split, want='"train" or "paraphrase"', hint="Use split='train'")

@@ -1,6 +1,6 @@
 """The training loop of one phase: deterministic, resumable at any step, and loud when a loss stops being a number.
 
-Batch n and all random numbers of step n depend on (seed, n) alone, so a resumed run is bit for bit the uninterrupted one.
+Batch n and all random numbers of step n depend on (seed, n) alone: a resumed run is bit for bit the uninterrupted one.
 """
 
 import math

@@ -1,0 +1,91 @@
+"""The demo's findings as a report: every number comes from the results, and what was not run says so."""
+
+import time
+from typing import TYPE_CHECKING
+
+from svms_gr00t import __version__
+from svms_gr00t.data.steps import StepDataset
+from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
+from svms_gr00t.evaluate.report.comparison import build_comparison
+from svms_gr00t.evaluate.report.data import Gate, ReportData
+from svms_gr00t.evaluate.rollout_result import RolloutResult
+from svms_gr00t.recipes.demo import curves, gates, passport
+from svms_gr00t.recipes.evidence import read_routes, read_streams
+from svms_gr00t.recipes.experiment import Experiment
+from svms_gr00t.recipes.phases_in_turn import Trained
+from svms_gr00t.train.gates import end_gate
+
+if TYPE_CHECKING:
+    from svms_gr00t.recipes.demo import Demo
+
+
+def assemble(
+    demo: "Demo",
+    experiment: Experiment,
+    trained: dict[str, Trained],
+    open_loop: dict[str, OpenLoopResult],
+    closed_loop: dict[str, RolloutResult],
+    held_out: StepDataset,
+) -> ReportData:
+    """Everything the page shows."""
+    model = trained["svms"].model
+    streams, _ = read_streams(model, held_out)
+    words, patches = read_routes(model, held_out, _examples(held_out))
+    (last,) = end_gate(open_loop["svms"].scores.mse, open_loop["plain"].scores.mse)
+    seconds = time.monotonic() - demo.began
+    order = ("svms", "plain")
+    return ReportData(
+        title="SVMS beside plain GR00T N1.6 in the embedded kitchen",
+        subtitle="A tiny model on a CPU: the same code as the full one, other numbers.",
+        passport=passport(experiment, demo.config, seconds),
+        summary=tuple(summary_lines(trained["svms"], open_loop, closed_loop, last.passed)),
+        comparison=build_comparison(
+            [open_loop[n] for n in order],
+            [closed_loop[n] for n in order if n in closed_loop],
+            candidate="svms",
+            reference="plain",
+        ),
+        training=curves(trained["svms"]),
+        gates=gates(trained["svms"], [Gate(**last.__dict__)]),
+        open_loop=tuple(open_loop[n] for n in order),
+        closed_loop=tuple(closed_loop[n] for n in order if n in closed_loop),
+        streams=streams,
+        words=words,
+        patches=patches,
+        version=__version__,
+    )
+
+
+def _examples(held_out: StepDataset) -> list[int]:
+    """First samples of up to three episodes with different instructions."""
+    seen: dict[str, int] = {}
+    for index, step in enumerate(held_out.steps):
+        if step.step == 0:
+            seen.setdefault(held_out.instruction(step), index)
+    return list(seen.values())[:3]
+
+
+def summary_lines(
+    trained: Trained,
+    open_loop: dict[str, OpenLoopResult],
+    closed_loop: dict[str, RolloutResult],
+    below_plain: bool | None,
+) -> list[str]:
+    """Five lines, the result first, flattering or not."""
+    svms, plain = open_loop["svms"], open_loop["plain"]
+    change = svms.against(plain).relative
+    span = ""
+    if change is not None:
+        span = f" ({change.estimate:+.1f} %, 95 % interval {change.low:+.1f} to {change.high:+.1f} %)"
+    lines = [f"Open-loop error: SVMS {svms.scores.mse:.4f}, plain {plain.scores.mse:.4f}{span}."]
+    others = [f"{name} {m.mse:.4f}" for name, m in plain.methods.items() if name != plain.policy]
+    lines.append(f"Naive baselines on the same steps: {', '.join(others)}.")
+    if closed_loop:
+        counts = [f"{n} {r.overall.successes}/{r.overall.episodes}" for n, r in closed_loop.items()]
+        lines.append(f"Closed loop, episodes won: {', '.join(counts)}.")
+    else:
+        lines.append("Closed loop: not measured.")
+    passed = sum(bool(gate.passed) for gate in trained.gates) + bool(below_plain)
+    lines.append(f"Gates passed: {passed} of {len(trained.gates) + 1}.")
+    lines.append("One seed and few episodes: an interval that includes zero is no difference.")
+    return lines
