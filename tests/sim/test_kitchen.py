@@ -124,4 +124,4 @@ def test_unknown_options_are_refused(kitchen: KitchenEnv) -> None:
     with pytest.raises(ConfigError, match="one of OpenDrawer"):
         kitchen.reset("WashDishes", 0)
     with pytest.raises(ConfigError, match="split"):
-        kitchen.reset("PickFood", 0, split="test")  # type: ignore[arg-type]
+        kitchen.reset("PickFood", 0, split="test")

@@ -91,7 +91,7 @@ def _switched(name: str, on: bool) -> Callable[[KitchenState, str], bool]:
 def _in_bowl(state: KitchenState, food: str) -> bool:
     offset = state.position(food) - state.position("bowl")
     let_go = float(np.linalg.norm(state.hand() - state.position(food))) > 0.06
-    return float(np.hypot(offset[0], offset[1])) < 0.06 and offset[2] < 0.07 and let_go
+    return bool(np.hypot(offset[0], offset[1]) < 0.06 and offset[2] < 0.07 and let_go)
 
 
 def _lifted(state: KitchenState, food: str) -> bool:
