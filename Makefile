@@ -18,7 +18,7 @@ slow: env
 lint: env
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/pyright
+	$(BIN)/mypy
 
 env: $(VENV)/.ready
 

@@ -9,6 +9,11 @@ from svms_gr00t.cli.console import Bars, console
 SMOKE = {"steps": (3, 3, 3), "rollouts": 0}
 
 
+def shipped_base(assets: Path) -> bool:
+    """Whether a trained tiny base lies among the package's files; without one the demo starts from random weights."""
+    return (assets / "tiny_base" / "config.json").is_file()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Demo:
     """Train SVMS in three phases beside the plain model, compare both, and write a report. Minutes on two CPU cores.
@@ -38,7 +43,7 @@ class Demo:
         with as_file(files("svms_gr00t") / "assets") as assets:
             config = DemoConfig(
                 dataset_path=str(self.dataset_path or assets / "kitchen"),
-                base=str(self.base or assets / "tiny_base"),
+                base=str(self.base or assets / "tiny_base") if self.base or shipped_base(assets) else None,
                 seed=self.seed,
                 **(SMOKE if self.smoke else {"rollouts": self.rollouts}),
             )

@@ -26,7 +26,8 @@ Record = TypeVar("Record", bound="_Movable")
 class _Movable:
     def to(self: Record, device: torch.device | str) -> Record:
         """The same record with every tensor on `device`."""
-        return replace(self, **{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})  # type: ignore[type-var]
+        values = {f.name: _moved(getattr(self, f.name), device) for f in fields(self)}  # type: ignore
+        return replace(self, **values)  # type: ignore
 
 
 @dataclass(frozen=True, kw_only=True)
