@@ -84,6 +84,13 @@ def test_a_checkpoint_comes_back_whole(tmp_path: Path) -> None:
         assert torch.equal(again.state_dict()[name], value), name
 
 
+def test_a_plain_checkpoint_comes_back_plain(tmp_path: Path) -> None:
+    plain, _ = pair()
+    again = Gr00tN1d6.from_pretrained(plain.save_pretrained(tmp_path / "saved"))
+    assert again.svms is None
+    assert again.state_dict().keys() == plain.state_dict().keys()
+
+
 def test_svms_starts_fresh_on_a_plain_checkpoint(tmp_path: Path) -> None:
     plain, _ = pair()
     folder = plain.save_pretrained(tmp_path / "plain")

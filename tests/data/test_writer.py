@@ -84,7 +84,7 @@ def test_equal_calls_write_equal_bytes(tmp_path):
 
 
 def test_nothing_is_left_when_recording_fails(tmp_path):
-    with pytest.raises(ZeroDivisionError), open_writer(tmp_path / "d") as writer:
+    with pytest.raises(ZeroDivisionError), open_writer(tmp_path / "d") as writer:  # noqa: PT012
         writer.add_episode(*episode(5, seed=0), "open the door")
         assert not (tmp_path / "d").exists()  # nothing appears before the end
         _ = 1 / 0
@@ -106,7 +106,7 @@ def test_a_used_name_is_refused_and_untouched(toy):
 
 
 def test_a_name_taken_while_recording_is_refused_and_untouched(tmp_path):
-    with pytest.raises(DataError, match="taken meanwhile"), open_writer(tmp_path / "d") as writer:
+    with pytest.raises(DataError, match="taken meanwhile"), open_writer(tmp_path / "d") as writer:  # noqa: PT012
         writer.add_episode(*episode(5, seed=0), "open the door")
         (tmp_path / "d").mkdir()
         (tmp_path / "d" / "mine.txt").write_text("precious")

@@ -159,7 +159,8 @@ def load_weights(
     targets |= {name: buffer for name, buffer in module.named_buffers() if name in persistent}
     absent = targets.keys() - files.keys()
     dropped = {name for name in files.keys() - targets.keys() if is_unused(name, config)}
-    new = {p for p in fresh if all(name in absent for name in targets if name.startswith(p))}
+    owned = {prefix: {name for name in targets if name.startswith(prefix)} for prefix in fresh}
+    new = {prefix for prefix, names in owned.items() if names and names <= absent}
     excused = absent if partial else {name for name in absent if name.startswith(tuple(new))}
     _compare(folder, files, targets, missing=absent - excused, unexpected=files.keys() - targets.keys() - dropped)
     for prefix in new:
