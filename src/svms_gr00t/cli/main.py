@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, runtime_checkable
 
 import tyro
 
@@ -19,6 +19,7 @@ INTERRUPTED = "Stopped. What was finished is kept; run the same command again to
 _named = tyro.conf.subcommand
 
 
+@runtime_checkable
 class Command(Protocol):
     """What every subcommand is: a filled-in dataclass that can run."""
 

@@ -30,7 +30,7 @@ class Record:
         """Record and say where."""
         from svms_gr00t.sim.record import record
 
-        record(
+        done = record(
             self.output_dir,
             episodes=self.episodes,
             seed=self.seed,
@@ -39,7 +39,7 @@ class Record:
             workers=self.workers,
             progress=Bars(),
         )
-        console.print(f"{self.episodes} demonstrations in {self.output_dir}")
+        console.print(f"{done.episodes} demonstrations in {done.root}; {done.failed} failed tries were left out")
         return 0
 
 
@@ -53,8 +53,18 @@ class Replay:
     def run(self) -> int:
         """0 when every demonstration succeeds, else 1."""
         from svms_gr00t.data.lerobot import LeRobotDataset
-        from svms_gr00t.sim.replay import replay
+        from svms_gr00t.sim.env import KitchenEnv
+        from svms_gr00t.sim.replay import replay_recorded
 
-        outcome = replay(LeRobotDataset.open(self.dataset_path), progress=Bars())
-        console.print(f"{sum(outcome.values())} of {len(outcome)} demonstrations succeed when replayed")
-        return 0 if all(outcome.values()) else 1
+        episodes = LeRobotDataset.open(self.dataset_path).episodes
+        env, failed = KitchenEnv(), []
+        with Bars().task("replaying", len(episodes)) as bar:
+            for episode in episodes:
+                if not replay_recorded(env, self.dataset_path, episode.index).success:
+                    failed.append(episode.index)
+                bar.advance()
+        env.close()
+        console.print(f"{len(episodes) - len(failed)} of {len(episodes)} demonstrations succeed when replayed")
+        if failed:
+            console.print(f"failed: {', '.join(map(str, failed))}")
+        return 1 if failed else 0
