@@ -1,6 +1,6 @@
 """After each phase: its criteria, what was measured, pass or fail, and what to try next."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 ACCURACY, RHO, RANK_KEPT = 0.70, 0.15, 0.5
@@ -34,8 +34,8 @@ def specialise_gate(balanced_accuracy: Mapping[str, float | None]) -> list[GateR
 
 def couple_gate(
     rho: Mapping[str, float],
-    rank: Mapping[str, tuple[float, float]],
-    start: Mapping[str, tuple[float, float]],
+    rank: Mapping[str, Sequence[float]],
+    start: Mapping[str, Sequence[float]],
     type_information: float | None,
 ) -> list[GateResult]:
     """Agreement that is not collapse, and routes that depend on the kind of token."""
