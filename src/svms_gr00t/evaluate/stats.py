@@ -123,8 +123,8 @@ def mcnemar(reference: Bool[ndarray, " N"], candidate: Bool[ndarray, " N"]) -> M
 
 
 def sign_flip(differences: Float[ndarray, " N"], *, resamples: int = 9999, seed: int = 0) -> float:
-    """Two-sided p-value that paired differences have mean 0; exact when 2^N <= resamples."""
-    if not len(differences) or not np.any(differences):
+    """Two-sided p-value that paired differences have mean 0; exact when 2^N <= resamples; 1 for a single episode."""
+    if len(differences) < 2 or not np.any(differences):
         return 1.0
     found = stats.permutation_test(
         (differences, np.zeros_like(differences)),
