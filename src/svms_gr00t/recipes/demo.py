@@ -28,6 +28,7 @@ from svms_gr00t.evaluate.rollout_result import RolloutResult
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.experiment import Experiment
 from svms_gr00t.recipes.phases_in_turn import Trained, train_in_turn
+from svms_gr00t.recipes.shipped import SHIPPED, demonstrations, starting_point
 
 POLICIES = ("plain", "svms")
 Result = TypeVar("Result", bound=JsonRecord)
@@ -37,10 +38,10 @@ Result = TypeVar("Result", bound=JsonRecord)
 class DemoConfig:
     """Everything that decides the numbers of a demo."""
 
-    dataset_path: str
-    """Demonstrations."""
-    base: str | None
-    """Checkpoint both models start from; None starts fresh."""
+    dataset_path: str = SHIPPED
+    """Demonstrations: a folder, or "shipped"."""
+    base: str = SHIPPED
+    """Checkpoint both models start from: a folder, "shipped", or "none" for fresh weights."""
     seed: int = 0
     steps: tuple[int, int, int] = (120, 120, 160)
     """Optimiser steps of the three phases."""
@@ -63,9 +64,9 @@ class Demo:
     def run(self) -> ReportData:
         """Do what is not done yet, and return the report's data. Raises SvmsError for bad input."""
         self._claim()
-        base = Path(self.config.base) if self.config.base else None
+        base = starting_point(self.config.base)
         experiment = Experiment.prepare(
-            self.config.dataset_path,
+            demonstrations(self.config.dataset_path),
             base=base,
             seed=self.config.seed,
             svms=tiny_schedules(sum(self.config.steps)),
@@ -171,7 +172,7 @@ def passport(experiment: Experiment, config: DemoConfig, seconds: float) -> tupl
         "dataset": f"{experiment.dataset.root.name}, {len(experiment.dataset.episodes)} episodes",
         "data fingerprint": experiment.dataset.fingerprint(),
         "held out": f"{len(experiment.split.validation)} episodes",
-        "base": Path(config.base).name if config.base else "none (fresh weights)",
+        "base": config.base,
         "steps": " + ".join(str(n) for n in config.steps) + f" at batch {config.batch_size}",
         "seed": str(config.seed),
         "closed-loop episodes": f"{config.rollouts} for each task and policy",

@@ -1,0 +1,68 @@
+"""The demo, interrupted in every stage and run again, ends with the numbers of a run that was left alone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from svms_gr00t.recipes.demo import POLICIES, Demo, DemoConfig
+
+SHORT = DemoConfig(steps=(2, 2, 2), rollouts=0, batch_size=8)
+STAGES = ("reading demonstrations", "plain: specialise", "svms: couple", "svms: end to end", "open loop: svms")
+
+
+class CtrlC:
+    """Progress that presses Ctrl-C after the first step of one job."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.pressed = False
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator["CtrlC"]:
+        self.current = title
+        yield self
+
+    def advance(self, steps: int = 1) -> None:
+        if steps and self.current == self.title:
+            self.pressed = True
+            raise KeyboardInterrupt
+
+    def note(self, text: str) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo nobody interrupted."""
+    folder = tmp_path_factory.mktemp("demo") / "alone"
+    Demo(SHORT, folder).run()
+    return folder
+
+
+def test_interrupted_in_every_stage_equals_left_alone(alone: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    for stage in STAGES:
+        progress = CtrlC(stage)
+        with pytest.raises(KeyboardInterrupt):
+            Demo(SHORT, folder, progress).run()
+        assert progress.pressed, stage
+    Demo(SHORT, folder).run()
+    for name in POLICIES:
+        file = f"open_loop_{name}.json"
+        assert (folder / file).read_text() == (alone / file).read_text()
+        ours, theirs = (load_file(root / name / "policy" / "model.safetensors") for root in (folder, alone))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_another_seed_gives_other_numbers(alone: Path, tmp_path: Path) -> None:
+    """Else the equality above would say nothing."""
+    from dataclasses import replace
+
+    Demo(replace(SHORT, seed=1), tmp_path / "demo").run()
+    for name in POLICIES:
+        file = f"open_loop_{name}.json"
+        assert (tmp_path / "demo" / file).read_text() != (alone / file).read_text()
