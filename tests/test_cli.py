@@ -86,3 +86,21 @@ def test_shipped_demonstrations_cover_every_task() -> None:
     starts = [json.loads(p.read_text())["task"] for p in sorted(KITCHEN.glob("extras/*/episode.json"))]
     assert set(starts) == set(TASKS)
     assert len(starts) == 54
+
+
+def test_a_log_file_tells_how_long_it_will_still_take(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from svms_gr00t.cli import console
+
+    clock = iter(range(0, 10_000, 20))
+    monkeypatch.setattr(console.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(console, "console", console.Console(file=sys.stdout))
+    with console.Bars().task("work", 10) as bar:
+        bar.advance(2)  # found done by a resumed run
+        for _ in range(8):
+            bar.advance()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "work (10)"
+    # Half-minute lines at steps of 20 s: every second step, 20 s for each step that is left.
+    assert lines[1:] == [f"work {n}/10, {(10 - n) * 20} s left" for n in (3, 5, 7, 9)]

@@ -12,6 +12,8 @@ from svms_gr00t.sim.record import record, record_episode
 from svms_gr00t.sim.replay import replay, replay_recorded
 from svms_gr00t.sim.tasks import TASKS
 
+KITCHEN = Path(__file__).parents[2] / "src" / "svms_gr00t" / "assets" / "kitchen"
+
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("seed", [1000, 1001])
@@ -44,6 +46,14 @@ def test_a_recording_is_a_dataset_that_replays(kitchen: KitchenEnv, tmp_path: Pa
         np.testing.assert_array_equal(columns["action.base_motion"], 0)
         np.testing.assert_array_equal(columns["action.control_mode"], -1)
         assert set(np.unique(columns["action.gripper_close"])) <= {-1.0, 1.0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", range(54))
+def test_every_shipped_demonstration_replays_to_success(kitchen: KitchenEnv, index: int) -> None:
+    again = replay_recorded(kitchen, KITCHEN, index)
+    assert again.success
+    assert again.state_error < 1e-3  # metres; 0 where it was recorded, but another processor rounds differently
 
 
 @pytest.mark.slow

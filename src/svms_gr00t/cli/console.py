@@ -1,5 +1,6 @@
 """What the terminal shows: progress bars with the time left, and errors as one sentence."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 console = Console()
 errors = Console(stderr=True)
+LINE_EVERY = 30.0
+"""Seconds between the lines of a log file."""
 
 
 class _Bar:
@@ -23,14 +26,41 @@ class _Bar:
         self._progress.update(self._task, note=text)
 
 
+class _Lines:
+    """A bar for a log file: a line now and then, with the time left."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title, self._total, self._done, self._note = title, total, 0, ""
+        self._first: tuple[float, int] | None = None
+        self._said = time.monotonic()
+        console.print(f"{title} ({total})", highlight=False)
+
+    def advance(self, steps: int = 1) -> None:
+        """Move on by so many steps."""
+        now = time.monotonic()
+        self._done += steps
+        # What a resumed run finds done already took no time; the rate counts from here.
+        began, before = self._first = self._first or (now, self._done)
+        if now - self._said >= LINE_EVERY and self._done > before:
+            left = (self._total - self._done) * (now - began) / (self._done - before)
+            count = f"{self._done}/{self._total}"
+            console.print(f"{self._title} {count}, {left:.0f} s left {self._note}".rstrip(), highlight=False)
+            self._said = now
+
+    def note(self, text: str) -> None:
+        """Remember a few live numbers for the next line."""
+        self._note = text
+
+
 class Bars:
-    """The library's `Progress` protocol on a terminal; without one (a log file) each job is a line at its start."""
+    """The library's `Progress` protocol: bars on a terminal, a line every half minute in a log file."""
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[_Bar]:
+    def task(self, title: str, total: int) -> Iterator[_Bar | _Lines]:
         """One bar for one job."""
         if not console.is_terminal:
-            console.print(f"{title} ({total})", highlight=False)
+            yield _Lines(title, total)
+            return
         columns = (
             TextColumn("{task.description:<28}"),
             BarColumn(bar_width=28),
@@ -38,5 +68,5 @@ class Bars:
             TimeRemainingColumn(elapsed_when_finished=True),
             TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        with Progress(*columns, console=console) as progress:
             yield _Bar(progress, progress.add_task(title, total=total, note=""))
