@@ -1,5 +1,6 @@
 """The demo, interrupted in every stage and run again, ends with the numbers of a run that was left alone."""
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,6 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from svms_gr00t.cli.demo import Demo as Command
+from svms_gr00t.cli.main import parse
+from svms_gr00t.core.provenance import commit
 from svms_gr00t.recipes.demo import POLICIES, Demo, DemoConfig
 
 STAGES = ("reading demonstrations", "plain: specialise", "svms: couple", "open loop: svms")
@@ -70,3 +74,22 @@ def test_another_seed_gives_other_numbers(config: DemoConfig, alone: Path, tmp_p
     for name in POLICIES:
         file = f"open_loop_{name}.json"
         assert (tmp_path / "demo" / file).read_text() != (alone / file).read_text()
+
+
+def test_the_recorded_command_gives_the_same_settings_again() -> None:
+    config = DemoConfig(dataset_path="my/data", base="none", seed=4, rollouts=0)
+    command = parse(config.command().split()[1:])
+    assert isinstance(command, Command)
+    assert command.config() == config
+    assert DemoConfig().command() == "svms-gr00t demo"
+    assert "batch_size = 8" in DemoConfig(batch_size=8).command()
+
+
+def test_the_passport_names_the_commit_that_ran() -> None:
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("not a git checkout")
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True).stdout
+    found = commit()
+    assert found is not None
+    assert head.startswith(found.removesuffix("+changes"))

@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from svms_gr00t.cli.console import Bars, console
 
-SMOKE = {"steps": (3, 3, 3), "rollouts": 0}
+if TYPE_CHECKING:
+    from svms_gr00t.recipes.demo import DemoConfig
+
+SMOKE: dict[str, Any] = {"steps": (3, 3, 3), "rollouts": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,19 +32,19 @@ class Demo:
     smoke: bool = False
     """A few steps only, to check an installation."""
 
+    def config(self) -> "DemoConfig":
+        """What decides the numbers."""
+        from svms_gr00t.recipes.demo import DemoConfig
+
+        short = SMOKE if self.smoke else {"rollouts": self.rollouts}
+        return DemoConfig(dataset_path=self.dataset_path, base=self.base, seed=self.seed, **short)
+
     def run(self) -> int:
         """Run and print five lines."""
         from svms_gr00t.evaluate.report.html import save_report
         from svms_gr00t.recipes.demo import Demo as Recipe
-        from svms_gr00t.recipes.demo import DemoConfig
 
-        config = DemoConfig(
-            dataset_path=self.dataset_path,
-            base=self.base,
-            seed=self.seed,
-            **(SMOKE if self.smoke else {"rollouts": self.rollouts}),
-        )
-        data = Recipe(config, self.output_dir, Bars()).run()
+        data = Recipe(self.config(), self.output_dir, Bars()).run()
         page = save_report(data, self.output_dir / "report")
         for line in data.summary:
             console.print(line, highlight=False)

@@ -6,19 +6,17 @@ Each finished piece is a file in the output folder; running again goes on after 
 """
 
 import json
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
-from svms_gr00t import __version__
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.core.provenance import commit, versions
 from svms_gr00t.data.steps import Batches, StepDataset
 from svms_gr00t.evaluate.open_loop import OpenLoopConfig, evaluate_open_loop
 from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
@@ -52,6 +50,18 @@ class DemoConfig:
     """Closed-loop episodes for each task and policy; 0 skips the simulator."""
     workers: int = 2
     """Processes for the closed loop."""
+
+    def command(self) -> str:
+        """The command line that runs this configuration; settings that no flag reaches are named after it."""
+        plain, flags, rest = DemoConfig(), "", []
+        for name, value in asdict(self).items():
+            if value == getattr(plain, name):
+                continue
+            if name in ("dataset_path", "base", "seed", "rollouts"):
+                flags += f" --{name.replace('_', '-')} {value}"
+            else:
+                rest.append(f"{name} = {value}")
+        return f"svms-gr00t demo{flags}" + (f" ({', '.join(rest)})" if rest else "")
 
 
 class Demo:
@@ -168,7 +178,8 @@ def tiny_schedules(steps: int) -> dict[str, object]:
 def passport(experiment: Experiment, config: DemoConfig, seconds: float) -> tuple[Fact, ...]:
     """What was run, for the report."""
     facts = {
-        "command": "svms-gr00t demo",
+        "command": config.command(),
+        "commit": commit() or "not a git checkout",
         "dataset": f"{experiment.dataset.root.name}, {len(experiment.dataset.episodes)} episodes",
         "data fingerprint": experiment.dataset.fingerprint(),
         "held out": f"{len(experiment.split.validation)} episodes",
@@ -177,7 +188,7 @@ def passport(experiment: Experiment, config: DemoConfig, seconds: float) -> tupl
         "seed": str(config.seed),
         "closed-loop episodes": f"{config.rollouts} for each task and policy",
         "time": f"{seconds:.0f} s of this call, {torch.get_num_threads()} threads",
-        "versions": f"svms-gr00t {__version__}, torch {version('torch')}, Python {platform.python_version()}",
+        "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
     }
     return tuple(Fact(name=name, value=value) for name, value in facts.items())
 
