@@ -3,13 +3,14 @@
 The plain model and SVMS of one experiment see the same episodes, the same statistics and the same batches.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.data.embodiment import from_modality
 from svms_gr00t.data.labels import Labeler
 from svms_gr00t.data.lerobot import LeRobotDataset
@@ -18,6 +19,7 @@ from svms_gr00t.data.split import Split, split_episodes
 from svms_gr00t.data.statistics import compute_statistics
 from svms_gr00t.data.steps import StepDataset
 from svms_gr00t.data.tokenizer import load_tokenizer
+from svms_gr00t.groot.checkpoint import read_config
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
@@ -63,7 +65,7 @@ class Experiment:
         split = split_episodes(dataset.episodes, validation=validation, seed=seed)
         if base is not None:
             processor = Processor.load(base, embodiment_tag=embodiment_tag)
-            config = chosen.config(processor.tokenizer, **(svms or {}))
+            config = _continued(base, chosen.config(processor.tokenizer), svms or {})
         else:
             tag = embodiment_tag or ROBOT_TAGS.get(dataset.robot_type, "new_embodiment")
             if tag not in chosen.embodiment_ids:
@@ -107,3 +109,11 @@ class Experiment:
             stride=stride,
             progress=progress,
         )
+
+
+def _continued(base: Path, fresh: Gr00tN1d6Config, svms: dict[str, object]) -> Gr00tN1d6Config:
+    """The base's own dimensions; a plain base gets the SVMS fields of the preset."""
+    stored = read_config(base)
+    own = stored if stored.use_sheaf_streams else fresh
+    streams = {field.name: getattr(own, field.name) for field in fields(SvmsConfig)}
+    return replace(stored, **(streams | svms))  # type: ignore[arg-type]
