@@ -1,7 +1,10 @@
 """Training facts: a phase changes exactly its tensors; resumed is uninterrupted; no loss can go missing or turn NaN."""
 
+import os
+import signal
 import sys
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -112,16 +115,25 @@ def test_resumed_is_uninterrupted_to_the_bit(tmp_path: Path) -> None:
     assert [[row[k] for k in keep] for row in rows] == [[row[k] for k in keep] for row in again]
 
 
-def test_an_interrupt_saves_the_steps_so_far(tmp_path: Path) -> None:
-    def interrupted(number: int) -> ModelInputs:
-        if number == 2:
-            raise KeyboardInterrupt
-        return labelled(number)
+def test_a_ctrl_c_inside_a_step_waits_for_its_end_and_costs_nothing(tmp_path: Path) -> None:
+    phase = short(SPECIALISE)
+    whole = fresh()
+    train_phase(whole, phase, labelled, RunDir(tmp_path / "whole"))
 
-    run = RunDir(tmp_path / "run")
+    stopped, run = fresh(), RunDir(tmp_path / "parts")
+    # A signal in the middle of step 2: its gradients are there, its optimiser step is not.
+    calls = count()
+    hook = stopped.svms.merge.weight.register_hook(
+        lambda _grad: os.kill(os.getpid(), signal.SIGINT) if next(calls) == 2 else None
+    )
     with pytest.raises(KeyboardInterrupt):
-        train_phase(fresh(), short(SPECIALISE), interrupted, run)
-    assert run.load().state["done"] == 2
+        train_phase(stopped, phase, labelled, run)
+    hook.remove()
+    assert run.load().state["done"] == 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    resumed = fresh()
+    train_phase(resumed, phase, labelled, run)
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_its_term(tmp_path: Path) -> None:

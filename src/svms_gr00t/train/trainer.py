@@ -15,6 +15,7 @@ from svms_gr00t.core.errors import TrainingError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.model import Gr00tN1d6, ModelOutput
+from svms_gr00t.train.interrupts import BetweenSteps
 from svms_gr00t.train.losses import total_loss
 from svms_gr00t.train.optimizer import make_optimizer
 from svms_gr00t.train.phases import Phase, loss_weights
@@ -54,15 +55,16 @@ def train_phase(
     config = config or LoopConfig()
     loop = _Loop(model, phase, batches, run.create(), config)
     begin = loop.resume()
-    with (progress or Silent()).task(title or phase.name, phase.steps) as bar:
+    with (progress or Silent()).task(title or phase.name, phase.steps) as bar, BetweenSteps() as interrupts:
         bar.advance(begin)
-        try:
-            for step in range(begin, phase.steps):
-                bar.note(loop.step(step))
+        for step in range(begin, phase.steps):
+            bar.note(loop.step(step))
+            try:
+                interrupts.check()
                 bar.advance()
-        except KeyboardInterrupt:
-            loop.save()
-            raise
+            except KeyboardInterrupt:
+                loop.save()
+                raise
     loop.save()
     model.eval()
     return run.rows()
