@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.table import Table
 
 from svms_gr00t.cli.console import Bars, console
 from svms_gr00t.core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from svms_gr00t.evaluate.rollout_result import RolloutResult
 
 
 def policy_folder(path: Path) -> Path:
@@ -73,45 +77,73 @@ class OpenLoop:
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedLoop:
-    """Drive the embedded kitchen and count successes, with Wilson intervals."""
+    """Drive a simulator and count successes, with Wilson intervals.
+
+    Before the embedded kitchen judges a policy, recorded demonstrations must still succeed in it.
+    """
 
     checkpoint: Path
     """A checkpoint or run folder."""
+    benchmark: Literal["kitchen", "robocasa365", "n1d6"] = "kitchen"
+    """The embedded kitchen, RoboCasa365, or the 24 RoboCasa tasks of GR00T N1.6's own table."""
     episodes: int = 10
     """Episodes for each task."""
     tasks: tuple[str, ...] = ()
     """Task names; empty takes all."""
     seed: int = 0
     """First part of every episode's seed."""
-    split: str = "train"
-    """train, or paraphrase for wordings that no demonstration has."""
+    split: str | None = None
+    """kitchen: train, or paraphrase for wordings that no demonstration has; robocasa365: target or pretrain."""
     n_action_steps: int = 8
     """Steps of a chunk that are executed before the policy is asked again."""
     workers: int = 2
     """Processes; the result does not depend on their number."""
+    videos: int = 0
+    """Filmed episodes for each task, as GIF beside --output."""
     output: Path | None = None
     """Write the result as JSON here."""
+    leaderboard: Path | None = None
+    """Write rates, intervals and the protocol as one JSON object here."""
 
     def run(self) -> int:
-        """Print success for each task."""
-        from svms_gr00t.recipes.closed_loop import drive_kitchen
+        """Print success for each task, with the published rate of GR00T N1.6 where there is one."""
+        from svms_gr00t.evaluate.leaderboard import save_leaderboard
+        from svms_gr00t.evaluate.references import N1D6_24
 
-        result = drive_kitchen(
-            policy_folder(self.checkpoint),
-            name=self.checkpoint.name,
-            tasks=self.tasks,
-            episodes=self.episodes,
-            seed=self.seed,
-            split=self.split,
-            n_action_steps=self.n_action_steps,
-            workers=self.workers,
-            progress=Bars(),
-        )
-        table = Table("task", "success", "95 %", title=f"{self.episodes} episodes a task, seed {self.seed}")
+        result = self._drive()
+        published = N1D6_24 if self.benchmark == "n1d6" else {}
+        extra = ("N1.6, published",) if published else ()
+        table = Table("task", "success", "95 %", *extra, title=f"{self.episodes} episodes a task, seed {self.seed}")
         for name, task in (*result.tasks.items(), ("all", result.overall)):
             span = "" if task.rate is None else f"{task.rate.low:.0%} to {task.rate.high:.0%}"
-            table.add_row(name, f"{task.successes}/{task.episodes}", span)
+            known = (f"{published[name]:.1f} %" if name in published else "",) if published else ()
+            table.add_row(name, f"{task.successes}/{task.episodes}", span, *known)
         console.print(table)
         if self.output is not None:
             console.print(f"written to {result.save(self.output)}")
+            for one in result.rollouts:
+                if one.video:
+                    self.output.with_name(f"{self.output.stem}_{one.task}_{one.index}.gif").write_bytes(one.video)
+        if self.leaderboard is not None:
+            console.print(f"written to {save_leaderboard(result, self.leaderboard, benchmark=self.benchmark)}")
         return 0
+
+    def _drive(self) -> "RolloutResult":
+        from svms_gr00t.recipes.closed_loop import drive_kitchen, drive_robocasa, replay_gate
+
+        bars = Bars()
+        shared: dict[str, Any] = {
+            "name": self.checkpoint.name,
+            "tasks": self.tasks,
+            "episodes": self.episodes,
+            "seed": self.seed,
+            "n_action_steps": self.n_action_steps,
+            "videos": self.videos,
+            "workers": self.workers,
+            "progress": bars,
+        }
+        folder = policy_folder(self.checkpoint)
+        if self.benchmark != "kitchen":
+            return drive_robocasa(folder, suite=self.benchmark, split=self.split, **shared)
+        replay_gate(self.tasks, bars)
+        return drive_kitchen(folder, split=self.split or "train", **shared)

@@ -1,23 +1,43 @@
-"""The embedded kitchen as the closed-loop benchmark: which tasks, which horizons, how processes build their parts."""
+"""Closed-loop benchmarks by name: which tasks, which horizons, how processes build their parts.
+
+Before a policy is judged in the embedded kitchen, recorded demonstrations are run again in it: a simulator in which the
+expert's own actions fail says nothing about a policy.
+"""
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.core.progress import Progress
+from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.data.processor import Processor
 from svms_gr00t.evaluate.protocols import Factory
+from svms_gr00t.evaluate.references import N1D6_24
 from svms_gr00t.evaluate.rollout import rollout
 from svms_gr00t.evaluate.rollout_result import RolloutConfig, RolloutResult
 from svms_gr00t.policy import Policy
+from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.sim.env import KitchenEnv
+from svms_gr00t.sim.replay import replay_recorded
+from svms_gr00t.sim.robocasa import SPLITS, RobocasaEnv, Suite
 from svms_gr00t.sim.tasks import TASKS
+
+ROBOCASA_HORIZON = 720
+"""Steps an episode may take in GR00T N1.6's own protocol."""
+HERE = "svms_gr00t.recipes.closed_loop"
+WIDE_VIEW = "res256_image_side_0"
 
 
 def load_policy(folder: str) -> Policy:
     """A policy for a worker process: one thread, so that two processes share two cores."""
     torch.set_num_threads(1)
     return Policy.from_pretrained(folder)
+
+
+def build_robocasa(suite: Suite) -> RobocasaEnv:
+    """RoboCasa for a worker process."""
+    return RobocasaEnv(suite)
 
 
 def build_kitchen(image_size: int = 128) -> KitchenEnv:
@@ -39,9 +59,7 @@ def drive_kitchen(
     progress: Progress | None = None,
 ) -> RolloutResult:
     """Success of a saved policy. Raises ConfigError for unknown tasks, MissingExtra without the simulator."""
-    if unknown := sorted(set(tasks) - set(TASKS)):
-        raise ConfigError("--tasks", got=unknown, want=f"names among {', '.join(TASKS)}", hint="Leave it out for all")
-    chosen = tasks or tuple(TASKS)
+    chosen = _kitchen_tasks(tasks)
     config = RolloutConfig(
         tasks=chosen,
         episodes=episodes,
@@ -50,9 +68,79 @@ def drive_kitchen(
         n_action_steps=n_action_steps,
         horizons={task: TASKS[task].horizon for task in chosen},
         videos=videos,
-        video_view="res256_image_side_0",
+        video_view=WIDE_VIEW,
     )
-    here = "svms_gr00t.recipes.closed_loop"
-    policy = Factory(path=f"{here}:load_policy", kwargs={"folder": str(checkpoint)})
-    env = Factory(path=f"{here}:build_kitchen")
-    return rollout(policy, env, config, name=name, workers=workers, progress=progress)
+    env = Factory(path=f"{HERE}:build_kitchen")
+    return rollout(_policy(checkpoint), env, config, name=name, workers=workers, progress=progress)
+
+
+def drive_robocasa(
+    checkpoint: Path,
+    *,
+    suite: Suite,
+    name: str,
+    tasks: tuple[str, ...] = (),
+    episodes: int,
+    seed: int,
+    split: str | None = None,
+    n_action_steps: int = 8,
+    horizon: int = ROBOCASA_HORIZON,
+    videos: int = 0,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> RolloutResult:
+    """Success of a saved policy in RoboCasa. Raises ConfigError without RoboCasa, or without tasks for robocasa365."""
+    chosen = tasks or (tuple(N1D6_24) if suite == "n1d6" else ())
+    if not chosen:
+        hint = "For example --tasks OpenDrawer CloseFridge"
+        raise ConfigError("--tasks", got=(), want="names of RoboCasa365 tasks", hint=hint)
+    config = RolloutConfig(
+        tasks=chosen,
+        episodes=episodes,
+        seed=seed,
+        split=split or SPLITS[suite][-1],
+        n_action_steps=n_action_steps,
+        horizon=horizon,
+        threshold=switch_threshold(checkpoint),
+        videos=videos,
+        video_view=WIDE_VIEW,
+    )
+    RobocasaEnv(suite).close()  # a missing simulator is one sentence here, not one for each worker
+    env = Factory(path=f"{HERE}:build_robocasa", kwargs={"suite": suite})
+    return rollout(_policy(checkpoint), env, config, name=name, workers=workers, progress=progress)
+
+
+def replay_gate(tasks: tuple[str, ...] = (), progress: Progress | None = None) -> int:
+    """Replay one shipped demonstration of each task; returns how many. Raises ConfigError when one does not succeed."""
+    wanted, root = _kitchen_tasks(tasks), shipped("kitchen")
+    env, failed = KitchenEnv(image_size=32), []
+    try:
+        with (progress or Silent()).task("demonstrations still succeed", len(wanted)) as bar:
+            for task in wanted:
+                # Demonstrations are recorded task by task in turn: episode i belongs to task i modulo their number.
+                if not replay_recorded(env, root, list(TASKS).index(task)).success:
+                    failed.append(task)
+                bar.advance()
+    finally:
+        env.close()
+    if failed:
+        want, hint = "recorded actions that still succeed", "Install the simulator versions in constraints.txt"
+        raise ConfigError("embedded kitchen", got=f"failed replays of {', '.join(failed)}", want=want, hint=hint)
+    return len(wanted)
+
+
+def switch_threshold(checkpoint: Path) -> float:
+    """Above it the gripper is closed: the midpoint of what the policy was trained on, 0 for {-1, 1}, 0.5 for {0, 1}."""
+    processor = Processor.load(checkpoint)
+    grip = processor.statistics[processor.config.embodiment_tag]["action"]["gripper_close"]
+    return float(np.asarray(grip["min"]).item() + np.asarray(grip["max"]).item()) / 2
+
+
+def _kitchen_tasks(names: tuple[str, ...]) -> tuple[str, ...]:
+    if unknown := sorted(set(names) - set(TASKS)):
+        raise ConfigError("--tasks", got=unknown, want=f"names among {', '.join(TASKS)}", hint="Leave it out for all")
+    return names or tuple(TASKS)
+
+
+def _policy(checkpoint: Path) -> Factory:
+    return Factory(path=f"{HERE}:load_policy", kwargs={"folder": str(checkpoint)})
