@@ -7,6 +7,7 @@ Axes: B batch, T tokens, M model width, S streams, E edges, H horizon, Da action
 `backbone`, `svms` and `action_head` prefix the tensor names of a checkpoint. Without SVMS the names are NVIDIA's own.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.core.types import Features, ModelInputs, StreamStates
 from svms_gr00t.groot.action_head import ActionHead
 from svms_gr00t.groot.backbone import EagleBackbone
-from svms_gr00t.groot.checkpoint import load_weights, locate, read_config, save_checkpoint
+from svms_gr00t.groot.checkpoint import Stored, load_weights, locate, read_config, save_checkpoint, weight_files
 from svms_gr00t.groot.config import Gr00tN1d6Config
+from svms_gr00t.groot.delta import Delta, find_base, is_delta, read_delta, save_delta
 from svms_gr00t.svms import SheafStreams
 
 SVMS_PREFIX = "svms."
@@ -53,6 +55,7 @@ class Gr00tN1d6(nn.Module):
     def __init__(self, config: Gr00tN1d6Config) -> None:
         super().__init__()
         self.config = config
+        self.base: str | None = None
         self.backbone = EagleBackbone(config)
         self.svms = (
             SheafStreams.from_config(config, config.backbone_embedding_dim) if config.use_sheaf_streams else None
@@ -98,27 +101,68 @@ class Gr00tN1d6(nn.Module):
         cls,
         source: Path | str,
         *,
+        base: Path | str | None = None,
         config: Gr00tN1d6Config | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> "Gr00tN1d6":
         """Load a folder or a hub id; `config` may switch SVMS on for a plain checkpoint (it then starts fresh).
 
+        A delta finds its base where it was saved from, or at `base`, and takes its type unless `dtype` says otherwise.
         Weights stream from the files into a model without storage, so memory peaks near the size of what is kept.
-        Raises CheckpointError for missing, unexpected or misshapen tensors, and for other GR00T versions.
+        Raises CheckpointError for missing, unexpected or misshapen tensors, for a wrong base, and for other GR00T
+        versions.
         """
         folder = locate(source)
         config = config or read_config(folder)
         with torch.device("meta"):
             model = cls(config)
-        load_weights(model, folder, config, dtype=dtype, device=device, fresh=(SVMS_PREFIX,))
+        whole, overlay = _base_and_delta(folder, base)
+        if overlay and dtype is None:
+            dtype = _usual_type(weight_files(whole))
+        load_weights(model, whole, config, dtype=dtype, device=device, fresh=(SVMS_PREFIX,), overlay=overlay)
         left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
         if left:
             hint = "Check that config.json and the weights belong together"
             raise CheckpointError(folder, got=f"no values for {left[0]}", want="every tensor", hint=hint)
+        model.base = str(source) if whole == folder else str(whole)
         return model.eval()
 
     def save_pretrained(self, folder: Path | str) -> Path:
         """Write `config.json` and safetensors, atomically, under the names that `from_pretrained` reads."""
         save_checkpoint(self, self.config, Path(folder))
         return Path(folder)
+
+    def save_delta(self, folder: Path | str, *, base: Path | str | None = None) -> Delta:
+        """Write what differs from `base`, by default the checkpoint that this model was loaded from.
+
+        Raises CheckpointError when there is none, or when it is not the base of this model.
+        """
+        chosen = base if base is not None else self.base
+        if chosen is None:
+            hint = "Pass base=, a checkpoint folder or a hub id"
+            raise CheckpointError(folder, got="a model that was not loaded from a checkpoint", want="a base", hint=hint)
+        return save_delta(self.state_dict(), self.config, folder, base=chosen)
+
+
+def _base_and_delta(folder: Path, base: Path | str | None) -> tuple[Path, dict[str, Stored]]:
+    """The folder of the whole weights, and the tensors that replace or join them."""
+    if not is_delta(folder):
+        if base is not None:
+            hint = "Leave base away, or give the delta's folder"
+            raise CheckpointError(folder, got="a whole checkpoint", want="a delta to put on a base", hint=hint)
+        return folder, {}
+    delta = read_delta(folder)
+    whole = find_base(delta, base)
+    delta.check(whole)
+    return whole, delta.tensors(whole)
+
+
+def _usual_type(files: dict[str, Stored]) -> torch.dtype:
+    return Counter(stored.dtype for stored in files.values()).most_common(1)[0][0]
+
+
+def tensor_shapes(config: Gr00tN1d6Config) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that a checkpoint of this configuration holds, without making one."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in Gr00tN1d6(config).state_dict().items()}

@@ -3,49 +3,42 @@
 Reading is strict. A tensor of the file may be left out only when nothing can read it: lm_head, the pooling head,
 language layers above `select_layer`, the mask token of a model without state dropout. Names and shapes are compared
 from the file headers before the first weight is touched. Tensors then stream one by one, straight to their type and
-device, also into a model that was built on the meta device. Writing is in `saving.py`.
+device, also into a model that was built on the meta device (`tensors.py`). Writing is in `saving.py`, and what was
+trained alone in `delta.py`.
 """
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.groot.config import Gr00tN1d6Config
-from svms_gr00t.groot.saving import INDEX, SINGLE, save_checkpoint, save_weights, whole_folder
+from svms_gr00t.groot.saving import index_of, save_checkpoint, save_weights, single_of, whole_folder
+from svms_gr00t.groot.tensors import AGAIN, Stored, header
 
 __all__ = [
     "LoadReport",
+    "Stored",
     "is_unused",
     "load_weights",
     "locate",
     "read_config",
     "save_checkpoint",
     "save_weights",
+    "some",
     "weight_files",
     "whole_folder",
 ]
 
 _LAYER = re.compile(r"backbone\.model\.language_model\.model\.layers\.(\d+)\.")
 _WANT = "a GR00T N1.6 checkpoint"
-_AGAIN = "download or save the checkpoint again"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """Where a tensor lies."""
-
-    file: Path
-    """Its safetensors file."""
-    shape: tuple[int, ...]
-    """Its shape."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,47 +83,37 @@ def is_unused(name: str, config: Gr00tN1d6Config) -> bool:
     )
 
 
-def weight_files(folder: Path) -> dict[str, Stored]:
-    """File and shape of each tensor, from the headers alone. `CheckpointError` for missing or broken files."""
-    if (index := folder / INDEX).is_file():
+def weight_files(folder: Path, stem: str = "model") -> dict[str, Stored]:
+    """Place, shape and type of each tensor, from the headers alone. `CheckpointError` for missing or broken files."""
+    if (index := folder / index_of(stem)).is_file():
         return _indexed(folder, index)
-    if (single := folder / SINGLE).is_file():
-        return _header(single)
+    if (single := folder / single_of(stem)).is_file():
+        return header(single)
     if not folder.is_dir():
         hint = "pass a folder, or download the checkpoint first"
         raise CheckpointError(folder, got="no such folder", want=_WANT, hint=hint)
-    if list(folder.glob("model-*.safetensors")):
-        raise CheckpointError(folder, got=f"shards without {INDEX}", want="the index too", hint=_AGAIN)
+    if list(folder.glob(f"{stem}-*.safetensors")):
+        raise CheckpointError(folder, got=f"shards without {index.name}", want="the index too", hint=AGAIN)
     if list(folder.glob("*.bin")) or list(folder.glob("*.pt*")):
         hint = "pickle is never read here; convert the weights with safetensors"
         raise CheckpointError(folder, got="pickled weights", want="safetensors files", hint=hint)
-    raise CheckpointError(folder, got="no weights", want=f"{SINGLE} or {INDEX} with its shards", hint=_AGAIN)
+    want = f"{single_of(stem)} or {index.name} with its shards"
+    raise CheckpointError(folder, got="no weights", want=want, hint=AGAIN)
 
 
 def _indexed(folder: Path, index: Path) -> dict[str, Stored]:
     try:
-        places: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(index, got=f"a broken index ({error})", want="a weight_map", hint=_AGAIN) from error
-    if any(Path(file).name != file for file in places.values()):
-        raise CheckpointError(index, got="a shard outside the folder", want="plain file names", hint=_AGAIN)
-    held = {file: _header(folder / file) for file in sorted(set(places.values()))}
+        places: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        outside = any(Path(file).name != file for file in places.values())
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise CheckpointError(index, got=f"a broken index ({error})", want="a weight_map", hint=AGAIN) from error
+    if outside:
+        raise CheckpointError(index, got="a shard outside the folder", want="plain file names", hint=AGAIN)
+    held = {file: header(folder / file) for file in sorted(set(places.values()))}
     lacking = sorted(name for name, file in places.items() if name not in held[file])
     if lacking:
-        raise CheckpointError(index, got=f"{_some(lacking)} not in the shard it names", want=_WANT, hint=_AGAIN)
+        raise CheckpointError(index, got=f"{some(lacking)} not in the shard it names", want=_WANT, hint=AGAIN)
     return {name: held[file][name] for name, file in places.items()}
-
-
-def _header(file: Path) -> dict[str, Stored]:
-    """The tensors of one file."""
-    try:
-        with safe_open(file, "pt") as opened:
-            names = list(opened.keys())
-            return {name: Stored(file=file, shape=tuple(opened.get_slice(name).get_shape())) for name in names}
-    except FileNotFoundError as error:
-        raise CheckpointError(file, got="no such file", want="the shard its index names", hint=_AGAIN) from error
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(file, got=f"a broken file ({error})", want="whole safetensors", hint=_AGAIN) from error
 
 
 def load_weights(
@@ -142,18 +125,20 @@ def load_weights(
     device: torch.device | str | None = None,
     fresh: tuple[str, ...] = (),
     partial: bool = False,
+    overlay: Mapping[str, Stored] | None = None,
 ) -> LoadReport:
     """Fill the parameters and buffers of `module` from a checkpoint folder.
 
     `dtype` and `device` apply to the loaded parameters; None keeps those of the module. A module on the meta device
     gets the type of the file, and the CPU. `fresh` lists name prefixes, such as "svms.", that the file may lack
     altogether: they keep their values, or on the meta device get new ones from `reset_parameters`. `partial` lets the
-    file lack anything (a delta on a base); a name that the module lacks is an error all the same.
+    file lack anything; a name that the module lacks is an error all the same. `overlay` tensors take the place of those
+    of the folder, or join them (a delta on its base).
     Raises `CheckpointError` naming the tensors that are missing, unexpected or of the wrong shape; the module is then
     untouched.
     """
     folder = Path(folder)
-    files = weight_files(folder)
+    files = weight_files(folder) | dict(overlay or {})
     targets: dict[str, Tensor] = dict(module.named_parameters())
     persistent = module.state_dict(keep_vars=True).keys()
     targets |= {name: buffer for name, buffer in module.named_buffers() if name in persistent}
@@ -165,10 +150,9 @@ def load_weights(
     _compare(folder, files, targets, missing=absent - excused, unexpected=files.keys() - targets.keys() - dropped)
     for prefix in new:
         _refill(module, prefix, device)
-    for file in sorted({stored.file for stored in files.values()}):
-        with safe_open(file, "pt") as opened:
-            for name in (n for n, stored in files.items() if stored.file == file and n in targets):
-                _assign(module, name, targets[name], opened.get_tensor(name), dtype, device)
+    for name, stored in sorted(files.items(), key=lambda item: (str(item[1].file), item[1].offset)):
+        if name in targets:
+            _assign(module, name, targets[name], stored, dtype, device)
     return LoadReport(loaded=len(files) - len(dropped), dropped=tuple(sorted(dropped)), fresh=tuple(sorted(excused)))
 
 
@@ -180,9 +164,14 @@ def _compare(
         raise CheckpointError(folder, got="GR00T N1.5 weights (backbone.eagle_model.*)", want=_WANT, hint=hint)
     if missing or unexpected:
         named = {"missing": missing, "unexpected": unexpected}
-        parts = [f"{len(names)} {word}: {_some(sorted(names))}" for word, names in named.items() if names]
+        parts = [f"{len(names)} {word}: {some(sorted(names))}" for word, names in named.items() if names]
         hint = "check that config.json and the weights belong together"
         raise CheckpointError(folder, got="; ".join(parts), want="exactly the tensors of this configuration", hint=hint)
+    numbers = [n for n, target in targets.items() if n in files and _is_other_kind(files[n].dtype, target.dtype)]
+    if numbers:
+        got = f"{numbers[0]} stored as {files[numbers[0]].dtype}"
+        hint = "convert the weights to bfloat16 or float32; quantised weights are not read"
+        raise CheckpointError(folder, got=got, want=f"numbers like {targets[numbers[0]].dtype}", hint=hint)
     wrong = [
         f"{name} {files[name].shape} instead of {tuple(target.shape)}"
         for name, target in targets.items()
@@ -190,10 +179,15 @@ def _compare(
     ]
     if wrong:
         hint = "the sizes in config.json are not those of the weights"
-        raise CheckpointError(folder, got=_some(wrong), want="the shapes of this configuration", hint=hint)
+        raise CheckpointError(folder, got=some(wrong), want="the shapes of this configuration", hint=hint)
 
 
-def _some(names: list[str]) -> str:
+def _is_other_kind(stored: torch.dtype, wanted: torch.dtype) -> bool:
+    return stored.is_floating_point != wanted.is_floating_point
+
+
+def some(names: list[str]) -> str:
+    """The first names of a list, and how many more there are."""
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
@@ -206,22 +200,22 @@ def _refill(module: nn.Module, prefix: str, device: torch.device | str | None) -
         part.to(device)
 
 
-@torch.no_grad()
 def _assign(
     module: nn.Module,
     name: str,
     old: Tensor,
-    value: Tensor,
+    stored: Stored,
     dtype: torch.dtype | None,
     device: torch.device | str | None,
 ) -> None:
     is_weight = isinstance(old, nn.Parameter)
-    kind = value.dtype if old.is_meta else old.dtype
+    kind = stored.dtype if old.is_meta else old.dtype
     kind = dtype if dtype is not None and is_weight and old.is_floating_point() else kind
     place = torch.device(device or ("cpu" if old.is_meta else old.device))
     if not old.is_meta and old.dtype == kind and old.device == place:
-        old.copy_(value)
+        stored.fill(old)
         return
     owner = module.get_submodule(name.rpartition(".")[0])
-    moved = value.to(device=place, dtype=kind, copy=True)  # a copy, because the file is mapped into memory
-    setattr(owner, name.rpartition(".")[2], nn.Parameter(moved, old.requires_grad) if is_weight else moved)
+    new = torch.empty(stored.shape, dtype=kind, device=place)
+    stored.fill(new)
+    setattr(owner, name.rpartition(".")[2], nn.Parameter(new, old.requires_grad) if is_weight else new)

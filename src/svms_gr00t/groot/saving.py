@@ -11,8 +11,17 @@ from torch import Tensor, nn
 
 from svms_gr00t.groot.config import Gr00tN1d6Config
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 GIB = 2**30
+
+
+def single_of(stem: str) -> str:
+    """Name of the file that holds all weights."""
+    return f"{stem}.safetensors"
+
+
+def index_of(stem: str) -> str:
+    """Name of the file that says which shard holds which weight."""
+    return f"{stem}.safetensors.index.json"
 
 
 def save_weights(
@@ -21,6 +30,7 @@ def save_weights(
     *,
     only: Callable[[str], bool] = lambda name: True,
     shard_bytes: int = 5 * GIB,
+    stem: str = "model",
 ) -> None:
     """Write the tensors whose names `only` accepts: one file, or shards with an index when above `shard_bytes`.
 
@@ -32,14 +42,14 @@ def save_weights(
     shards = _shards({name: state[name].nbytes for name in filter(only, state)}, shard_bytes)
     places: dict[str, str] = {}
     for i, names in enumerate(shards, start=1):
-        file = folder / (SINGLE if len(shards) == 1 else f"model-{i:05d}-of-{len(shards):05d}.safetensors")
+        file = folder / (single_of(stem) if len(shards) == 1 else f"{stem}-{i:05d}-of-{len(shards):05d}.safetensors")
         places |= dict.fromkeys(names, file.name)
         tensors = {n: state[n].detach().to("cpu", copy=False).contiguous() for n in names}
         with _renamed(file) as partial:
             save_file(tensors, partial, metadata={"format": "pt"})
     if len(shards) > 1:
         total = sum(state[n].nbytes for n in places)
-        with _renamed(folder / INDEX) as partial:
+        with _renamed(folder / index_of(stem)) as partial:
             partial.write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=2) + "\n")
 
 

@@ -1,0 +1,243 @@
+"""Delta checkpoints: what training changed, and which base it belongs to.
+
+    delta.json          the base: where it was, the digest of each of its tensors, one fingerprint over all of them
+    delta.safetensors   tensors that differ from the base or that it lacks, such as svms.*; or shards with an index
+    config.json         the configuration of base and delta together
+
+The name `delta` keeps loaders that expect a whole model from filling the rest with random numbers. A tensor of which
+few rows changed, such as an embodiment bank, is stored by these rows. A base is the right one when every tensor that
+the model reads has the same bytes; how they are spread over files does not matter, and unused tensors do not either.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.groot.checkpoint import is_unused, locate, read_config, some, weight_files
+from svms_gr00t.groot.config import Gr00tN1d6Config
+from svms_gr00t.groot.saving import GIB, save_weights, whole_folder
+from svms_gr00t.groot.tensors import Stored
+
+FILE, STEM, FORMAT, VERSION = "delta.json", "delta", "svms-gr00t delta", 1
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delta:
+    """What `delta.json` says."""
+
+    folder: Path
+    """The delta's own folder."""
+    source: str
+    """Its base as the saver knew it: an absolute path or a hub id."""
+    relative: str | None
+    """A local base as seen from the delta's folder; found again when both are moved together."""
+    digests: dict[str, str]
+    """Digest of each tensor of the base that a model reads."""
+    rows: dict[str, tuple[int, ...]]
+    """Tensors of which only these rows are stored."""
+
+    @property
+    def fingerprint(self) -> str:
+        """One digest for the whole base."""
+        return fingerprint(self.digests)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object."""
+        base = {"source": self.source, "relative": self.relative, "fingerprint": self.fingerprint}
+        rows = {name: list(rows) for name, rows in self.rows.items()}
+        return {"format": FORMAT, "version": VERSION, "base": base | {"tensors": self.digests}, "rows": rows}
+
+    def tensors(self, base: Path) -> dict[str, Stored]:
+        """Where each tensor of the delta lies; a tensor stored by rows reads the others from the base."""
+        files, under = weight_files(self.folder, STEM), weight_files(base)
+        out = dict(files)
+        for name, rows in self.rows.items():
+            part, whole = files.get(name), under.get(name)
+            if part is None or whole is None or part.shape != (len(rows), *whole.shape[1:]):
+                got = f"no fitting rows of {name}"
+                raise CheckpointError(self.folder, got=got, want="a whole delta", hint="save it again")
+            out[name] = Patched(**_fields(whole), part=part, rows=rows)
+        return out
+
+    def check(self, base: Path) -> None:
+        """Read the base once and compare digests. Raises `CheckpointError` naming what differs."""
+        found = digests(used_tensors(base))
+        missing, extra = self.digests.keys() - found.keys(), found.keys() - self.digests.keys()
+        other = [name for name in sorted(found.keys() & self.digests.keys()) if found[name] != self.digests[name]]
+        if not (missing or extra or other):
+            return
+        parts = {"missing": sorted(missing), "unexpected": sorted(extra), "different": other}
+        got = "; ".join(f"{len(names)} {word}: {some(names)}" for word, names in parts.items() if names)
+        want = f"the base that this delta was trained on ({self.source}, fingerprint {self.fingerprint[:12]})"
+        raise CheckpointError(base, got=got, want=want, hint="pass that base")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patched(Stored):
+    """A tensor of the base with some rows of the delta."""
+
+    part: Stored
+    """The rows."""
+    rows: tuple[int, ...]
+    """Where they go."""
+
+    @torch.no_grad()
+    def fill(self, target: Tensor) -> None:
+        """The base's values, then the delta's rows."""
+        super().fill(target)
+        target[torch.tensor(self.rows, device=target.device)] = self.part.read().to(target.device, target.dtype)
+
+
+def _fields(stored: Stored) -> dict[str, Any]:
+    return {name: getattr(stored, name) for name in ("name", "file", "shape", "dtype", "offset")}
+
+
+def fingerprint(tensors: Mapping[str, str]) -> str:
+    """SHA-256 over the names and digests, in order of name."""
+    return hashlib.sha256("".join(f"{n} {d}\n" for n, d in sorted(tensors.items())).encode()).hexdigest()
+
+
+def used_tensors(base: Path) -> dict[str, Stored]:
+    """The tensors of a whole checkpoint that a model reads. Raises `CheckpointError` for a base that is a delta."""
+    if is_delta(base):
+        hint = "merge it first (svms-gr00t checkpoint merge)"
+        raise CheckpointError(base, got="a delta", want="a whole checkpoint as the base", hint=hint)
+    config = read_config(base)
+    return {name: stored for name, stored in weight_files(base).items() if not is_unused(name, config)}
+
+
+def _begin(stored: Stored) -> Any:
+    return hashlib.sha256(f"{stored.dtype} {stored.shape}\n".encode())
+
+
+def digests(tensors: Mapping[str, Stored]) -> dict[str, str]:
+    """A digest of type, shape and bytes of each tensor, from the files."""
+    out: dict[str, str] = {}
+    for name, stored in tensors.items():
+        digest = _begin(stored)
+        for _, piece in stored.pieces():
+            digest.update(memoryview(piece.view(torch.uint8).numpy()))
+        out[name] = digest.hexdigest()[:16]
+    return out
+
+
+def is_delta(folder: Path | str) -> bool:
+    """Whether the folder holds a delta."""
+    return (Path(folder) / FILE).is_file()
+
+
+def read_delta(folder: Path | str) -> Delta:
+    """`delta.json` of a folder. Raises `CheckpointError` when it cannot be understood."""
+    file = Path(folder) / FILE
+    want, hint = f"a {FILE} of this package", "save the delta again"
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        if values["format"] != FORMAT or values["version"] > VERSION:
+            hint = "update svms-gr00t, or save the delta again"
+            raise CheckpointError(file, got=f"{values['format']!r} {values['version']}", want=want, hint=hint)
+        base = values["base"]
+        delta = Delta(
+            folder=Path(folder),
+            source=str(base["source"]),
+            relative=base.get("relative"),
+            digests={str(name): str(digest) for name, digest in base["tensors"].items()},
+            rows={str(name): tuple(map(int, rows)) for name, rows in values["rows"].items()},
+        )
+        intact = base["fingerprint"] == delta.fingerprint
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(file, got=f"a broken file ({error!r})", want=want, hint=hint) from error
+    if not intact:
+        raise CheckpointError(file, got="a fingerprint that is not that of its tensors", want=want, hint=hint)
+    return delta
+
+
+def find_base(delta: Delta, base: Path | str | None = None) -> Path:
+    """The base's folder: the one given, or where the delta says. Raises `CheckpointError` when it is not there."""
+    if base is not None:
+        return locate(base)
+    for place in (Path(delta.source), delta.folder / delta.relative if delta.relative else None):
+        if place is not None and (place / "config.json").is_file():
+            return place
+    try:
+        return locate(delta.source)
+    except CheckpointError as error:
+        want, hint = "the base that it was trained on", "Pass its place (base=..., or --base)"
+        raise CheckpointError(
+            delta.folder, got=f"a delta of {delta.source}, which is not here", want=want, hint=hint
+        ) from error
+
+
+def save_delta(
+    state: Mapping[str, Tensor],
+    config: Gr00tN1d6Config,
+    folder: Path | str,
+    *,
+    base: Path | str,
+    shard_bytes: int = 5 * GIB,
+) -> Delta:
+    """Write what differs from `base` (a folder or a hub id), as one folder that appears when it is complete.
+
+    A tensor is left out only when it equals the base's to the bit, in the type of `state`.
+    Raises `CheckpointError` when the base lacks the shapes or has tensors that the model has not.
+    """
+    target, origin = Path(folder), locate(base)
+    local = Path(base).is_dir()
+    tensors = used_tensors(origin)
+    strange = [name for name in tensors if name not in state and not is_unused(name, config)]
+    strange += [n for n in tensors if n in state and tuple(state[n].shape) != tensors[n].shape]
+    if strange:
+        hint = "pass the checkpoint that this model was loaded from"
+        raise CheckpointError(origin, got=f"other tensors: {some(strange)}", want="the base of this model", hint=hint)
+    changed: dict[str, Tensor] = {name: value for name, value in state.items() if name not in tensors}
+    found: dict[str, str] = {}
+    rows: dict[str, tuple[int, ...]] = {}
+    for name, stored in tensors.items():
+        found[name], moved = _compare(stored, state.get(name))
+        if moved is not None and len(moved):
+            changed[name] = state[name]
+            if 2 * len(moved) <= len(state[name]) and state[name].ndim > 1:
+                rows[name] = tuple(moved.tolist())
+                changed[name] = state[name].detach()[moved.to(state[name].device)]
+    delta = Delta(
+        folder=target,
+        source=str(origin.resolve()) if local else str(base),
+        relative=os.path.relpath(origin.resolve(), target.resolve()) if local else None,
+        digests=found,
+        rows=rows,
+    )
+    with whole_folder(target) as partial:
+        (partial / "config.json").write_text(config.dumps(), encoding="utf-8")
+        (partial / FILE).write_text(json.dumps(delta.to_dict(), indent=1) + "\n", encoding="utf-8")
+        save_weights(changed, partial, shard_bytes=shard_bytes, stem=STEM)
+    return delta
+
+
+def _compare(stored: Stored, value: Tensor | None) -> tuple[str, Tensor | None]:
+    """Digest of the base's tensor, and the rows in which `value` differs from it."""
+    digest = _begin(stored)
+    flat = None if value is None else value.detach().reshape(-1)
+    width = max(1, stored.size // max(1, stored.shape[0])) if stored.shape else 1
+    moved: list[Tensor] = []
+    for start, piece in stored.pieces():
+        digest.update(memoryview(piece.view(torch.uint8).numpy()))
+        if flat is not None:
+            ours = flat[start : start + len(piece)].cpu()
+            differ = _bits(piece.to(ours.dtype)) != _bits(ours)
+            if differ.any():
+                moved.append(torch.unique((differ.nonzero()[:, 0] + start) // width))
+    if flat is None:
+        return digest.hexdigest()[:16], None
+    return digest.hexdigest()[:16], torch.unique(torch.cat(moved)) if moved else torch.empty(0, dtype=torch.long)
+
+
+def _bits(values: Tensor) -> Tensor:
+    return values.contiguous().view(_INTEGERS[values.dtype.itemsize])
