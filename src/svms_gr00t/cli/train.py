@@ -26,7 +26,7 @@ class Train:
     """Off trains plain GR00T N1.6 on the same batches."""
     max_steps: tuple[int, int, int] = (120, 120, 160)
     """Steps of the three phases."""
-    learning_rate: tuple[float, float, float] = (1e-3, 3e-4, 2e-4)
+    learning_rate: tuple[float, float, float] = (1e-3, 1e-3, 2e-4)
     """Learning rates of the three phases (N1.6 size: 1e-4 5e-5 1e-5)."""
     global_batch_size: int = 32
     """Samples of one optimiser step."""

@@ -43,7 +43,7 @@ class DemoConfig:
     seed: int = 0
     steps: tuple[int, int, int] = (120, 120, 160)
     """Optimiser steps of the three phases."""
-    learning_rates: tuple[float, float, float] = (1e-3, 3e-4, 2e-4)
+    learning_rates: tuple[float, float, float] = (1e-3, 1e-3, 2e-4)
     """A tiny model wants larger ones than N1.6."""
     batch_size: int = 32
     rollouts: int = 2
