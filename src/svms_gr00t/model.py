@@ -8,6 +8,7 @@ Axes: B batch, T tokens, M model width, S streams, E edges, H horizon, Da action
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from svms_gr00t.groot.backbone import EagleBackbone
 from svms_gr00t.groot.checkpoint import Stored, load_weights, locate, read_config, save_checkpoint, weight_files
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.groot.delta import Delta, find_base, is_delta, read_delta, save_delta
+from svms_gr00t.groot.saving import write_checkpoint
 from svms_gr00t.svms import SheafStreams
 
 SVMS_PREFIX = "svms."
@@ -133,7 +135,11 @@ class Gr00tN1d6(nn.Module):
         save_checkpoint(self, self.config, Path(folder))
         return Path(folder)
 
-    def save_delta(self, folder: Path | str, *, base: Path | str | None = None) -> Delta:
+    def write(self, folder: Path) -> None:
+        """The files of `save_pretrained` in a folder that the caller makes, to be one with other files."""
+        write_checkpoint(self, self.config, folder)
+
+    def save_delta(self, folder: Path | str, *, base: Path | str | None = None, extra: Iterable[Path] = ()) -> Delta:
         """Write what differs from `base`, by default the checkpoint that this model was loaded from.
 
         Raises CheckpointError when there is none, or when it is not the base of this model.
@@ -142,7 +148,7 @@ class Gr00tN1d6(nn.Module):
         if chosen is None:
             hint = "Pass base=, a checkpoint folder or a hub id"
             raise CheckpointError(folder, got="a model that was not loaded from a checkpoint", want="a base", hint=hint)
-        return save_delta(self.state_dict(), self.config, folder, base=chosen)
+        return save_delta(self.state_dict(), self.config, folder, base=chosen, extra=extra)
 
 
 def _base_and_delta(folder: Path, base: Path | str | None) -> tuple[Path, dict[str, Stored]]:

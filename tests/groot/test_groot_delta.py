@@ -159,7 +159,7 @@ def test_deltas_do_not_stack_and_need_a_base(trained, tmp_path):
         Gr00tN1d6(tiny_config()).save_delta(tmp_path / "third")
     with pytest.raises(CheckpointError, match="a delta to put on a base"):
         Gr00tN1d6.from_pretrained(tmp_path / "base", base=tmp_path / "base")
-    with pytest.raises(CheckpointError, match="other tensors"):
+    with pytest.raises(CheckpointError, match="the model has otherwise"):
         save_delta(Gr00tN1d6(tiny_config(max_action_dim=7)).state_dict(), tiny_config(), delta, base=tmp_path / "base")
     assert same(Gr00tN1d6.from_pretrained(delta), trained)  # the refused save has not touched the old one
 

@@ -1,10 +1,10 @@
-"""`svms-gr00t checkpoint`: what is in a checkpoint folder, and does this installation compute what NVIDIA's does."""
+"""`svms-gr00t checkpoint`: what is in a checkpoint, deltas, and does this installation compute what NVIDIA's does."""
 
 import json
-from collections import Counter
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.table import Table
@@ -12,52 +12,142 @@ from rich.table import Table
 from svms_gr00t.cli.console import console
 from svms_gr00t.core.errors import CheckpointError
 
-LICENCE = "N1.6 weights carry NVIDIA's own licence (research use); the code here is Apache-2.0."
+if TYPE_CHECKING:
+    from svms_gr00t.groot.summary import Summary
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inspect:
-    """Version, parameters by component, embodiments, horizon and missing files, without loading the weights."""
+    """Version, parameters, embodiments, horizon and names that do not fit; reads file headers, never the weights."""
 
     path: Annotated[str, tyro.conf.Positional]
-    """A checkpoint folder or a Hugging Face id."""
+    """A checkpoint or delta folder, or a Hugging Face id."""
+    json: bool = False
+    """Print JSON instead of tables."""
 
     def run(self) -> int:
-        """Print the tables."""
-        from svms_gr00t.groot.checkpoint import is_unused, locate, read_config, weight_files
+        """0 when the weights fit the configuration, else 1."""
+        from svms_gr00t.groot.checkpoint import locate
+        from svms_gr00t.groot.summary import summarise
+        from svms_gr00t.model import tensor_shapes
 
-        folder = locate(self.path)
-        config, files = read_config(folder), weight_files(folder)
-        counts: Counter[str] = Counter()
-        for name, stored in files.items():
-            size = 1
-            for axis in stored.shape:
-                size *= axis
-            counts["unused" if is_unused(name, config) else component(name)] += size
-        table = Table("component", "parameters", title=str(folder))
-        for name, count in sorted(counts.items()):
-            table.add_row(name, f"{count:,}")
-        table.add_row("total", f"{sum(counts.values()):,}")
-        console.print(table)
-        console.print(
-            f"GR00T N1.6, SVMS {'on' if config.use_sheaf_streams else 'off'}, horizon {config.action_horizon}"
-        )
-        console.print(f"state width {config.max_state_dim}, action width {config.max_action_dim}")
-        for name in ("processor_config.json", "statistics.json", "embodiment_id.json"):
-            console.print(f"{name}: {'present' if (folder / name).is_file() else 'missing'}")
-        if (folder / "statistics.json").is_file():
-            tags = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
-            console.print(f"statistics for: {', '.join(tags)}")
-        console.print(LICENCE)
+        summary = summarise(locate(self.path), tensor_shapes)
+        if self.json:
+            print(json.dumps(summary.to_dict(), indent=2))
+        else:
+            _show(summary)
+        return 0 if summary.loads else 1
+
+
+def _show(summary: "Summary") -> None:
+    from svms_gr00t.groot.checkpoint import some
+
+    table = Table("component", "parameters", title=summary.path)
+    for name, count in summary.parameters.items():
+        table.add_row(name, f"{count:,}")
+    table.add_row("total", f"{summary.total:,}")
+    console.print(table)
+    types = ", ".join(f"{count:,} as {name}" for name, count in summary.dtypes.items())
+    _line(f"{summary.version}, SVMS {'on' if summary.svms else 'off'}; {types or 'no numbers'}")
+    if summary.delta is not None:
+        where = summary.delta["base_here"] or "not found here; pass --base to use the delta"
+        _line(f"delta of {summary.delta['base']} ({where}), fingerprint {summary.delta['fingerprint'][:12]}")
+    sizes = f"horizon {summary.action_horizon}, state width {summary.max_state_dim}, action width"
+    _line(f"{sizes} {summary.max_action_dim}, {summary.denoising_steps} denoising steps")
+    _show_embodiments(summary)
+    named = {"missing": summary.missing, "unexpected": summary.unexpected, "wrong shape": summary.misshapen}
+    for word, names in {**named, "never read": summary.unused}.items():
+        _line(f"{word}: {f'{len(names)} - {some(list(names))}' if names else 'none'}")
+    absent = [name for name, here in summary.files.items() if not here]
+    _line(f"processor files: {'all here' if not absent else 'no ' + ', '.join(absent)}")
+    _line(summary.licence)
+
+
+def _show_embodiments(summary: "Summary") -> None:
+    if not summary.embodiments:
+        _line("embodiments: none named (no processor_config.json, no statistics.json)")
+    for robot in summary.embodiments:
+        row, steps = ("?" if number is None else number for number in (robot.row, robot.horizon))
+        views = f"views {', '.join(robot.views) or '?'}; instruction {', '.join(robot.language) or '?'}"
+        _line(f"embodiment {robot.tag}: row {row}, {steps} action steps; {views}")
+        for kind, keys in {"state": robot.state, "action": robot.action}.items():
+            about = (
+                f"{key} ({'no statistics' if known is None else f'{known.width}: {known.low:.4g} .. {known.high:.4g}'})"
+                for key, known in keys.items()
+            )
+            _line(f"  {kind}: {', '.join(about)}")
+        if robot.lacks:
+            _line(f"  lacks: {', '.join(robot.lacks)}")
+
+
+def _line(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeDelta:
+    """Save what a checkpoint changed against its base: SVMS and the trained tensors, with the base's fingerprint."""
+
+    checkpoint: Annotated[str, tyro.conf.Positional]
+    """The trained checkpoint."""
+    base: str
+    """The checkpoint it was trained from: a folder or a Hugging Face id."""
+    output_dir: Path
+    """The delta's folder."""
+
+    def run(self) -> int:
+        """Write the delta and say how large it is."""
+        from svms_gr00t.groot.checkpoint import locate, read_config, weight_files
+        from svms_gr00t.groot.delta import save_delta
+        from svms_gr00t.groot.tensors import Lazy
+
+        _refuse_existing(self.output_dir)
+        folder = locate(self.checkpoint)
+        extra = _processor_files(folder)
+        state = Lazy(weight_files(folder))
+        delta = save_delta(state, read_config(folder), self.output_dir, base=self.base, extra=extra)
+        size = sum(file.stat().st_size for file in self.output_dir.glob("*.safetensors"))
+        console.print(f"{self.output_dir}: {size / 2**20:,.1f} MiB on {delta.source}, {delta.fingerprint[:12]}")
         return 0
 
 
-def component(name: str) -> str:
-    """Coarse part of the model that a tensor belongs to."""
-    parts = name.split(".")
-    if parts[0] == "backbone" and len(parts) > 2:
-        return f"backbone.{parts[2]}"
-    return ".".join(parts[:2]) if parts[0] == "action_head" else parts[0]
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Put a delta on its base and save the whole model, which needs no base any more."""
+
+    delta: Annotated[str, tyro.conf.Positional]
+    """The delta's folder."""
+    output_dir: Path
+    """The whole checkpoint's folder."""
+    base: str | None = None
+    """Where the base is, when it is not where the delta says."""
+
+    def run(self) -> int:
+        """Write the checkpoint."""
+        from svms_gr00t.groot.checkpoint import locate, whole_folder
+        from svms_gr00t.model import Gr00tN1d6
+
+        _refuse_existing(self.output_dir)
+        folder = locate(self.delta)
+        model = Gr00tN1d6.from_pretrained(folder, base=self.base)
+        with whole_folder(self.output_dir) as partial:
+            model.write(partial)
+            for file in _processor_files(folder) or _processor_files(Path(model.base or folder)):
+                shutil.copy2(file, partial / file.name)
+        console.print(f"{self.output_dir}: {sum(t.numel() for t in model.parameters()):,} parameters")
+        return 0
+
+
+def _processor_files(folder: Path) -> list[Path]:
+    from svms_gr00t.groot.summary import PROCESSOR_FILES
+
+    return [folder / name for name in PROCESSOR_FILES if (folder / name).is_file()]
+
+
+def _refuse_existing(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        hint = "Choose another --output-dir, or remove it first"
+        raise CheckpointError(folder, got="something there already", want="a new folder", hint=hint)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,9 +44,14 @@ class Evaluate(_Group):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint(_Group):
-    """Look into a checkpoint, or verify this installation against the reference model."""
+    """Look into a checkpoint, make or merge a delta, or verify this installation against the reference model."""
 
-    command: Annotated[checkpoint.Inspect, _named("inspect")] | Annotated[checkpoint.Verify, _named("verify")]
+    command: (
+        Annotated[checkpoint.Inspect, _named("inspect")]
+        | Annotated[checkpoint.MakeDelta, _named("delta")]
+        | Annotated[checkpoint.Merge, _named("merge")]
+        | Annotated[checkpoint.Verify, _named("verify")]
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ trained alone in `delta.py`.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 _LAYER = re.compile(r"backbone\.model\.language_model\.model\.layers\.(\d+)\.")
+_OTHERS = {"backbone.eagle_model.": "N1 or N1.5", "backbone.model.model.": "N1.7", "backbone.model.visual.": "N1.7"}
 _WANT = "a GR00T N1.6 checkpoint"
 
 
@@ -53,15 +54,16 @@ class LoadReport:
     """Tensors of the model that the file was allowed to lack."""
 
 
-def locate(source: Path | str) -> Path:
+def locate(source: Path | str, *, download: bool = True) -> Path:
     """The checkpoint folder itself, or a local copy of a Hugging Face repository such as nvidia/GR00T-N1.6-3B.
 
-    Raises `CheckpointError` when it is neither.
+    Without `download` only a copy that is here already counts. Raises `CheckpointError` when it is neither.
     """
     if Path(source).is_dir():
         return Path(source)
+    patterns = ["*.json", "*.safetensors"]
     try:
-        return Path(snapshot_download(str(source), allow_patterns=["*.json", "*.safetensors"]))
+        return Path(snapshot_download(str(source), allow_patterns=patterns, local_files_only=not download))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         got = f"no such folder, and no repository to download ({type(error).__name__})"
         raise CheckpointError(source, got=got, want=_WANT, hint="check the path, or the network") from error
@@ -159,9 +161,7 @@ def load_weights(
 def _compare(
     folder: Path, files: dict[str, Stored], targets: dict[str, Tensor], *, missing: set[str], unexpected: set[str]
 ) -> None:
-    if any(name.startswith("backbone.eagle_model.") for name in unexpected):
-        hint = "its weights do not fit N1.6; start from nvidia/GR00T-N1.6-3B"
-        raise CheckpointError(folder, got="GR00T N1.5 weights (backbone.eagle_model.*)", want=_WANT, hint=hint)
+    refuse_other_weights(folder, unexpected)
     if missing or unexpected:
         named = {"missing": missing, "unexpected": unexpected}
         parts = [f"{len(names)} {word}: {some(sorted(names))}" for word, names in named.items() if names]
@@ -180,6 +180,14 @@ def _compare(
     if wrong:
         hint = "the sizes in config.json are not those of the weights"
         raise CheckpointError(folder, got=some(wrong), want="the shapes of this configuration", hint=hint)
+
+
+def refuse_other_weights(folder: Path, names: Iterable[str]) -> None:
+    """Raise `CheckpointError`, with advice, for tensors that only another GR00T has."""
+    for prefix, version in _OTHERS.items():
+        if any(name.startswith(prefix) for name in names):
+            hint = "its weights do not fit N1.6; start from nvidia/GR00T-N1.6-3B"
+            raise CheckpointError(folder, got=f"GR00T {version} weights ({prefix}*)", want=_WANT, hint=hint)
 
 
 def _is_other_kind(stored: torch.dtype, wanted: torch.dtype) -> bool:

@@ -152,13 +152,14 @@ def _tuples(value: Any) -> Any:
 
 
 def _refuse_other_models(values: dict[str, Any]) -> None:
-    kind = values.get("model_type", MODEL_TYPE)
+    named = values.get("architectures")
+    kind = values.get("model_type", named[0] if isinstance(named, list) and named else MODEL_TYPE)
+    plain = str(kind).lower().replace("_", "").replace(".", "")
     want = "a GR00T N1.6 configuration (model_type Gr00tN1d6)"
-    older = "action_head_cfg" in values or "backbone_cfg" in values or str(kind).lower() in ("gr00t_n1_5", "gr00t_n1")
-    if older:
+    if "action_head_cfg" in values or "backbone_cfg" in values or plain in ("gr00tn1", "gr00tn15", "gr00tn1d5"):
         hint = "its weights do not fit N1.6; start from nvidia/GR00T-N1.6-3B"
         raise CheckpointError("config.json", got=f"GR00T N1 or N1.5 (model_type {kind})", want=want, hint=hint)
-    if str(kind).lower() in ("gr00tn1d7", "gr00t_n1_7", "gr00t_n1d7"):
+    if plain in ("gr00tn17", "gr00tn1d7"):
         hint = "N1.7 has another backbone (Cosmos-Reason2); start from nvidia/GR00T-N1.6-3B"
         raise CheckpointError("config.json", got=f"GR00T N1.7 (model_type {kind})", want=want, hint=hint)
     if kind != MODEL_TYPE:

@@ -12,7 +12,8 @@ the model reads has the same bytes; how they are spread over files does not matt
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,13 +161,23 @@ def read_delta(folder: Path | str) -> Delta:
     return delta
 
 
+def base_here(delta: Delta) -> Path | None:
+    """The base's folder when it is on this machine, without any download."""
+    for place in (Path(delta.source), delta.folder / delta.relative if delta.relative else None):
+        if place is not None and (place / "config.json").is_file():
+            return place
+    try:
+        return locate(delta.source, download=False)
+    except CheckpointError:
+        return None
+
+
 def find_base(delta: Delta, base: Path | str | None = None) -> Path:
     """The base's folder: the one given, or where the delta says. Raises `CheckpointError` when it is not there."""
     if base is not None:
         return locate(base)
-    for place in (Path(delta.source), delta.folder / delta.relative if delta.relative else None):
-        if place is not None and (place / "config.json").is_file():
-            return place
+    if (here := base_here(delta)) is not None:
+        return here
     try:
         return locate(delta.source)
     except CheckpointError as error:
@@ -182,31 +193,30 @@ def save_delta(
     folder: Path | str,
     *,
     base: Path | str,
+    extra: Iterable[Path] = (),
     shard_bytes: int = 5 * GIB,
 ) -> Delta:
     """Write what differs from `base` (a folder or a hub id), as one folder that appears when it is complete.
 
-    A tensor is left out only when it equals the base's to the bit, in the type of `state`.
+    A tensor is left out only when it equals the base's to the bit, in the type of `state`. `extra` files are copied
+    beside it.
     Raises `CheckpointError` when the base lacks the shapes or has tensors that the model has not.
     """
     target, origin = Path(folder), locate(base)
     local = Path(base).is_dir()
     tensors = used_tensors(origin)
-    strange = [name for name in tensors if name not in state and not is_unused(name, config)]
-    strange += [n for n in tensors if n in state and tuple(state[n].shape) != tensors[n].shape]
-    if strange:
-        hint = "pass the checkpoint that this model was loaded from"
-        raise CheckpointError(origin, got=f"other tensors: {some(strange)}", want="the base of this model", hint=hint)
-    changed: dict[str, Tensor] = {name: value for name, value in state.items() if name not in tensors}
+    changed: dict[str, Tensor] = {n: state[n] for n in state if n not in tensors and not is_unused(n, config)}
     found: dict[str, str] = {}
     rows: dict[str, tuple[int, ...]] = {}
     for name, stored in tensors.items():
-        found[name], moved = _compare(stored, state.get(name))
-        if moved is not None and len(moved):
-            changed[name] = state[name]
-            if 2 * len(moved) <= len(state[name]) and state[name].ndim > 1:
+        value = state.get(name)
+        _check_fit(origin, stored, value, config)
+        found[name], moved = _compare(stored, value)
+        if value is not None and len(moved):
+            changed[name] = value
+            if 2 * len(moved) <= len(value) and value.ndim > 1:
                 rows[name] = tuple(moved.tolist())
-                changed[name] = state[name].detach()[moved.to(state[name].device)]
+                changed[name] = value.detach()[moved.to(value.device)]
     delta = Delta(
         folder=target,
         source=str(origin.resolve()) if local else str(base),
@@ -217,16 +227,26 @@ def save_delta(
     with whole_folder(target) as partial:
         (partial / "config.json").write_text(config.dumps(), encoding="utf-8")
         (partial / FILE).write_text(json.dumps(delta.to_dict(), indent=1) + "\n", encoding="utf-8")
+        for file in extra:
+            shutil.copy2(file, partial / file.name)
         save_weights(changed, partial, shard_bytes=shard_bytes, stem=STEM)
     return delta
 
 
-def _compare(stored: Stored, value: Tensor | None) -> tuple[str, Tensor | None]:
+def _check_fit(origin: Path, stored: Stored, value: Tensor | None, config: Gr00tN1d6Config) -> None:
+    fits = is_unused(stored.name, config) if value is None else tuple(value.shape) == stored.shape
+    if not fits:
+        got = f"{stored.name} {stored.shape}, which the model {'lacks' if value is None else 'has otherwise'}"
+        hint = "pass the checkpoint that this model was loaded from"
+        raise CheckpointError(origin, got=got, want="the base of this model", hint=hint)
+
+
+def _compare(stored: Stored, value: Tensor | None) -> tuple[str, Tensor]:
     """Digest of the base's tensor, and the rows in which `value` differs from it."""
     digest = _begin(stored)
     flat = None if value is None else value.detach().reshape(-1)
     width = max(1, stored.size // max(1, stored.shape[0])) if stored.shape else 1
-    moved: list[Tensor] = []
+    moved = [torch.empty(0, dtype=torch.long)]
     for start, piece in stored.pieces():
         digest.update(memoryview(piece.view(torch.uint8).numpy()))
         if flat is not None:
@@ -234,9 +254,7 @@ def _compare(stored: Stored, value: Tensor | None) -> tuple[str, Tensor | None]:
             differ = _bits(piece.to(ours.dtype)) != _bits(ours)
             if differ.any():
                 moved.append(torch.unique((differ.nonzero()[:, 0] + start) // width))
-    if flat is None:
-        return digest.hexdigest()[:16], None
-    return digest.hexdigest()[:16], torch.unique(torch.cat(moved)) if moved else torch.empty(0, dtype=torch.long)
+    return digest.hexdigest()[:16], torch.unique(torch.cat(moved))
 
 
 def _bits(values: Tensor) -> Tensor:

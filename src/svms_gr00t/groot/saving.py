@@ -96,10 +96,15 @@ def whole_folder(folder: Path | str) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def write_checkpoint(model: nn.Module, config: Gr00tN1d6Config, folder: Path, *, shard_bytes: int = 5 * GIB) -> None:
+    """config.json and the weights, file by file."""
+    (folder / "config.json").write_text(config.dumps(), encoding="utf-8")
+    save_weights(model, folder, shard_bytes=shard_bytes)
+
+
 def save_checkpoint(
     model: nn.Module, config: Gr00tN1d6Config, folder: Path | str, *, shard_bytes: int = 5 * GIB
 ) -> None:
     """Write config.json and the weights as one folder that NVIDIA's code reads when SVMS is off."""
     with whole_folder(folder) as partial:
-        (partial / "config.json").write_text(config.dumps(), encoding="utf-8")
-        save_weights(model, partial, shard_bytes=shard_bytes)
+        write_checkpoint(model, config, partial, shard_bytes=shard_bytes)

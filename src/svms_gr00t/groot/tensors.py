@@ -9,7 +9,7 @@ would double the peak. Values go straight into their final tensor; a change of t
 import json
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -104,6 +104,25 @@ class Stored:
             if not got:
                 raise CheckpointError(self.file, got=f"an end inside {self.name}", want="a whole file", hint=AGAIN)
             done += got
+
+
+class Lazy(Mapping[str, Tensor]):
+    """Stored tensors as a mapping that reads each when it is asked for, and keeps none."""
+
+    def __init__(self, files: Mapping[str, Stored]) -> None:
+        self._files = files
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._files[name].read()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
 
 
 def header(file: Path) -> dict[str, Stored]:

@@ -1,0 +1,167 @@
+"""`checkpoint inspect`, `delta` and `merge`: what a user sees and gets, and the exit codes."""
+
+import json
+import math
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from groot_tiny import tiny_config
+from safetensors.torch import load_file, save_file
+
+from svms_gr00t.cli.main import main
+from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.groot.config import Gr00tN1d6Config
+from svms_gr00t.groot.summary import summarise
+from svms_gr00t.model import Gr00tN1d6, tensor_shapes
+
+ASSETS = Path(__file__).parents[2] / "src" / "svms_gr00t" / "assets"
+SVMS = {"use_sheaf_streams": True, "d_stream": 16, "d_overlap": 8, "adapter_rank": 4}
+
+
+def run(*args: object) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main(["checkpoint", *(str(arg) for arg in args)])
+    return int(stopped.value.code or 0)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return Gr00tN1d6(tiny_config()).save_pretrained(tmp_path / "base")
+
+
+def write_hollow(file: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    """A bfloat16 file with a header and a hole where the values would be."""
+    entries, end = {}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 2 * math.prod(shape)
+        entries[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+    head = json.dumps(entries).encode()
+    with file.open("wb") as opened:
+        opened.write(struct.pack("<Q", len(head)) + head)
+        opened.truncate(8 + len(head) + end)
+
+
+def test_inspect_counts_the_released_model_without_its_weights(tmp_path, capsys):
+    """6.6 GB of weights that are a hole in a sparse file: nothing but the header can have been read."""
+    config = Gr00tN1d6Config.from_dict(Gr00tN1d6Config(use_sheaf_streams=False, state_dropout_prob=0.1).to_dict())
+    (tmp_path / "config.json").write_text(config.dumps())
+    shapes = tensor_shapes(config)
+    head = "backbone.model.vision_model.vision_model.head.probe"
+    unused = {"backbone.model.language_model.lm_head.weight": (151_680, 2048), head: (15_238_352,)}
+    write_hollow(tmp_path / "model.safetensors", shapes | unused)
+    assert run("inspect", tmp_path, "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["total"] == 3_286_610_368
+    assert said["stored_bytes"] == 2 * said["total"]
+    assert said["dtypes"] == {"bfloat16": said["total"]}
+    assert said["parameters"]["unused"] == 310_640_640 + 15_238_352
+    assert said["parameters"]["embodiment projectors"] == 325_324_800
+    assert said["parameters"]["language layers"] == 604_032_000 + 201_346_048
+    assert said["unused"] == sorted(unused)
+    assert (said["action_horizon"], said["max_action_dim"], said["embodiment_rows"]) == (50, 128, 32)
+
+
+def test_inspect_lists_every_embodiment_with_its_statistics(tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(ASSETS / "tiny_base", folder)
+    assert run("inspect", folder) == 0
+    shown = capsys.readouterr().out
+    assert "robocasa_panda_omron: row 0, 16 action steps; views res256_image_side_0" in shown
+    assert "gripper_qpos (2: " in shown
+    assert "licence" in shown
+    statistics = json.loads((folder / "statistics.json").read_text())
+    del statistics["robocasa_panda_omron"]["action"]["gripper_close"]
+    statistics["other_robot"] = {"state": {"arm": {"min": [0, -1], "max": [1, 2]}}, "action": {}}
+    (folder / "statistics.json").write_text(json.dumps(statistics))
+    assert run("inspect", folder, "--json") == 0
+    other, omron = json.loads(capsys.readouterr().out)["embodiments"]
+    assert omron["lacks"] == ["statistics action.gripper_close"]
+    assert omron["action"]["gripper_close"] is None
+    assert other["state"] == {"arm": {"width": 2, "low": -1, "high": 2}}
+    assert other["lacks"] == ["modality configuration"]
+
+
+def test_inspect_names_what_does_not_fit(base, capsys):
+    tensors = load_file(base / "model.safetensors")
+    tensors["action_head.extra"] = tensors.pop("action_head.vlln.weight")
+    tensors["action_head.vlln.bias"] = torch.ones(3)
+    save_file(tensors, base / "model.safetensors")
+    assert run("inspect", base, "--json") == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["missing"] == ["action_head.vlln.weight"]
+    assert said["unexpected"] == ["action_head.extra"]
+    assert said["misshapen"] == ["action_head.vlln.bias"]
+    assert not said["loads"]
+    assert run("inspect", base) == 1
+    assert "missing: 1 - action_head.vlln.weight" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("config", "version"),
+    [
+        ({"model_type": "gr00t_n1_5", "action_head_cfg": {}}, "N1.5"),
+        ({"architectures": ["GR00T_N1_5"]}, "N1.5"),
+        ({"model_type": "Gr00tN1d7", "model_name": "nvidia/Cosmos-Reason2-2B"}, "N1.7"),
+        ({"architectures": ["Gr00tN1d7"]}, "N1.7"),
+        ({"model_type": "llama"}, "llama"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["inspect", "merge"])
+def test_other_versions_are_recognised_and_refused_with_advice(base, tmp_path, capsys, config, version, verb):
+    (base / "config.json").write_text(json.dumps(config))
+    more = ["--output-dir", tmp_path / "out"] if verb == "merge" else []
+    assert run(verb, base, *more) == 2
+    said = capsys.readouterr().err
+    assert version in said
+    assert "nvidia/GR00T-N1.6-3B" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [("backbone.eagle_model.mlp1.0.bias", r"N1\.5"), ("backbone.model.model.language_model.norm.weight", r"N1\.7")],
+)
+def test_other_versions_are_recognised_by_their_weights_too(base, name, version):
+    save_file({name: torch.ones(3)}, base / "model.safetensors")
+    with pytest.raises(CheckpointError, match=version):
+        summarise(base, tensor_shapes)
+    with pytest.raises(CheckpointError, match=version):
+        Gr00tN1d6.from_pretrained(base)
+
+
+def test_a_trained_checkpoint_becomes_a_delta_and_comes_back(base, tmp_path, capsys):
+    trained = Gr00tN1d6.from_pretrained(base, config=tiny_config(**SVMS))
+    with torch.no_grad():
+        trained.action_head.vlln.weight.add_(1)
+    trained.save_pretrained(tmp_path / "trained")
+    (tmp_path / "trained" / "statistics.json").write_text('{"robot": {}}')
+    assert run("delta", tmp_path / "trained", "--base", base, "--output-dir", tmp_path / "delta") == 0
+    assert "MiB on" in capsys.readouterr().out
+    assert run("inspect", tmp_path / "delta", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    svms = sum(p.numel() for p in [*trained.svms.parameters(), *trained.svms.buffers()])
+    assert said["total"] == svms + 16
+    assert said["delta"]["base"] == str(base.resolve())
+    assert said["svms"]
+    assert run("merge", tmp_path / "delta", "--output-dir", tmp_path / "merged") == 0
+    first, second = (load_file(tmp_path / n / "model.safetensors") for n in ("trained", "merged"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert (tmp_path / "merged" / "statistics.json").read_text() == '{"robot": {}}'
+
+
+def test_merge_refuses_a_wrong_base_and_a_full_folder_in_one_sentence(base, tmp_path, capsys):
+    Gr00tN1d6.from_pretrained(base).save_delta(tmp_path / "delta")
+    other = Gr00tN1d6(tiny_config()).save_pretrained(tmp_path / "other")
+    assert run("merge", tmp_path / "delta", "--base", other, "--output-dir", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "different" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    assert run("merge", tmp_path / "delta", "--output-dir", base) == 2
+    assert "something there already" in capsys.readouterr().err
+    shutil.rmtree(base)
+    assert run("inspect", tmp_path / "delta") == 0
+    assert "not found here" in capsys.readouterr().out
