@@ -1,6 +1,6 @@
 """SVMS beside the equally trained plain model on the embedded kitchen, over several seeds: the README's table.
 
-    python benchmarks/kitchen.py --seeds 5 --rollouts 5 --runs runs/kitchen --out benchmarks     writes kitchen_<date>.md
+    python benchmarks/kitchen.py --seeds 5 --rollouts 5        writes benchmarks/kitchen_<date>.md
 
 A seed chooses held-out episodes, batches, noise and fresh weights; both models of a seed share all of them. Open loop:
 Student interval over seeds of the relative effect. Closed loop: scenes of all seeds pooled, paired by scene. Runs that
@@ -102,7 +102,8 @@ def closed_loop(driven: dict[str, list[RolloutResult]]) -> list[str]:
     if change is None:
         return lines
     span = f"{100 * change.low:+.1f} to {100 * change.high:+.1f}"
-    text = f"SVMS against plain: **{100 * change.estimate:+.1f} points** (95 % interval over scenes {span}; McNemar p = {test.p:.2f})."
+    points = f"**{100 * change.estimate:+.1f} points**"
+    text = f"SVMS against plain: {points} (95 % interval over scenes {span}; McNemar p = {test.p:.2f})."
     return [*lines, "", text, ""]
 
 

@@ -1,9 +1,9 @@
 """Make the tiny base that ships with the package.
 
-    svms-gr00t sim record --output-dir kitchen --episodes 360 --seed 1000
-    python tools/train_tiny_base.py kitchen src/svms_gr00t/assets/tiny_base --steps N --seed 0
+    svms-gr00t sim record --output-dir kitchen --episodes 540 --seed 1000 --workers 2
+    python tools/train_tiny_base.py kitchen src/svms_gr00t/assets/tiny_base --steps 5000 --seed 0
 
-The folder's `origin.json` records the command, the data's fingerprint and the seed.
+The folder's `origin.json` records both commands, the data's fingerprint and the commit.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from svms_gr00t.cli.console import Bars
+from svms_gr00t.core.provenance import commit
 from svms_gr00t.data.lerobot import LeRobotDataset
 from svms_gr00t.recipes.pretrain import pretrain
 
@@ -34,13 +35,23 @@ def main() -> None:
         seed=args.seed,
         progress=Bars(),
     )
-    origin = {
-        "record": json.loads((args.dataset / "meta" / "provenance.json").read_text(encoding="utf-8")),
-        "fingerprint": LeRobotDataset.open(args.dataset).fingerprint(),
-        "train": f"tools/train_tiny_base.py --steps {done} --learning-rate {args.learning_rate} --seed {args.seed}",
+    text = json.dumps(origin(args.dataset, done, args.learning_rate, args.seed), indent=2)
+    (args.output / "origin.json").write_text(text + "\n", encoding="utf-8")
+
+
+def origin(dataset_path: Path, steps: int, learning_rate: float, seed: int) -> dict[str, str | None]:
+    """How the folder came to be, as commands."""
+    dataset = LeRobotDataset.open(dataset_path)
+    recorded = json.loads((dataset_path / "meta" / "provenance.json").read_text(encoding="utf-8"))
+    episodes = len(dataset.episodes)
+    train = f"python tools/train_tiny_base.py DATA OUTPUT --steps {steps} --learning-rate {learning_rate} --seed {seed}"
+    return {
+        "record": f"svms-gr00t sim record --output-dir DATA --episodes {episodes} --seed {recorded['seed']}",
+        "fingerprint": dataset.fingerprint(),
+        "train": train,
+        "commit": commit(),
         "licence": "Apache-2.0; trained from random weights on demonstrations made by this package",
     }
-    (args.output / "origin.json").write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
