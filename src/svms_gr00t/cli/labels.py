@@ -20,13 +20,24 @@ class Labels:
 
     def run(self) -> int:
         """Print a coloured table."""
-        from svms_gr00t.data.labels import Labeler
-        from svms_gr00t.data.prompt import formalize_language
-
-        formalised = formalize_language(self.text)
-        table = Table("word", *COLOURS, title=formalised)
-        for start, end, values in Labeler()(formalised):
-            marks = [f"[{c}]yes[/]" if v else "" for c, v in zip(COLOURS.values(), values, strict=True)]
-            table.add_row(formalised[start:end], *marks)
-        console.print(table)
+        console.print(word_table(self.text))
         return 0
+
+
+def label_table(title: str, column: str, rows: list[tuple[str, tuple[float, ...]]]) -> Table:
+    """One row a word or token, a coloured mark for each label."""
+    table = Table(column, *COLOURS, title=title)
+    for text, values in rows:
+        marks = [f"[{c}]yes[/]" if v else "" for c, v in zip(COLOURS.values(), values, strict=True)]
+        colours = [c for c, v in zip(COLOURS.values(), values, strict=True) if v]
+        table.add_row(f"[{colours[0]}]{text}[/]" if colours else text, *marks)
+    return table
+
+
+def word_table(text: str) -> Table:
+    """The words of an instruction with their labels."""
+    from svms_gr00t.data.labels import Labeler
+    from svms_gr00t.data.prompt import formalize_language
+
+    formalised = formalize_language(text)
+    return label_table(formalised, "word", [(formalised[a:b], values) for a, b, values in Labeler()(formalised)])

@@ -15,7 +15,6 @@ _IRREGULAR = {
     "given": "give",
     "held": "hold",
     "kept": "keep",
-    "left": "leave",
     "made": "make",
     "brought": "bring",
     "got": "get",
@@ -29,8 +28,8 @@ _IRREGULAR = {
 
 
 @lru_cache(maxsize=4096)
-def base_forms(word: str) -> frozenset[str]:
-    """The word itself and every form that it may come from."""
+def singular_forms(word: str) -> frozenset[str]:
+    """The word itself and every noun that it may be a plural of."""
     forms = {word, _IRREGULAR.get(word, word)}
     if word.endswith("s") and len(word) > 3:
         forms.add(word[:-1])
@@ -38,6 +37,14 @@ def base_forms(word: str) -> frozenset[str]:
             forms.add(word[:-2])
         if word.endswith("ies"):
             forms.add(word[:-3] + "y")
+    return frozenset(forms)
+
+
+@lru_cache(maxsize=4096)
+def base_forms(word: str) -> frozenset[str]:
+    """The word itself and every form that it may come from."""
+    forms = {word, _IRREGULAR.get(word, word)}
+    forms |= singular_forms(word)
     for ending in ("ing", "ed"):
         stem = word.removesuffix(ending)
         if stem != word and len(stem) > 2:

@@ -8,7 +8,7 @@ Beside a checkpoint it is `processor_config.json`, `statistics.json`, `embodimen
 Source: processor of GR00T N1.6.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,12 @@ from torch import Tensor
 
 from svms_gr00t.core.errors import CheckpointError, DataError
 from svms_gr00t.data.files import dump_json, read_json
+from svms_gr00t.data.label_tokens import Labeler, Span, instruction_spans, overlapping
 from svms_gr00t.data.lowdim import LowDimCodec, only
 from svms_gr00t.data.observation import Observation
 from svms_gr00t.data.processor_config import ProcessorConfig
 from svms_gr00t.data.prompt import build_prompt, formalize_language
 from svms_gr00t.data.tokenizer import TextTokenizer, load_tokenizer
-
-Span = tuple[int, int, Sequence[float]]
-"""Characters [start, end) of the instruction, and 0 or 1 for each stream (visual, temporal, state)."""
-Labeler = Callable[[str], Sequence[Span]]
-"""Labels a formalised instruction."""
 
 N_LABELS = 3
 _CACHE_LIMIT = 4096
@@ -181,8 +177,7 @@ class Processor:
     def _tokenise(self, raw: str, counts: tuple[int, ...]) -> _Text:
         prompt = build_prompt(formalize_language(raw) if self.config.formalize_language else raw, counts)
         encoding = self.tokenizer.encode(prompt.text)
-        start, end = prompt.span
-        spans = tuple((max(a, start) - start, max(min(b, end), start) - start) for a, b in encoding.offsets)
+        spans = instruction_spans(prompt, encoding.offsets)
         mask = [bool(prompt.instruction[a:b].strip()) for a, b in spans]
         return _Text(
             instruction=prompt.instruction, ids=torch.tensor(encoding.ids), mask=torch.tensor(mask), spans=spans
@@ -244,12 +239,11 @@ def _mapping(path: Path) -> dict[str, Any]:
 def _project(spans: Sequence[Span], text: _Text) -> Float[Tensor, "T S"]:
     """Character labels on tokens: a token takes every label of every span that it overlaps."""
     labels = torch.zeros(len(text.ids), len(spans[0][2]) if spans else N_LABELS)
-    for start, end, values in spans:
+    for start, end, _ in spans:
         if not 0 <= start < end <= len(text.instruction):
             got, want = f"characters {start}:{end}", f"a range within 0:{len(text.instruction)}"
             raise DataError("labels", got=got, want=want, hint="Label the formalised instruction")
-        value = torch.tensor(values, dtype=torch.float32)
-        for token, (first, last) in enumerate(text.spans):
-            if first < end and last > start and first < last:
-                labels[token] = torch.maximum(labels[token], value)
+    for token, (first, last) in enumerate(text.spans):
+        if values := overlapping(spans, first, last):
+            labels[token] = torch.tensor(values, dtype=torch.float32).amax(0)
     return labels

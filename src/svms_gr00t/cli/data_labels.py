@@ -1,0 +1,108 @@
+"""`svms-gr00t data labels`: token labels of a sentence or a file, their coverage of a dataset, their score on gold."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from svms_gr00t.cli.console import console
+from svms_gr00t.cli.labels import label_table, word_table
+from svms_gr00t.core.errors import ConfigError
+
+_UNKNOWN_SHOWN = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataLabels:
+    """Label instructions by stream: Visual, Temporal, State. Give one of --text, --jsonl, --dataset-path, --score."""
+
+    text: str | None = None
+    """One instruction; prints a coloured table of its words, or of its tokens when --tokenizer is given."""
+    jsonl: Path | None = None
+    """File of lines {"text": ...}; writes {"formalized": ..., "tokens": [...]} for each."""
+    output: Path | None = None
+    """Where --jsonl writes; without it, to standard output."""
+    dataset_path: Path | None = None
+    """A LeRobot dataset: how much of its language is covered, and which words no list knows."""
+    score: Path | None = None
+    """Annotated instructions: per-token precision, recall and F1 of each stream."""
+    tokenizer: str | None = None
+    """Tokenizer folder, "tiny" or "qwen" (the one of N1.6, the default where tokens are needed)."""
+
+    def run(self) -> int:
+        """Do the one thing asked for."""
+        chosen = [name for name in ("text", "jsonl", "dataset_path", "score") if getattr(self, name) is not None]
+        if len(chosen) != 1:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in chosen) or "none"
+            hint = 'Try: svms-gr00t data labels --text "turn on the stove"'
+            raise ConfigError(
+                "data labels", got=flags, want="one of --text, --jsonl, --dataset-path, --score", hint=hint
+            )
+        getattr(self, f"_{chosen[0]}")()
+        return 0
+
+    def _text(self) -> None:
+        assert self.text is not None
+        if self.tokenizer is None:
+            console.print(word_table(self.text))
+            return
+        from svms_gr00t.data.label_tokens import label_tokens
+        from svms_gr00t.data.labels import Labeler
+        from svms_gr00t.data.tokenizer import load_tokenizer
+
+        formalized, tokens = label_tokens(self.text, load_tokenizer(self.tokenizer), Labeler())
+        rows = [(repr(t.piece), (float(t.visual), float(t.temporal), float(t.state))) for t in tokens]
+        console.print(label_table(formalized, "token", rows))
+
+    def _jsonl(self) -> None:
+        from svms_gr00t.data.label_tokens import label_file
+        from svms_gr00t.data.labels import Labeler
+        from svms_gr00t.data.tokenizer import load_tokenizer
+
+        assert self.jsonl is not None
+        rows = list(label_file(self.jsonl, load_tokenizer(self.tokenizer or "qwen"), Labeler()))
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        if self.output is None:
+            print(text, end="")
+            return
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.output.with_name(self.output.name + ".partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(self.output)
+        console.print(f"{len(rows)} instructions -> {self.output}", highlight=False)
+
+    def _dataset_path(self) -> None:
+        from svms_gr00t.data.label_coverage import coverage, dataset_instructions
+        from svms_gr00t.data.labels import Labeler
+        from svms_gr00t.data.lerobot import LeRobotDataset
+
+        assert self.dataset_path is not None
+        found = coverage(dataset_instructions(LeRobotDataset.open(self.dataset_path)), Labeler())
+        table = Table("label", "share of words", title=f"{found.instructions} instructions, {found.words} words")
+        for name, share in found.shares.items():
+            table.add_row(name, f"{share:.1%}")
+        console.print(table)
+        console.print(f"known to the lexicon or the grammar: {found.known_share:.1%}", highlight=False)
+        if found.unknown:
+            words = ", ".join(f"{word} ({count})" for word, count in found.unknown[:_UNKNOWN_SHOWN])
+            console.print(f"labelled by spelling and neighbours: {words}", highlight=False)
+        for name in found.silent:
+            console.print(
+                f"no {name} label in any instruction: that auxiliary loss learns nothing here", style="yellow"
+            )
+
+    def _score(self) -> None:
+        from svms_gr00t.data.label_score import read_gold, score_labels
+        from svms_gr00t.data.labels import Labeler
+        from svms_gr00t.data.tokenizer import load_tokenizer
+
+        assert self.score is not None
+        result = score_labels(read_gold(self.score), load_tokenizer(self.tokenizer or "qwen"), Labeler())
+        table = Table("class", "precision", "recall", "F1", title=f"{result.tokens} tokens")
+        for name, one in result.classes.items():
+            table.add_row(name, f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}")
+        table.add_row("macro", "", "", f"{result.macro_f1:.3f}")
+        console.print(table)
+        exact = f"{result.exact_tokens} of {result.tokens} tokens and {result.exact_sentences} of {result.sentences}"
+        console.print(f"wholly right: {exact} instructions", highlight=False)
