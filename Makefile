@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO_ARGS ?=
 
+# Waiting threads sleep instead of spinning: on a busy machine a spinning pool is many times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: demo test slow lint env clean
 
 demo: env

@@ -1,5 +1,6 @@
 """`svms-gr00t`: one command, a subcommand for each job. Bad input ends with one sentence and exit code 2."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from svms_gr00t.cli.inspect import InspectModel
 from svms_gr00t.cli.labels import Labels
 from svms_gr00t.cli.train import Train
 from svms_gr00t.core.errors import SvmsError
+
+# Read when torch loads its thread pool, which no command has done yet: threads that spin while they wait make a step many
+# times slower as soon as another process wants the same cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 INTERRUPTED = "Stopped. What was finished is kept; run the same command again to go on."
 _named = tyro.conf.subcommand

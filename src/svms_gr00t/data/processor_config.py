@@ -7,10 +7,14 @@ Readers of N1.6 ignore the last part. Source: files that GR00T N1.6 writes besid
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from pydantic import RootModel
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError
 from svms_gr00t.data.embodiment import EMBODIMENT_IDS, EmbodimentConfig
+from svms_gr00t.data.files import read_json
 from svms_gr00t.data.images import ColorJitter, ImagePipeline
 
 _PLAIN = (
@@ -126,6 +130,16 @@ class ProcessorConfig:
         ids = dict(embodiment_ids) if embodiment_ids is not None else dict(EMBODIMENT_IDS)
         images = _images(kwargs, ours.get("image_target"))
         return cls(embodiment_tag=tag, embodiments=configs, embodiment_ids=ids, images=images, **plain)
+
+
+def known_robots(folder: Path | str) -> tuple[str, ...]:
+    """Embodiment tags that a checkpoint folder has settings for. Raises CheckpointError when it names none."""
+    file = Path(folder) / "processor_config.json"
+    value = read_json(RootModel[dict[str, Any]], file, want="processor settings of N1.6", hint=_HINT).root
+    tags = tuple(value.get("processor_kwargs", {}).get("modality_configs", {}))
+    if not tags:
+        raise CheckpointError(file, got="no modality_configs", want="at least one robot", hint=_HINT)
+    return tags
 
 
 def _images(kwargs: Mapping[str, Any], target: int | None) -> ImagePipeline:

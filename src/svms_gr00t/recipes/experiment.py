@@ -3,6 +3,7 @@
 The plain model and SVMS of one experiment see the same episodes, the same statistics and the same batches.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import torch
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.svms_config import SvmsConfig
-from svms_gr00t.data.embodiment import from_modality
+from svms_gr00t.data.embodiment import EmbodimentConfig, from_modality
 from svms_gr00t.data.labels import Labeler
 from svms_gr00t.data.lerobot import LeRobotDataset
 from svms_gr00t.data.processor import Processor
+from svms_gr00t.data.processor_config import known_robots
 from svms_gr00t.data.split import Split, split_episodes
-from svms_gr00t.data.statistics import compute_statistics
+from svms_gr00t.data.statistics import Statistics, compute_statistics
 from svms_gr00t.data.steps import StepDataset
 from svms_gr00t.data.tokenizer import load_tokenizer
 from svms_gr00t.groot.checkpoint import read_config
@@ -56,25 +58,28 @@ class Experiment:
     ) -> "Experiment":
         """Open the data and choose everything that does not depend on which model trains.
 
-        With a `base` checkpoint its configuration and processor (statistics included) are taken, so that its weights
-        mean what they meant. `svms` changes fields of the SVMS configuration. Raises DataError, ConfigError or
-        CheckpointError for what does not exist or fit.
+        With a `base` checkpoint its configuration and processor are taken, so that its weights mean what they meant:
+        its statistics for a robot that it knows, the dataset's for one that it does not. `svms` changes fields of the
+        SVMS configuration. Raises DataError, ConfigError or CheckpointError for what does not exist or fit.
         """
         chosen = preset(preset_name)
         dataset = LeRobotDataset.open(dataset_path)
         split = split_episodes(dataset.episodes, validation=validation, seed=seed)
+        tag = embodiment_tag or ROBOT_TAGS.get(dataset.robot_type, "new_embodiment")
+
+        def described(limit: int) -> tuple[EmbodimentConfig, Statistics]:
+            """This dataset's robot as a processor wants it."""
+            found = from_modality(dataset.modality, horizon=min(16, limit), views=views or None)
+            return found, compute_statistics(dataset, split.train, progress=progress or Silent())
+
         if base is not None:
-            processor = Processor.load(base, embodiment_tag=embodiment_tag)
+            processor = _taught(base, tag, described)
             config = _continued(base, chosen.config(processor.tokenizer), svms or {})
         else:
-            tag = embodiment_tag or ROBOT_TAGS.get(dataset.robot_type, "new_embodiment")
-            if tag not in chosen.embodiment_ids:
-                want = f"one of {', '.join(chosen.embodiment_ids)}"
-                raise DataError("--embodiment-tag", got=tag, want=want, hint="new_embodiment is free for any robot")
+            _check_tag(tag, chosen.embodiment_ids)
             tokenizer = load_tokenizer(chosen.tokenizer)
             config = chosen.config(tokenizer, **(svms or {}))
-            embodiment = from_modality(dataset.modality, horizon=min(16, config.action_horizon), views=views or None)
-            statistics = compute_statistics(dataset, split.train, progress=progress or Silent())
+            embodiment, statistics = described(config.action_horizon)
             processor = Processor(chosen.processor_config(tag, embodiment, config), tokenizer, statistics)
         return cls(dataset=dataset, split=split, processor=processor, config=config, seed=seed)
 
@@ -117,3 +122,21 @@ def _continued(base: Path, fresh: Gr00tN1d6Config, svms: dict[str, object]) -> G
     own = stored if stored.use_sheaf_streams else fresh
     streams = {field.name: getattr(own, field.name) for field in fields(SvmsConfig)}
     return replace(stored, **(streams | svms))  # type: ignore[arg-type]
+
+
+def _taught(base: Path, tag: str, described: Callable[[int], tuple[EmbodimentConfig, Statistics]]) -> Processor:
+    """The base's processor at work on robot `tag`, which joins the robots it knows if it is new."""
+    robots = known_robots(base)
+    old = Processor.load(base, embodiment_tag=tag if tag in robots else robots[0])
+    if tag in robots:
+        return old
+    _check_tag(tag, old.config.embodiment_ids)
+    embodiment, statistics = described(old.config.max_action_horizon)
+    config = replace(old.config, embodiment_tag=tag, embodiments=old.config.embodiments | {tag: embodiment})
+    return Processor(config, old.tokenizer, old.statistics | {tag: statistics})
+
+
+def _check_tag(tag: str, known: Mapping[str, int]) -> None:
+    if tag not in known:
+        want = f"one of {', '.join(known)}"
+        raise DataError("--embodiment-tag", got=tag, want=want, hint="new_embodiment is free for any robot")

@@ -1,0 +1,59 @@
+"""What an experiment takes from a base checkpoint, and what from the data."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from svms_gr00t.core.errors import DataError
+from svms_gr00t.data.processor import Processor
+from svms_gr00t.data.statistics import compute_statistics
+from svms_gr00t.policy import Policy
+from svms_gr00t.recipes.experiment import Experiment
+from svms_gr00t.recipes.shipped import shipped
+
+BASE = shipped("tiny_base")
+
+
+def test_a_known_robot_keeps_the_statistics_its_weights_were_trained_with(small_kitchen: Path) -> None:
+    found = Experiment.prepare(small_kitchen, base=BASE)
+    assert found.processor.statistics == Processor.load(BASE).statistics
+    own = compute_statistics(found.dataset, found.split.train)
+    assert found.processor.statistics["robocasa_panda_omron"]["state"] != own["state"], "else this says nothing"
+
+
+def test_a_new_robot_brings_its_own_and_joins_the_ones_known(small_kitchen: Path, tmp_path: Path) -> None:
+    found = Experiment.prepare(small_kitchen, base=BASE, embodiment_tag="new_embodiment")
+    own = compute_statistics(found.dataset, found.split.train)
+    kept = found.processor.statistics
+    assert set(kept) == {"robocasa_panda_omron", "new_embodiment"}
+    np.testing.assert_array_equal(
+        kept["new_embodiment"]["action"]["end_effector_position"]["max"], own["action"]["end_effector_position"]["max"]
+    )
+    model = found.model(use_sheaf_streams=True, base=BASE)
+    folder = found.policy(model).save_pretrained(tmp_path / "policy")
+    for tag, row in (("new_embodiment", 2), ("robocasa_panda_omron", 0)):
+        assert Policy.from_pretrained(folder, embodiment_tag=tag).processor.config.embodiment_id == row
+
+
+def test_a_base_brings_its_dimensions_and_a_run_its_schedules(small_kitchen: Path, tmp_path: Path) -> None:
+    found = Experiment.prepare(small_kitchen, base=BASE, svms={"lambda_aux": 0.7})
+    stored = json.loads((BASE / "config.json").read_text())
+    assert found.config.lambda_aux == 0.7
+    assert found.config.use_sheaf_streams
+    assert {k: v for k, v in found.config.to_dict().items() if k in stored} == stored
+
+
+def test_both_variants_of_a_seed_start_from_the_same_weights(small_kitchen: Path) -> None:
+    found = Experiment.prepare(small_kitchen, seed=3)
+    plain, svms = (found.model(use_sheaf_streams=flag).state_dict() for flag in (False, True))
+    assert all(torch.equal(value, svms[name]) for name, value in plain.items())
+    other = Experiment.prepare(small_kitchen, seed=4).model(use_sheaf_streams=False).state_dict()
+    assert any(not torch.equal(value, other[name]) for name, value in plain.items())
+
+
+def test_a_tag_without_a_row_is_refused(small_kitchen: Path) -> None:
+    with pytest.raises(DataError, match="new_embodiment is free"):
+        Experiment.prepare(small_kitchen, base=BASE, embodiment_tag="unitree_g1")
