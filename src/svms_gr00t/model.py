@@ -66,7 +66,11 @@ class Gr00tN1d6(nn.Module):
 
     def encode(self, inputs: ModelInputs, *, losses: bool = True) -> tuple[Features, StreamStates | None]:
         """The features that the action head reads, and what SVMS did to them."""
-        features = self.backbone(inputs.images, inputs.input_ids, inputs.attention_mask)
+        if inputs.hidden is None:
+            features = self.backbone(inputs.images, inputs.input_ids, inputs.attention_mask)
+        else:
+            hidden = inputs.hidden.to(self.backbone.model.language_model.model.norm.weight.dtype)
+            features = self.backbone.suffix(hidden, inputs.input_ids, inputs.attention_mask, inputs.hidden_layer)
         if self.svms is None:
             return features, None
         states = self.svms(features, inputs.labels, inputs.label_mask, inputs.label_weight, losses=losses)

@@ -52,6 +52,10 @@ class ModelInputs(_Movable):
     """True where a label counts: instruction tokens, never images, specials or padding."""
     label_weight: Float[Tensor, " S"] | None = None
     """Weight of a positive label in each stream's BCE (negatives over positives in the training data)."""
+    hidden: Float[Tensor, "B T M"] | None = None
+    """Hidden states from a feature cache, in place of the images; then `images` is empty."""
+    hidden_layer: int = 0
+    """Language layers that `hidden` has been through."""
 
 
 @dataclass(frozen=True, kw_only=True)
