@@ -8,7 +8,7 @@ Axes: B batch, T tokens, M model width, S streams, E edges, H horizon, Da action
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -143,10 +143,13 @@ class Gr00tN1d6(nn.Module):
         """The files of `save_pretrained` in a folder that the caller makes, to be one with other files."""
         write_checkpoint(self, self.config, folder)
 
-    def save_delta(self, folder: Path | str, *, base: Path | str | None = None, extra: Iterable[Path] = ()) -> Delta:
+    def save_delta(
+        self, folder: Path | str, *, base: Path | str | None = None, extra: Callable[[Path], object] | None = None
+    ) -> Delta:
         """Write what differs from `base`, by default the checkpoint that this model was loaded from.
 
-        Raises CheckpointError when there is none, or when it is not the base of this model.
+        `extra` may write more files into the folder before it appears. Raises CheckpointError when there is no base, or
+        when it is not the base of this model.
         """
         chosen = base if base is not None else self.base
         if chosen is None:

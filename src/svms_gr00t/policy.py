@@ -2,7 +2,9 @@
 
 Axes: B observations, T tokens, S streams, E edges, H horizon, D numbers of an action key.
 
-A checkpoint folder holds the weights (`config.json`, safetensors) and the processor's files, so it is a whole policy.
+`get_action` is the call that users of N1.6 know: batched observations, nested or flat (`request.py`). `act` takes
+single robots and their seeds, for evaluation. A checkpoint folder holds the weights and the processor's files, so it is
+a whole policy; a delta folder is one too, together with its base.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,42 +16,93 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.data.collate import collate
+from svms_gr00t.data.embodiment import ModalityConfig
 from svms_gr00t.data.observation import Observation
 from svms_gr00t.data.processor import Processor, Sample
+from svms_gr00t.groot.checkpoint import locate
+from svms_gr00t.groot.delta import find_base, is_delta, read_delta
 from svms_gr00t.groot.saving import whole_folder
-from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.model import Gr00tN1d6, SampleOutput
+from svms_gr00t.request import read_request, read_seeds
 
 
 class Policy:
-    """A model with its processor. Noise comes from the given seeds, so the same call gives the same actions."""
+    """A model with its processor. Noise comes from seeds, so the same calls give the same actions."""
 
     def __init__(self, model: Gr00tN1d6, processor: Processor, *, device: torch.device | str = "cpu") -> None:
+        _check_fit(model, processor)
         self.model, self.processor, self.device = model.to(device).eval(), processor, device
+        self._seed, self._calls = 0, 0
 
     @classmethod
     def from_pretrained(
-        cls, folder: Path | str, *, embodiment_tag: str | None = None, device: torch.device | str = "cpu"
+        cls,
+        folder: Path | str,
+        *,
+        embodiment_tag: str | None = None,
+        device: torch.device | str = "cpu",
+        base: Path | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> "Policy":
-        """Load a checkpoint folder. Raises CheckpointError or DataError when a file is missing or does not fit."""
-        model = Gr00tN1d6.from_pretrained(folder, dtype=torch.float32 if str(device) == "cpu" else None)
-        return cls(model, Processor.load(folder, embodiment_tag=embodiment_tag), device=device)
+        """Load a checkpoint or delta folder, or a hub id; in float32 on the CPU unless `dtype` says otherwise.
+
+        A delta without processor files takes those of its base. Raises CheckpointError or DataError when a file is
+        missing or does not fit.
+        """
+        source = locate(folder)
+        files = source
+        if is_delta(source) and not (source / "processor_config.json").is_file():
+            files = find_base(read_delta(source), base)
+        processor = Processor.load(files, embodiment_tag=embodiment_tag)  # first: it is cheap to find at fault
+        dtype = torch.float32 if dtype is None and str(device) == "cpu" else dtype
+        model = Gr00tN1d6.from_pretrained(source, base=base, dtype=dtype, device=device)
+        return cls(model, processor, device=device)
 
     def save_pretrained(self, folder: Path | str) -> Path:
         """Write model and processor as one folder that appears when it is complete."""
-        folder = Path(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(folder) as partial:
-            self.model.save_pretrained(partial / "model")
-            for file in (partial / "model").iterdir():
-                file.rename(partial / file.name)
-            (partial / "model").rmdir()
+            self.model.write(partial)
             self.processor.save(partial)
-        return folder
+        return Path(folder)
 
-    def reset(self, seed: int = 0) -> None:
-        """A new episode begins. The policy keeps no memory of the last one."""
+    def save_delta(self, folder: Path | str, *, base: Path | str | None = None) -> Path:
+        """Write what the model changed against its base, and the processor, as one folder."""
+        self.model.save_delta(folder, base=base, extra=self.processor.save)
+        return Path(folder)
+
+    def reset(self, options: int | Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """A new episode begins; `options` is its seed, or a mapping with "seed". Returns {}, as N1.6 does.
+
+        The policy keeps no memory of the last episode but the place in the sequence of noise, which starts again.
+        """
+        self._seed = int((options.get("seed") or 0) if isinstance(options, Mapping) else options or 0)
+        self._calls = 0
+        return {}
+
+    def get_modality_config(self) -> dict[str, ModalityConfig]:
+        """Keys, steps and meanings of "video", "state", "action" and "language"."""
+        config = self.processor.config.embodiment
+        return {"video": config.video, "state": config.state, "action": config.action, "language": config.language}
+
+    def get_action(
+        self, observation: Mapping[str, Any], options: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, Float[np.ndarray, "B H _d"]], dict[str, Any]]:
+        """Action chunks (B, H, D) in physical units by key, and the evidence of the streams (see `act`).
+
+        `observation` is {"video": {camera: uint8 (B, T, H, W, 3)}, "state": {key: float32 (B, T, D)}, "language":
+        {key: [[text]]}}, or the same flat: "video.<camera>", "state.<key>", "annotation.<...>". `options` may fix the
+        noise with "seed" or, one for each robot, "seeds"; else it follows from the seed of `reset` and the number of
+        calls since. Raises DataError, one sentence that lists what was expected, for anything that does not fit.
+        """
+        seen = read_request(observation, self.processor.config)
+        seeds = read_seeds(options, (self._seed, self._calls), len(seen))
+        inputs = collate([self.processor.encode(one) for one in seen.split()]).to(self.device)
+        sampled = self.model.sample(inputs, noise=self._noise(inputs, seeds))
+        self._calls += 1
+        return self.processor.decode(sampled.action, seen), self._evidence(inputs, sampled)
 
     def act(
         self, observations: Sequence[Mapping[str, Any]], *, seeds: Sequence[int]
@@ -64,13 +117,16 @@ class Policy:
         sampled = self.model.sample(inputs, noise=self._noise(inputs, seeds))
         decoded = [self.processor.decode(sampled.action[i : i + 1], one) for i, one in enumerate(seen)]
         chunks = [{key: value[0] for key, value in one.items()} for one in decoded]
+        return chunks, self._evidence(inputs, sampled)
+
+    def _evidence(self, inputs: ModelInputs, sampled: SampleOutput) -> dict[str, Any]:
         if sampled.states is None:
-            return chunks, {}
+            return {}
         states, features = sampled.states, sampled.features
         evidence = {"rho": states.rho, "weights": states.weights, "mask": features.mask}
         evidence["image_mask"] = features.image_mask
         texts = [[self.processor.tokenizer.decode([i]) for i in row] for row in inputs.input_ids.tolist()]
-        return chunks, {name: value.float().cpu().numpy() for name, value in evidence.items()} | {"tokens": texts}
+        return {name: value.float().cpu().numpy() for name, value in evidence.items()} | {"tokens": texts}
 
     @torch.no_grad()
     def flow_loss(
@@ -102,6 +158,30 @@ class Policy:
         size = (self.model.config.action_horizon, self.model.config.max_action_dim)
         rows = [torch.randn(size, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
         return torch.stack(rows).to(inputs.state.device)
+
+
+def _check_fit(model: Gr00tN1d6, processor: Processor) -> None:
+    """Raise CheckpointError when the processor was made for a model of other sizes."""
+    config, codec = model.config, processor.codec
+    rules = {
+        "max_state_dim": (codec.max_state_dim, config.max_state_dim, codec.max_state_dim == config.max_state_dim),
+        "action width": (codec.action_dim, config.max_action_dim, codec.action_dim <= config.max_action_dim),
+        "action horizon": (codec.horizon, config.action_horizon, codec.horizon <= config.action_horizon),
+        "embodiment row": (
+            processor.config.embodiment_id,
+            f"a row below {config.max_num_embodiments}",
+            processor.config.embodiment_id < config.max_num_embodiments,
+        ),
+        "image token": (
+            processor.tokenizer.image_token_id,
+            config.image_token_index,
+            processor.tokenizer.image_token_id == config.image_token_index,
+        ),
+    }
+    for name, (got, want, fits) in rules.items():
+        if not fits:
+            hint = "take model and processor from one checkpoint"
+            raise CheckpointError(f"processor {name}", got=got, want=f"the model's, {want}", hint=hint)
 
 
 def single(flat: Mapping[str, Any]) -> Observation:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,9 +104,8 @@ class MakeDelta:
 
         _refuse_existing(self.output_dir)
         folder = locate(self.checkpoint)
-        extra = _processor_files(folder)
-        state = Lazy(weight_files(folder))
-        delta = save_delta(state, read_config(folder), self.output_dir, base=self.base, extra=extra)
+        state, config = Lazy(weight_files(folder)), read_config(folder)
+        delta = save_delta(state, config, self.output_dir, base=self.base, extra=partial(_copy_processor, folder))
         size = sum(file.stat().st_size for file in self.output_dir.glob("*.safetensors"))
         console.print(f"{self.output_dir}: {size / 2**20:,.1f} MiB on {delta.source}, {delta.fingerprint[:12]}")
         return 0
@@ -130,18 +130,22 @@ class Merge:
         _refuse_existing(self.output_dir)
         folder = locate(self.delta)
         model = Gr00tN1d6.from_pretrained(folder, base=self.base)
-        with whole_folder(self.output_dir) as partial:
-            model.write(partial)
-            for file in _processor_files(folder) or _processor_files(Path(model.base or folder)):
-                shutil.copy2(file, partial / file.name)
+        with whole_folder(self.output_dir) as whole:
+            model.write(whole)
+            if not _copy_processor(folder, whole):
+                _copy_processor(Path(model.base or folder), whole)
         console.print(f"{self.output_dir}: {sum(t.numel() for t in model.parameters()):,} parameters")
         return 0
 
 
-def _processor_files(folder: Path) -> list[Path]:
+def _copy_processor(folder: Path, target: Path) -> int:
+    """Copy the processor's files; how many there are."""
     from svms_gr00t.groot.summary import PROCESSOR_FILES
 
-    return [folder / name for name in PROCESSOR_FILES if (folder / name).is_file()]
+    files = [folder / name for name in PROCESSOR_FILES if (folder / name).is_file()]
+    for file in files:
+        shutil.copy2(file, target / file.name)
+    return len(files)
 
 
 def _refuse_existing(folder: Path) -> None:

@@ -12,8 +12,7 @@ the model reads has the same bytes; how they are spread over files does not matt
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,7 +125,7 @@ def digests(tensors: Mapping[str, Stored]) -> dict[str, str]:
     for name, stored in tensors.items():
         digest = _begin(stored)
         for _, piece in stored.pieces():
-            digest.update(memoryview(piece.view(torch.uint8).numpy()))
+            digest.update(piece.view(torch.uint8).numpy().data)
         out[name] = digest.hexdigest()[:16]
     return out
 
@@ -193,13 +192,13 @@ def save_delta(
     folder: Path | str,
     *,
     base: Path | str,
-    extra: Iterable[Path] = (),
+    extra: Callable[[Path], object] | None = None,
     shard_bytes: int = 5 * GIB,
 ) -> Delta:
     """Write what differs from `base` (a folder or a hub id), as one folder that appears when it is complete.
 
-    A tensor is left out only when it equals the base's to the bit, in the type of `state`. `extra` files are copied
-    beside it.
+    A tensor is left out only when it equals the base's to the bit, in the type of `state`. `extra` may write
+    more files into the folder before it appears.
     Raises `CheckpointError` when the base lacks the shapes or has tensors that the model has not.
     """
     target, origin = Path(folder), locate(base)
@@ -227,8 +226,8 @@ def save_delta(
     with whole_folder(target) as partial:
         (partial / "config.json").write_text(config.dumps(), encoding="utf-8")
         (partial / FILE).write_text(json.dumps(delta.to_dict(), indent=1) + "\n", encoding="utf-8")
-        for file in extra:
-            shutil.copy2(file, partial / file.name)
+        if extra is not None:
+            extra(partial)
         save_weights(changed, partial, shard_bytes=shard_bytes, stem=STEM)
     return delta
 
@@ -248,7 +247,7 @@ def _compare(stored: Stored, value: Tensor | None) -> tuple[str, Tensor]:
     width = max(1, stored.size // max(1, stored.shape[0])) if stored.shape else 1
     moved = [torch.empty(0, dtype=torch.long)]
     for start, piece in stored.pieces():
-        digest.update(memoryview(piece.view(torch.uint8).numpy()))
+        digest.update(piece.view(torch.uint8).numpy().data)
         if flat is not None:
             ours = flat[start : start + len(piece)].cpu()
             differ = _bits(piece.to(ours.dtype)) != _bits(ours)

@@ -179,30 +179,31 @@ def component(name: str) -> str:
 def _embodiments(folder: Path) -> tuple[Embodiment, ...]:
     processor, statistics, ids = (_object(folder / name) for name in PROCESSOR_FILES[:3])
     try:
-        configs = dict(processor.get("processor_kwargs", {}).get("modality_configs", {}))
+        settings = processor.get("processor_kwargs", {})
+        configs, relative = dict(settings.get("modality_configs", {})), bool(settings.get("use_relative_action", True))
         tags = sorted(configs.keys() | statistics.keys())
-        return tuple(_embodiment(tag, configs.get(tag), statistics.get(tag, {}), ids.get(tag)) for tag in tags)
+        return tuple(_embodiment(t, configs.get(t), statistics.get(t, {}), ids.get(t), relative) for t in tags)
     except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
         hint = "take the file from the checkpoint's own release, or save it again"
         got = f"processor files of another form ({error!r})"
         raise CheckpointError(folder, got=got, want="those of N1.6", hint=hint) from error
 
 
-def _embodiment(tag: str, config: dict[str, Any] | None, statistics: dict[str, Any], row: int | None) -> Embodiment:
+def _embodiment(
+    tag: str, config: dict[str, Any] | None, statistics: dict[str, Any], row: int | None, relative: bool
+) -> Embodiment:
     if config is None:
-        state, action = ({k: _known(s) for k, s in statistics.get(kind, {}).items()} for kind in ("state", "action"))
-        lacks = ("modality configuration",)
-        return Embodiment(
-            tag=tag, row=row, views=(), state=state, action=action, horizon=None, language=(), lacks=lacks
-        )
+        seen = {kind: {k: _known(s) for k, s in statistics.get(kind, {}).items()} for kind in ("state", "action")}
+        lacks: tuple[str, ...] = ("modality configuration",)
+        return Embodiment(tag=tag, row=row, views=(), **seen, horizon=None, language=(), lacks=lacks)
     keys = {kind: tuple(config[kind]["modality_keys"]) for kind in ("video", "state", "action", "language")}
     meanings = config["action"].get("action_configs") or [{}] * len(keys["action"])
-    kinds = {k: _statistic(meaning) for k, meaning in zip(keys["action"], meanings, strict=True)}
+    kinds = {k: _statistic(meaning, relative) for k, meaning in zip(keys["action"], meanings, strict=True)}
     state = {k: _known(statistics.get("state", {}).get(k)) for k in keys["state"]}
     action = {k: _known(statistics.get(kind, {}).get(k)) for k, kind in kinds.items()}
-    lacks = [f"statistics state.{k}" for k, known in state.items() if known is None]
-    lacks += [f"statistics {kinds[k]}.{k}" for k, known in action.items() if known is None]
-    lacks += [] if row is not None else ["a row in embodiment_id.json"]
+    lacks = tuple(f"statistics state.{k}" for k, known in state.items() if known is None)
+    lacks += tuple(f"statistics {kinds[k]}.{k}" for k, known in action.items() if known is None)
+    lacks += () if row is not None else ("a row in embodiment_id.json",)
     return Embodiment(
         tag=tag,
         row=row,
@@ -211,12 +212,12 @@ def _embodiment(tag: str, config: dict[str, Any] | None, statistics: dict[str, A
         action=action,
         horizon=len(config["action"]["delta_indices"]),
         language=keys["language"],
-        lacks=tuple(lacks),
+        lacks=lacks,
     )
 
 
-def _statistic(meaning: dict[str, Any]) -> str:
-    return "relative_action" if str(meaning.get("rep", "")).lower() == "relative" else "action"
+def _statistic(meaning: dict[str, Any], relative: bool) -> str:
+    return "relative_action" if relative and str(meaning.get("rep", "")).lower() == "relative" else "action"
 
 
 def _known(summary: dict[str, Any] | None) -> Known | None:

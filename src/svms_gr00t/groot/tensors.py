@@ -97,7 +97,7 @@ class Stored:
                 yield start, piece
 
     def _read_into(self, opened: BinaryIO, values: Tensor) -> None:
-        room = memoryview(values.view(torch.uint8).numpy()) if values.numel() else memoryview(b"")
+        room = values.view(torch.uint8).numpy().data if values.numel() else memoryview(b"")
         done = 0
         while done < len(room):
             got = opened.readinto(room[done:])  # type: ignore[attr-defined]
