@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 from evaluate_toys import ToyDataset, statistics
+from scipy.spatial.transform import Rotation
 
 from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.data.lerobot import LeRobotDataset
+from svms_gr00t.data.rotations import matrix_to_rot6d
+from svms_gr00t.data.statistics import compute_statistics
 from svms_gr00t.evaluate.baselines import fit_baselines, split_lowdim
 from svms_gr00t.evaluate.metrics import (
     chunk_errors,
@@ -103,3 +107,79 @@ def test_baselines_say_what_they_promise():
     np.testing.assert_array_equal(nearest[1, 2:], np.repeat(actions["end_effector_position"][-1:], 2, 0))
     with pytest.raises(DataError, match="no training episodes"):
         fit_baselines(dataset, [], horizon=4, specs=SPECS)
+
+
+@pytest.mark.parametrize("form", ["axis_angle", "quaternion", "rotation_6d", "matrix", "euler_angles_rpy"])
+def test_every_way_to_write_a_rotation_gives_the_same_angle(form):
+    """Two random rotations, written five ways; the angle is that of scipy's own difference."""
+    one, two = Rotation.random(7, random_state=1), Rotation.random(7, random_state=2)
+    write = {
+        "axis_angle": Rotation.as_rotvec,
+        "quaternion": Rotation.as_quat,
+        "rotation_6d": lambda turn: matrix_to_rot6d(turn.as_matrix()),
+        "matrix": lambda turn: turn.as_matrix().reshape(-1, 9),
+        "euler_angles_rpy": lambda turn: turn.as_euler("xyz"),
+    }[form]
+    np.testing.assert_allclose(geodesic(write(one), write(two), form), (one.inv() * two).magnitude(), atol=1e-6)
+    with pytest.raises(ConfigError, match="elements"):
+        geodesic(np.zeros((2, 5)), np.zeros((2, 5)), form)
+
+
+def test_what_the_dataset_calls_a_rotation_is_scored_as_one():
+    limits = {"turn": {"min": [-1.0] * 4, "max": [1.0] * 4}, "gripper_close": {"min": [0.0], "max": [1.0]}}
+    specs = key_specs(limits, rotations={"turn": "quaternion", "not_an_action": "matrix"})
+    assert (specs["turn"].kind, specs["turn"].rotation, specs["gripper_close"].kind) == (
+        "rotation",
+        "quaternion",
+        "binary",
+    )
+    answered = np.zeros((1, 1, 4))  # an untrained policy may answer zero; it counts as no turn
+    truth = np.array([[[0.0, 0.0, np.sin(0.2), np.cos(0.2)]]])
+    assert chunk_errors(answered, truth, np.ones((1, 1), bool), specs["turn"]).angle[0, 0] == pytest.approx(0.4)
+
+
+class AbsoluteJoints:
+    """Joint targets near the joint angles, far from zero; a hand command that no state resembles."""
+
+    def lowdim(self, episode: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(episode)
+        angle = -2.1 + 0.02 * np.cumsum(rng.normal(size=(30, 3)), axis=0)
+        hand = np.where(np.arange(30)[:, None] > 12, 3.0, 1.5) * np.ones((1, 2))
+        columns = {"state.arm": angle, "state.hand": np.zeros((30, 2)), "action.arm": angle + 0.01, "action.hand": hand}
+        return {key: value.astype(np.float32) for key, value in columns.items()}
+
+
+def test_hold_keeps_an_arm_with_absolute_targets_where_it_is():
+    """Zero would send it across the room: a thousand times the error."""
+    rows = np.concatenate([AbsoluteJoints().lowdim(i)["action.arm"] for i in range(3)])
+    specs = key_specs({"arm": {"min": rows.min(0), "max": rows.max(0)}, "hand": {"min": [1.5, 1.5], "max": [3.0, 3.0]}})
+    fitted = fit_baselines(AbsoluteJoints(), [0, 1, 2], horizon=4, specs=specs)
+    assert fitted.start == {"arm": "state", "hand": "first"}
+    states, actions = split_lowdim(AbsoluteJoints().lowdim(7))
+    held = fitted.predict("hold", states, actions, [0, 9])
+    np.testing.assert_allclose(held["arm"][0, 0], states["arm"][0], atol=1e-6)
+    np.testing.assert_allclose(held["hand"][0], 1.5)
+    mask = np.ones((2, 4), bool)
+    recorded = {key: np.stack([cut_chunk(rows, t, 4) for t in (0, 9)]) for key, rows in actions.items()}
+    error = chunk_errors(held["arm"], recorded["arm"], mask, specs["arm"]).squared
+    zero = chunk_errors(np.zeros_like(held["arm"]), recorded["arm"], mask, specs["arm"]).squared
+    assert error.mean() * 1000 < zero.mean()
+
+
+def test_hold_on_the_real_demonstrations_is_a_sane_baseline(shared):
+    """Five GR1 episodes with absolute joint targets: holding still beats the mean action."""
+    dataset = LeRobotDataset.open(shared / "robot_sim.PickNPlace")
+    specs = key_specs(compute_statistics(dataset, [0, 1, 2, 3])["action"])
+    fitted = fit_baselines(dataset, [0, 1, 2, 3], horizon=16, specs=specs)
+    states, actions = split_lowdim(dataset.lowdim(4))
+    steps, length = range(0, 160, 8), len(actions["waist"])
+    mask = valid_steps(length, steps, 16)
+    error = {}
+    for name in ("mean", "hold"):
+        guess = fitted.predict(name, states, actions, steps)
+        found = {
+            key: chunk_errors(guess[key], np.stack([cut_chunk(actions[key], t, 16) for t in steps]), mask, spec)
+            for key, spec in specs.items()
+        }
+        error[name] = float(known_mean(pooled({key: value.squared for key, value in found.items()}, specs)))
+    assert error["hold"] < error["mean"] < 1

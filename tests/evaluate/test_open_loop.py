@@ -5,6 +5,7 @@ import pytest
 from evaluate_toys import TASKS, FlowReplay, Replay, ToyDataset, statistics
 
 from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.evaluate.language import other_instructions, paraphrase
 from svms_gr00t.evaluate.open_loop import OpenLoopConfig, evaluate_open_loop
 from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
 
@@ -80,8 +81,24 @@ def test_the_language_tests_change_only_the_words():
         policy = Replay(ToyDataset())
         score(policy, episodes=(1, 3), language=language)
         assert set(policy.heard) == expected
+    policy = Replay(ToyDataset())
+    score(policy, episodes=(1, 2), language="paraphrased", paraphrases={TASKS[0]: "pull it"})
+    assert set(policy.heard) == {"pull it", "shut the drawer"}, "given words first, then the table's"
     with pytest.raises(DataError, match="one instruction"):
         score(Replay(ToyDataset(tasks={0: "wait", 1: "wait"})), language="swapped")
+
+
+def test_a_swap_is_no_paraphrase_and_a_paraphrase_is_no_repetition():
+    """Two wordings of one task must not be swapped for one another."""
+    among = ["turn on the stove", "turn the stove on", "pick up the apple", "make coffee", "open the left drawer"]
+    assert "turn the stove on" not in other_instructions("turn on the stove", among)
+    assert len(other_instructions("turn on the stove", among)) == 2
+    assert other_instructions("wait", ["wait"]) == []
+    assert paraphrase("pick up the apple from the counter") == "grab the apple from the countertop"
+    assert paraphrase("Switch on the burner") == "turn on the hob"
+    assert paraphrase("dance") == "please dance"
+    for text in (*among, *TASKS.values()):
+        assert paraphrase(text) != text
 
 
 def test_leaks_and_misfits_are_refused():

@@ -5,7 +5,7 @@ Axes: N chunks, H horizon, D elements of a key.
     normalised error   (prediction - truth) / half range of the element: the model's own [-1, 1] units
     physical error     |prediction - truth| in the key's unit
     binary keys        (gripper, mode) also as accuracy: the same side of the midpoint of the recorded range
-    rotation keys      (axis-angle, where asked for) also as the geodesic angle between the two rotations, in radians
+    rotation keys      (as modality.json says, or where asked for) also as the geodesic angle between both, in radians
 
 Elements that never change in the data carry no information and are left out; steps after an episode's end are masked.
 """
@@ -20,6 +20,7 @@ from numpy import ndarray
 from scipy.spatial.transform import Rotation
 
 from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.data.rotations import rot6d_to_matrix
 from svms_gr00t.evaluate.records import JsonRecord
 
 KeyKind = Literal["continuous", "binary", "rotation"]
@@ -36,7 +37,9 @@ class KeySpec(JsonRecord):
     midpoint: tuple[float, ...]
     """(max + min) / 2: the threshold of binary keys."""
     radians: float = 1.0
-    """Radians for one unit of a rotation key; RoboCasa's delta rotations are in units of 0.5."""
+    """Radians for one unit of an axis-angle key; RoboCasa's delta rotations are in units of 0.5."""
+    rotation: str = "axis_angle"
+    """How a rotation key writes its rotation, in the words of modality.json."""
 
     @property
     def varying(self) -> Bool[ndarray, " D"]:
@@ -49,14 +52,17 @@ def key_specs(
     *,
     kinds: Mapping[str, KeyKind] | None = None,
     radians: float = 1.0,
+    rotations: Mapping[str, str] | None = None,
 ) -> dict[str, KeySpec]:
     """Specs from `statistics["action"]` ({key: {"min": [...], "max": [...]}}).
 
-    Keys named in BINARY_KEYS are binary unless `kinds` says otherwise. Raises ConfigError for unknown keys in `kinds`.
+    Keys named in BINARY_KEYS are binary and keys in `rotations` (key -> how it is written) are rotations unless `kinds`
+    says otherwise. Raises ConfigError for unknown keys in `kinds`.
     """
+    rotations = {key: form for key, form in (rotations or {}).items() if key in statistics}
     if unknown := sorted((kinds or {}).keys() - statistics.keys()):
         raise ConfigError("kinds", got=unknown, want=f"keys among {sorted(statistics)}", hint="Name action keys")
-    kinds = dict.fromkeys(BINARY_KEYS, "binary") | dict(kinds or {})
+    kinds = dict.fromkeys(BINARY_KEYS, "binary") | dict.fromkeys(rotations, "rotation") | dict(kinds or {})
     specs = {}
     for key, summary in statistics.items():
         low, high = np.asarray(summary["min"], dtype=float), np.asarray(summary["max"], dtype=float)
@@ -65,6 +71,7 @@ def key_specs(
             half_range=tuple(((high - low) / 2).tolist()),
             midpoint=tuple(((high + low) / 2).tolist()),
             radians=radians,
+            rotation=rotations.get(key, "axis_angle"),
         )
     return specs
 
@@ -109,19 +116,41 @@ def chunk_errors(
     if spec.kind == "binary":
         correct = ((p > spec.midpoint) == (r > spec.midpoint)).mean(-1)
     if spec.kind == "rotation":
-        angle = geodesic(p * spec.radians, r * spec.radians)
+        scale = spec.radians if spec.rotation == "axis_angle" else 1.0
+        angle = geodesic(p * scale, r * scale, spec.rotation)
     kept = {"squared": squared, "absolute": absolute, "physical": np.abs(p - r).mean(-1), "correct": correct}
     return ChunkErrors(**{name: np.where(mask, value, np.nan) for name, value in (kept | {"angle": angle}).items()})
 
 
-def geodesic(a: Float[ndarray, "*n 3"], b: Float[ndarray, "*n 3"]) -> Float[ndarray, "*n"]:
-    """Angle of the rotation that takes one axis-angle vector's rotation to the other's, in [0, π]."""
-    if a.shape[-1] != 3:
-        raise ConfigError(
-            "rotation key", got=f"{a.shape[-1]} elements", want="3, axis-angle", hint="Ask for other keys"
-        )
-    turn = Rotation.from_rotvec(a.reshape(-1, 3)).inv() * Rotation.from_rotvec(b.reshape(-1, 3))
+def geodesic(a: Float[ndarray, "*n D"], b: Float[ndarray, "*n D"], form: str = "axis_angle") -> Float[ndarray, "*n"]:
+    """Angle of the rotation that takes one to the other, in [0, π]. Raises ConfigError for an unknown form or width."""
+    turn = _rotation(a.reshape(-1, a.shape[-1]), form).inv() * _rotation(b.reshape(-1, b.shape[-1]), form)
     return turn.magnitude().reshape(a.shape[:-1])
+
+
+_ROTATION_WIDTH = {"axis_angle": 3, "quaternion": 4, "rotation_6d": 6, "matrix": 9}
+
+
+def _rotation(rows: Float[ndarray, "n D"], form: str) -> Rotation:
+    """Quaternions are x, y, z, w; Euler angles turn about fixed axes in the order of their letters (r is x)."""
+    want = 3 if form.startswith("euler_angles_") else _ROTATION_WIDTH.get(form)
+    if want != rows.shape[-1]:
+        got, hint = (
+            f"{form} of {rows.shape[-1]} elements",
+            "Check rotation_type in modality.json, or ask for other keys",
+        )
+        raise ConfigError("rotation key", got=got, want=f"one of {sorted(_ROTATION_WIDTH)} or Euler angles", hint=hint)
+    if form == "axis_angle":
+        return Rotation.from_rotvec(rows)
+    if form == "quaternion":
+        lost = np.linalg.norm(rows, axis=-1, keepdims=True) < 1e-9  # a policy may answer zero, which is no rotation
+        return Rotation.from_quat(np.where(lost, [0.0, 0.0, 0.0, 1.0], rows))
+    if form == "rotation_6d":
+        return Rotation.from_matrix(rot6d_to_matrix(rows))
+    if form == "matrix":
+        return Rotation.from_matrix(rows.reshape(-1, 3, 3))
+    letters = form.removeprefix("euler_angles_").translate(str.maketrans("rpy", "xyz"))
+    return Rotation.from_euler(letters, rows)
 
 
 def pooled(errors: Mapping[str, ndarray], specs: Mapping[str, KeySpec]) -> ndarray:

@@ -104,9 +104,7 @@ def _valid(evidence: Mapping[str, Any], shape: tuple[int, ...]) -> Bool[ndarray,
     return np.asarray(evidence["weights"]).sum(-1) > 0 if "weights" in evidence else np.ones(shape, dtype=bool)
 
 
-def calibrate(
-    scores: Mapping[int, Values], *, alpha: float, edges: Sequence[str], per: Unit = "chunk"
-) -> Monitor:
+def calibrate(scores: Mapping[int, Values], *, alpha: float, edges: Sequence[str], per: Unit = "chunk") -> Monitor:
     """The threshold from clean scores by episode.
 
     Raises ConfigError for an impossible rate (fewer than 1/alpha - 1 episodes cannot promise it), DataError for scores

@@ -15,11 +15,12 @@ import numpy as np
 from svms_gr00t.core.errors import ConfigError, DataError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.evaluate.baselines import BASELINES, Baselines, fit_baselines, split_lowdim
+from svms_gr00t.evaluate.language import other_instructions, paraphrase
 from svms_gr00t.evaluate.metrics import ChunkErrors, KeySpec, chunk_errors, cut_chunk, key_specs, valid_steps
 from svms_gr00t.evaluate.open_loop_result import OpenLoopResult, summarise
 from svms_gr00t.evaluate.protocols import INSTRUCTION, ActionPolicy, Chunk, FlowScorer, as_array, bare_keys, fixed_seed
 
-Language = Literal["recorded", "empty", "swapped"]
+Language = Literal["recorded", "empty", "swapped", "paraphrased"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +38,12 @@ class OpenLoopConfig:
     seed: int = 0
     """First part of every noise seed."""
     language: Language = "recorded"
-    """"empty" and "swapped" (another task's instruction) ask whether the policy listens at all."""
+    """"empty" and "swapped" (another task's instruction) ask whether the policy listens at all; "paraphrased" asks
+    whether it understands other words for the same."""
+    paraphrases: Mapping[str, str] = field(default_factory=dict)
+    """Instruction -> other words for it; where it has none, `language.paraphrase` finds some."""
     kinds: Mapping[str, Any] = field(default_factory=dict)
-    """Kinds of action keys where the default (gripper and mode binary, the rest continuous) is wrong."""
+    """Kinds of action keys where the default (gripper and mode binary, rotations as modality.json says) is wrong."""
     radians: float = 1.0
     """Radians for one unit of a rotation key."""
 
@@ -67,7 +71,7 @@ def evaluate_open_loop(
     """
     config = config or OpenLoopConfig()
     _check_split(episodes, train_episodes)
-    specs = key_specs(statistics["action"], kinds=config.kinds or None, radians=config.radians)
+    specs = action_specs(dataset, statistics, config)
     baselines = (
         fit_baselines(dataset, train_episodes, horizon=config.horizon, specs=specs) if len(train_episodes) else None
     )
@@ -169,6 +173,13 @@ def _guess(baselines: Baselines, name: str, scene: _Scene) -> dict[str, np.ndarr
     return baselines.predict(name, scene.states, scene.actions, scene.steps)
 
 
+def action_specs(dataset: Any, statistics: Mapping[str, Any], config: OpenLoopConfig) -> dict[str, KeySpec]:
+    """How each action key is scored: what modality.json calls a rotation is one."""
+    described = getattr(dataset.modality, "action", {})
+    rotations = {key: entry.rotation_type for key, entry in described.items() if entry.rotation_type is not None}
+    return key_specs(statistics["action"], kinds=config.kinds or None, radians=config.radians, rotations=rotations)
+
+
 def _instructions(dataset: Any, episode: int, length: int, config: OpenLoopConfig) -> list[str]:
     """One text a step, as recorded or as the language test wants it."""
     recorded = dataset.instructions(episode)
@@ -177,7 +188,9 @@ def _instructions(dataset: Any, episode: int, length: int, config: OpenLoopConfi
         return recorded
     if config.language == "empty":
         return [""] * length
-    others = sorted(set(dataset.tasks.values()) - set(recorded))
+    if config.language == "paraphrased":
+        return [config.paraphrases.get(text) or paraphrase(text) for text in recorded]
+    others = other_instructions(recorded[0], dataset.tasks.values())
     if not others:
         want = "a dataset with more than one instruction"
         raise DataError(dataset.root, got="one instruction", want=want, hint='Use language="empty"')
