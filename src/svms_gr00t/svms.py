@@ -74,6 +74,8 @@ class SheafStreams(nn.Module):
             d_overlap=config.d_overlap,
             rank=config.adapter_rank,
             unroll_steps=config.sheaf_unroll_steps,
+            scheme=config.sheaf_scheme,
+            router_mode=config.router_mode,
             dropout_p=config.router_stream_dropout_p,
             temperature=config.router_temp_init,
             use_aux=config.use_aux_losses,

@@ -26,6 +26,8 @@ class SvmsConfig:
     """Rank of the restriction maps."""
     sheaf_unroll_steps: int = 1
     """Heat-flow steps applied to the streams; 0 switches the correction off."""
+    sheaf_scheme: Literal["explicit", "implicit"] = "explicit"
+    """explicit: x - eta L x / lambda. implicit: (I + eta L / lambda)^-1 x, exactly; docs/sheaf.md has the cost."""
     lambda_sheaf_max: float = 0.1
     """Sheaf loss weight once fully on."""
     lambda_sheaf_min: float = 0.01
@@ -42,6 +44,8 @@ class SvmsConfig:
     """Auxiliary loss weight after warm-up."""
     aux_warmup_steps: int = 5000
     """Steps over which `lambda_aux` rises from 0."""
+    router_mode: Literal["learned", "uniform", "frozen"] = "learned"
+    """uniform: every stream always weighs the same. frozen: the router as it started. Both are controls."""
     router_temp_init: float = 2.0
     """Router temperature at step 0: near uniform."""
     router_temp_final: float = 0.5
@@ -83,6 +87,18 @@ def _check(c: SvmsConfig) -> None:
         ),
         ("sheaf_delay_until_diffusion", c.sheaf_delay_until_diffusion > 0, "a flow loss above 0", "0.4 is the default"),
         ("sheaf_ramp_steps", c.sheaf_ramp_steps >= 1, "at least 1 step", "2000 is the default"),
+        (
+            "sheaf_scheme",
+            c.sheaf_scheme in ("explicit", "implicit"),
+            "explicit or implicit",
+            "explicit is the default",
+        ),
+        (
+            "router_mode",
+            c.router_mode in ("learned", "uniform", "frozen"),
+            "learned, uniform or frozen",
+            "learned is the default",
+        ),
         ("lambda_aux", c.lambda_aux >= 0, "0 or more", "0.3 is the default"),
         ("aux_warmup_steps", c.aux_warmup_steps >= 0, "0 or more", "0 starts at full weight"),
         (

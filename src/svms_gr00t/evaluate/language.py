@@ -36,9 +36,7 @@ _OTHER_WORDS: dict[str, str] = {
     "cup": "mug",
 }
 _PATTERN = re.compile(rf"\b({'|'.join(sorted(map(re.escape, _OTHER_WORDS), key=len, reverse=True))})\b", re.IGNORECASE)
-_SMALL = frozenset(
-    ["a", "an", "and", "at", "from", "in", "into", "it", "of", "off", "on", "out", "please", "the", "to", "with"]
-)
+_SMALL = frozenset(("a", "an", "and", "at", "from", "in", "into", "it", "of", "off", "on", "out", "the", "to"))
 
 
 def paraphrase(instruction: str) -> str:
