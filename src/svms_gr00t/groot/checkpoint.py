@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.groot.saving import index_of, save_checkpoint, save_weights, single_of, whole_folder
-from svms_gr00t.groot.tensors import AGAIN, Stored, header
+from svms_gr00t.groot.tensors import AGAIN, Stored, header, new_scratch
 
 __all__ = [
     "LoadReport",
@@ -152,9 +152,10 @@ def load_weights(
     _compare(folder, files, targets, missing=absent - excused, unexpected=files.keys() - targets.keys() - dropped)
     for prefix in new:
         _refill(module, prefix, device)
+    scratch = new_scratch()
     for name, stored in sorted(files.items(), key=lambda item: (str(item[1].file), item[1].offset)):
         if name in targets:
-            _assign(module, name, targets[name], stored, dtype, device)
+            _assign(module, name, targets[name], stored, dtype, device, scratch)
     return LoadReport(loaded=len(files) - len(dropped), dropped=tuple(sorted(dropped)), fresh=tuple(sorted(excused)))
 
 
@@ -215,15 +216,16 @@ def _assign(
     stored: Stored,
     dtype: torch.dtype | None,
     device: torch.device | str | None,
+    scratch: Tensor,
 ) -> None:
     is_weight = isinstance(old, nn.Parameter)
     kind = stored.dtype if old.is_meta else old.dtype
     kind = dtype if dtype is not None and is_weight and old.is_floating_point() else kind
     place = torch.device(device or ("cpu" if old.is_meta else old.device))
     if not old.is_meta and old.dtype == kind and old.device == place:
-        stored.fill(old)
+        stored.fill(old, scratch)
         return
     owner = module.get_submodule(name.rpartition(".")[0])
     new = torch.empty(stored.shape, dtype=kind, device=place)
-    stored.fill(new)
+    stored.fill(new, scratch)
     setattr(owner, name.rpartition(".")[2], nn.Parameter(new, old.requires_grad) if is_weight else new)

@@ -24,7 +24,7 @@ from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.groot.checkpoint import is_unused, locate, read_config, some, weight_files
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.groot.saving import GIB, save_weights, whole_folder
-from svms_gr00t.groot.tensors import Stored
+from svms_gr00t.groot.tensors import Stored, new_scratch
 
 FILE, STEM, FORMAT, VERSION = "delta.json", "delta", "svms-gr00t delta", 1
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -91,9 +91,9 @@ class Patched(Stored):
     """Where they go."""
 
     @torch.no_grad()
-    def fill(self, target: Tensor) -> None:
+    def fill(self, target: Tensor, scratch: Tensor | None = None) -> None:
         """The base's values, then the delta's rows."""
-        super().fill(target)
+        super().fill(target, scratch)
         target[torch.tensor(self.rows, device=target.device)] = self.part.read().to(target.device, target.dtype)
 
 
@@ -122,9 +122,10 @@ def _begin(stored: Stored) -> Any:
 def digests(tensors: Mapping[str, Stored]) -> dict[str, str]:
     """A digest of type, shape and bytes of each tensor, from the files."""
     out: dict[str, str] = {}
+    scratch = new_scratch()
     for name, stored in tensors.items():
         digest = _begin(stored)
-        for _, piece in stored.pieces():
+        for _, piece in stored.pieces(scratch):
             digest.update(piece.view(torch.uint8).numpy().data)
         out[name] = digest.hexdigest()[:16]
     return out

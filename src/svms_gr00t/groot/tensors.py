@@ -32,7 +32,7 @@ DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
 }
 AGAIN = "download or save the checkpoint again"
-CHUNK_BYTES = 32 * 2**20
+CHUNK_BYTES = 16 * 2**20
 _HEADER_LIMIT = 100_000_000
 
 
@@ -68,10 +68,11 @@ class Stored:
         return out
 
     @torch.no_grad()
-    def fill(self, target: Tensor) -> None:
+    def fill(self, target: Tensor, scratch: Tensor | None = None) -> None:
         """Copy the values into a tensor of the same shape and of any type and device.
 
-        Raises `CheckpointError` when the file ends early.
+        `scratch` is `new_scratch()`, to be used by many tensors: small buffers of many sizes would leave holes between
+        the weights that no later weight fills. Raises `CheckpointError` when the file ends early.
         """
         flat = target.detach().view(-1) if target.is_contiguous() else None
         if flat is not None and flat.dtype == self.dtype and flat.device.type == "cpu":
@@ -80,15 +81,15 @@ class Stored:
                 self._read_into(opened, flat)
             return
         whole = torch.empty(self.shape, dtype=target.dtype, device=target.device).view(-1) if flat is None else flat
-        for start, piece in self.pieces():
-            whole[start : start + len(piece)] = piece.to(whole.device, whole.dtype)
+        for start, piece in self.pieces(scratch):
+            whole[start : start + len(piece)].copy_(piece)
         if flat is None:
             target.copy_(whole.view(self.shape))
 
-    def pieces(self) -> Iterator[tuple[int, Tensor]]:
+    def pieces(self, scratch: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
         """(first value, flat values) of successive pieces; each is overwritten by the next."""
-        count = max(1, CHUNK_BYTES // self.dtype.itemsize)
-        buffer = torch.empty(min(count, self.size), dtype=self.dtype)
+        buffer = (new_scratch() if scratch is None else scratch).view(self.dtype)
+        count = len(buffer)
         with self.file.open("rb", buffering=0) as opened:
             opened.seek(self.offset)
             for start in range(0, self.size, count):
@@ -104,6 +105,11 @@ class Stored:
             if not got:
                 raise CheckpointError(self.file, got=f"an end inside {self.name}", want="a whole file", hint=AGAIN)
             done += got
+
+
+def new_scratch() -> Tensor:
+    """Room for a piece of any tensor."""
+    return torch.empty(CHUNK_BYTES, dtype=torch.uint8)
 
 
 class Lazy(Mapping[str, Tensor]):
