@@ -1,6 +1,7 @@
 """`svms-gr00t checkpoint`: what is in a checkpoint, deltas, and does this installation compute what NVIDIA's does."""
 
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from functools import partial
@@ -175,7 +176,9 @@ class Verify:
         found = {str(case): compare(case) for case in self.cases}
         passed = all(gap <= self.tolerance for gaps in found.values() for gap in gaps.values())
         if self.json:
-            print(json.dumps({"tolerance": self.tolerance, "passed": passed, "cases": found}, indent=2))
+            # JSON has no infinity: null says that a tensor is absent or has another shape.
+            cases = {c: {n: gap if math.isfinite(gap) else None for n, gap in g.items()} for c, g in found.items()}
+            print(json.dumps({"tolerance": self.tolerance, "passed": passed, "cases": cases}, indent=2))
             return 0 if passed else 1
         for case, gaps in found.items():
             table = Table("tensor", "largest difference", "", title=case)

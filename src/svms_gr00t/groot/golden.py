@@ -20,6 +20,11 @@ from svms_gr00t.groot.checkpoint import load_weights, read_config
 from svms_gr00t.groot.config import Gr00tN1d6Config
 
 BY_TOKEN = ("backbone.hidden_states.", "backbone_features", "vlln_features")
+NEEDED = ("input_ids", "attention_mask", "state", "embodiment_id", "action", "action_mask", "noise", "time")
+NEEDED += ("sample_noise",)
+
+
+_CASE = "a case holds config.json, model, inputs and outputs.safetensors"
 
 
 class PlainGr00t(nn.Module):
@@ -32,20 +37,27 @@ class PlainGr00t(nn.Module):
 
 
 def load_case(folder: Path | str) -> tuple[PlainGr00t, dict[str, Tensor], dict[str, Tensor]]:
-    """Model in eval mode, inputs and recorded outputs of a case."""
+    """Model in eval mode, inputs and recorded outputs of a case. Raises `CheckpointError` when a part is missing."""
     folder = Path(folder)
     config = replace(read_config(folder), mask_padding=False)  # the reference's plain DiT reads padding
     model = PlainGr00t(config)
     load_weights(model, folder, config)
-    return model.eval(), _tensors(folder / "inputs.safetensors"), _tensors(folder / "outputs.safetensors")
+    inputs, recorded = (_tensors(folder / f"{name}.safetensors") for name in ("inputs", "outputs"))
+    if missing := [name for name in NEEDED if name not in inputs]:
+        got = f"no {', '.join(missing)}"
+        raise CheckpointError(folder / "inputs.safetensors", got=got, want=", ".join(NEEDED), hint=_CASE)
+    if not recorded:
+        want = "recorded tensors"
+        raise CheckpointError(folder / "outputs.safetensors", got="nothing to compare", want=want, hint=_CASE)
+    return model.eval(), inputs, recorded
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
-        hint = "a case holds config.json, model, inputs and outputs.safetensors"
-        raise CheckpointError(file, got=str(error), want="a golden case", hint=hint) from error
+        got = "no such file" if not file.is_file() else f"a broken file ({error})"
+        raise CheckpointError(file, got=got, want="a golden case", hint=_CASE) from error
 
 
 def compare(folder: Path | str, *, shortcuts: Shortcuts | None = None) -> dict[str, float]:
@@ -70,16 +82,15 @@ def _difference(name: str, ours: Tensor | None, recorded: Tensor, valid: Tensor)
 
 def run_case(model: PlainGr00t, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """Every tensor a case may record, computed by our modules."""
-    count = sum(name.startswith("pixel_values.") for name in inputs)
-    images = tuple(inputs[f"pixel_values.{i}"][0] for i in range(count))
+    order = sorted((name for name in inputs if name.startswith("pixel_values.")), key=lambda name: int(name[13:]))
     batch = ModelInputs(
-        images=images,
-        input_ids=inputs["input_ids"],
+        images=tuple(image for name in order for image in inputs[name]),
+        input_ids=inputs["input_ids"].long(),
         attention_mask=inputs["attention_mask"].bool(),
         state=inputs["state"],
-        embodiment_id=inputs["embodiment_id"],
+        embodiment_id=inputs["embodiment_id"].long(),
         action=inputs["action"],
-        action_mask=inputs["action_mask"],
+        action_mask=inputs["action_mask"].to(inputs["action"].dtype),
     )
     out, features = _backbone(model.backbone, batch)
     return (
