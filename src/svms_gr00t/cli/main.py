@@ -9,6 +9,7 @@ from typing import Annotated, Protocol, runtime_checkable
 import tyro
 
 from svms_gr00t.cli import checkpoint, evaluate, sim
+from svms_gr00t.cli.ablate import Ablate
 from svms_gr00t.cli.console import errors
 from svms_gr00t.cli.demo import Demo
 from svms_gr00t.cli.inspect import InspectModel
@@ -70,6 +71,7 @@ Commands = (
     Annotated[Demo, _named("demo")]
     | Annotated[Train, _named("train")]
     | Annotated[Evaluate, _named("evaluate")]
+    | Annotated[Ablate, _named("ablate")]
     | Annotated[InspectModel, _named("inspect")]
     | Annotated[Checkpoint, _named("checkpoint")]
     | Annotated[Labels, _named("labels")]

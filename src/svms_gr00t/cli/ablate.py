@@ -1,0 +1,70 @@
+"""`svms-gr00t ablate`: what each part of SVMS is worth, on several seeds."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from rich.table import Table
+
+from svms_gr00t.cli.console import Bars, console
+from svms_gr00t.core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablate:
+    """Train plain N1.6, an adapter of equal size, SVMS and SVMS without each of its parts, alike; compare them.
+
+    Interrupt it at any time: the same command goes on where it stopped. More seeds or variants may be added later.
+    """
+
+    recipe: Literal["tiny", "smoke"] = "tiny"
+    """tiny: the shipped base and demonstrations. smoke: a few steps, to see that everything runs."""
+    output_dir: Path = Path("runs/ablation")
+    """Where runs, table and figure go."""
+    seeds: int = 5
+    """Seeds 0, 1, ...; each splits the data and trains every variant anew."""
+    variants: tuple[str, ...] = ()
+    """Rows of the table; empty takes all."""
+    dataset_path: str | None = None
+    """Other demonstrations than the recipe's."""
+    base: str | None = None
+    """Another starting checkpoint than the recipe's, or "none" for fresh weights."""
+    max_steps: tuple[int, int, int] | None = None
+    """Steps of the three phases, instead of the recipe's."""
+    batch_size: int | None = None
+    """Samples of one optimiser step, instead of the recipe's."""
+    rollouts: int = 0
+    """Closed-loop episodes for each task and run; 0 does without the simulator."""
+    workers: int = 2
+    """Processes of one thread each; results do not depend on their number."""
+    backend: Literal["processes", "ray"] = "processes"
+    """ray: spread the runs over the machines of RAY_ADDRESS, which must share --output-dir."""
+
+    def run(self) -> int:
+        """Run, and print the table."""
+        from svms_gr00t.recipes.ablation_run import VARIANTS
+        from svms_gr00t.recipes.ablations import RECIPES, ablate
+
+        if self.seeds < 1:
+            raise ConfigError("--seeds", got=self.seeds, want="at least 1", hint="5 give an interval")
+        given = {"dataset_path": self.dataset_path, "base": self.base, "steps": self.max_steps}
+        given |= {"batch_size": self.batch_size, "rollouts": self.rollouts}
+        config = replace(RECIPES[self.recipe], **{k: v for k, v in given.items() if v is not None})
+        result = ablate(
+            config,
+            self.output_dir,
+            seeds=range(self.seeds),
+            variants=self.variants or tuple(VARIANTS),
+            workers=self.workers,
+            backend=self.backend,
+            progress=Bars(),
+        )
+        table = Table("variant", "error", "against plain", "95 %", "p", title=f"{self.seeds} seed(s)")
+        for row in result.rows:
+            found = row.against_plain.relative if row.against_plain else None
+            effect = "" if found is None else f"{found.estimate:+.1f} %"
+            span = "" if found is None else f"{found.low:+.1f} to {found.high:+.1f}"
+            table.add_row(row.says, f"{row.error:.4f}", effect, span, f"{row.against_plain.p:.3f}" if found else "")
+        console.print(table)
+        console.print(f"Table and figure: {self.output_dir / 'ablation.md'}", highlight=False, soft_wrap=True)
+        return 0

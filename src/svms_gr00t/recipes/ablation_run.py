@@ -1,0 +1,197 @@
+"""One run of an ablation: one variant, one seed, from demonstrations to results.
+
+    data, base -> variant's model -> three phases -> open_loop.json, streams.json, closed_loop.json, facts.json
+
+`facts.json` is written last: a folder that has it is finished, and its checkpoints are gone. An interrupted run goes on inside its phase.
+"""
+
+import copy
+import shutil
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from svms_gr00t.data.steps import Batches, StepDataset
+from svms_gr00t.evaluate.contenders import FACTS, RunFacts
+from svms_gr00t.evaluate.open_loop import OpenLoopConfig, evaluate_open_loop
+from svms_gr00t.evaluate.records import JsonRecord
+from svms_gr00t.evaluate.rollout import rollout
+from svms_gr00t.evaluate.rollout_result import RolloutConfig
+from svms_gr00t.groot.config import Gr00tN1d6Config
+from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.policy import Policy
+from svms_gr00t.recipes.controls import AdapterModel, ShuffledLabels
+from svms_gr00t.recipes.demo import tiny_schedules
+from svms_gr00t.recipes.evidence import read_streams
+from svms_gr00t.recipes.experiment import Experiment
+from svms_gr00t.recipes.shipped import SHIPPED, demonstrations, starting_point
+from svms_gr00t.train.phases import PHASES, plain_counterpart
+from svms_gr00t.train.run_dir import RunDir
+from svms_gr00t.train.trainer import LoopConfig, train_phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One row of the table."""
+
+    says: str
+    """What it is, in the table's words."""
+    kind: Literal["plain", "adapter", "svms"] = "svms"
+    """Which model trains."""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Fields of the SVMS configuration that differ from the full one."""
+    shuffle_labels: bool = False
+    """Deal each instruction's labels out anew among its words."""
+
+
+VARIANTS: dict[str, Variant] = {
+    "plain": Variant(says="plain N1.6", kind="plain"),
+    "adapter": Variant(says="residual MLP of equal size", kind="adapter"),
+    "no_aux": Variant(says="SVMS without token labels", changes={"use_aux_losses": False}),
+    "no_sheaf_loss": Variant(says="SVMS without sheaf loss", changes={"sheaf_schedule_mode": "off"}),
+    "no_correction": Variant(says="SVMS without correction", changes={"sheaf_unroll_steps": 0}),
+    "uniform_router": Variant(says="SVMS with equal weights", changes={"router_mode": "uniform"}),
+    "shuffled_labels": Variant(says="SVMS with shuffled labels", shuffle_labels=True),
+    "full": Variant(says="SVMS"),
+}
+"""In the order of the table."""
+KEPT = ("plain", "full")
+"""Variants whose policies stay on disk, for closed loop and for `evaluate streams`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationConfig(JsonRecord):
+    """Everything that decides the numbers of every run; which variants and seeds are run does not."""
+
+    dataset_path: str = SHIPPED
+    """Demonstrations: a folder, or "shipped"."""
+    base: str = SHIPPED
+    """Checkpoint that all variants start from: a folder, "shipped", or "none" for fresh weights."""
+    preset: str = "tiny"
+    """Model size where there is no base."""
+    steps: tuple[int, int, int] = (60, 60, 120)
+    """Optimiser steps of the three phases."""
+    learning_rates: tuple[float, float, float] = (1e-3, 3e-4, 2e-4)
+    batch_size: int = 16
+    stride: int = 6
+    """Every so many steps of a held-out episode is scored."""
+    rollouts: int = 0
+    """Closed-loop episodes for each task; 0 does without the simulator."""
+
+
+def run_variant(config: AblationConfig, name: str, seed: int, folder: Path) -> Path:
+    """Train and judge one variant, or go on where `folder` stopped; returns the folder. Raises SvmsError."""
+    torch.set_num_threads(1)
+    if (folder / FACTS).is_file():
+        return folder
+    variant, base = VARIANTS[name], starting_point(config.base)
+    experiment = _experiment(config, seed)
+    changed = Gr00tN1d6Config.from_dict(experiment.config.to_dict() | variant.changes)
+    experiment = replace(experiment, config=changed)
+    train, held_out = _steps(config, seed)
+    if variant.shuffle_labels:
+        train = copy.copy(train)
+        train.labeler = ShuffledLabels(train.labeler, seed)
+    model = build(experiment, variant, base)
+    _train(model, variant, Batches(train, config.batch_size, seed), folder, config, seed)
+    policy = Policy(model, experiment.processor)
+    _judge(policy, experiment, config, name, folder)
+    if variant.kind == "svms":
+        read_streams(model, held_out)[0].save(folder / "streams.json")
+    if name in KEPT:
+        policy.save_pretrained(folder / "policy")
+    _facts(experiment, model, config, name, seed).save(folder / FACTS)
+    for checkpoint in folder.glob("phase_*/checkpoint"):
+        shutil.rmtree(checkpoint)  # weights and moments of a finished run: forty of them would fill a disk
+    return folder
+
+
+def build(experiment: Experiment, variant: Variant, base: Path | None) -> Gr00tN1d6:
+    """The variant's model: the same starting weights wherever two variants share a tensor."""
+    if variant.kind != "adapter":
+        return experiment.model(use_sheaf_streams=variant.kind == "svms", base=base)
+    config = Gr00tN1d6Config.from_dict(experiment.config.to_dict() | {"use_sheaf_streams": False})
+    torch.manual_seed(experiment.seed)
+    if base is not None:
+        return AdapterModel.from_pretrained(base, config=config, dtype=torch.float32)
+    plain = experiment.model(use_sheaf_streams=False)
+    model = AdapterModel(config)
+    model.load_state_dict(plain.state_dict(), strict=False)
+    return model
+
+
+@lru_cache(maxsize=1)
+def _experiment(config: AblationConfig, seed: int) -> Experiment:
+    """Kept for the next variant of the same seed in this process."""
+    return Experiment.prepare(
+        demonstrations(config.dataset_path),
+        preset_name=config.preset,
+        base=starting_point(config.base),
+        seed=seed,
+        svms=tiny_schedules(sum(config.steps)),
+    )
+
+
+@lru_cache(maxsize=1)
+def _steps(config: AblationConfig, seed: int) -> tuple[StepDataset, StepDataset]:
+    """(training, held-out) samples, decoded once for all variants of a seed in this process."""
+    experiment = _experiment(config, seed)
+    return experiment.steps(train=True), experiment.steps(train=False, stride=4)
+
+
+def _train(
+    model: Gr00tN1d6, variant: Variant, batches: Batches, folder: Path, config: AblationConfig, seed: int
+) -> None:
+    first = 0
+    for number, phase in enumerate(PHASES.values()):
+        changes = {"steps": config.steps[number], "learning_rate": config.learning_rates[number]}
+        phase = replace(phase, **changes, batch_size=config.batch_size)  # type: ignore[arg-type]
+        chosen = plain_counterpart(phase) if variant.kind == "plain" else phase
+        loop = LoopConfig(seed=seed, first_step=first)
+        train_phase(model, chosen, batches, RunDir(folder / f"phase_{number + 1}"), config=loop)
+        first += phase.steps
+
+
+def _judge(policy: Policy, experiment: Experiment, config: AblationConfig, name: str, folder: Path) -> None:
+    tag = experiment.processor.config.embodiment_tag
+    evaluate_open_loop(
+        policy,
+        experiment.dataset,
+        experiment.split.validation,
+        statistics=experiment.processor.statistics[tag],
+        train_episodes=experiment.split.train,
+        config=OpenLoopConfig(seed=experiment.seed, batch_size=32, stride=config.stride),
+        name=name,
+    ).save(folder / "open_loop.json")
+    if config.rollouts:
+        from svms_gr00t.recipes.closed_loop import build_kitchen  # the simulator is an extra
+        from svms_gr00t.sim.tasks import TASKS
+
+        rules = RolloutConfig(
+            tasks=tuple(TASKS),
+            episodes=config.rollouts,
+            seed=experiment.seed + 77,
+            horizons={task: TASKS[task].horizon for task in TASKS},
+        )
+        rollout(policy, build_kitchen(), rules, name=name).save(folder / "closed_loop.json")
+
+
+def _facts(experiment: Experiment, model: Gr00tN1d6, config: AblationConfig, name: str, seed: int) -> RunFacts:
+    added = 0 if model.svms is None else sum(p.numel() for p in model.svms.parameters())
+    return RunFacts(
+        name=name,
+        seed=seed,
+        data=experiment.dataset.fingerprint(),
+        held_out=experiment.split.validation,
+        base=config.base,
+        budget={
+            "steps": " + ".join(map(str, config.steps)),
+            "learning rates": ", ".join(map(str, config.learning_rates)),
+            "batch size": str(config.batch_size),
+        },
+        parameters=sum(p.numel() for p in model.parameters()),
+        added=added,
+    )

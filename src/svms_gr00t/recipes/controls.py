@@ -1,0 +1,85 @@
+"""Controls of an ablation: the same place and size without the idea.
+
+Axes: B batch, T tokens, M model width, H hidden width.
+
+    adapter           h' = h + W2 gelu(W1 LN(h)) on valid tokens; W2 = 0 at the start, as SVMS's merge is
+    shuffled labels   each instruction's labels dealt out anew among its words: as many, as learnable, without meaning
+"""
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from svms_gr00t.core.svms_config import SvmsConfig
+from svms_gr00t.core.types import Features, ModelInputs, StreamStates
+from svms_gr00t.data.processor import Labeler
+from svms_gr00t.groot.config import Gr00tN1d6Config
+from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.svms import SheafStreams
+
+
+class ResidualAdapter(nn.Module):
+    """A residual MLP on the tokens that the action head reads; fresh, it changes no bit."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.norm, self.inner, self.outer = nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        self.reset_parameters()
+
+    @classmethod
+    def as_large_as(cls, config: SvmsConfig, dim: int) -> "ResidualAdapter":
+        """As many parameters as the SVMS of `config` has, up to half a hidden unit."""
+        with torch.device("meta"):
+            wanted = sum(p.numel() for p in SheafStreams.from_config(config, dim).parameters())
+        return cls(dim, max(1, round((wanted - 3 * dim) / (2 * dim + 1))))
+
+    def reset_parameters(self) -> None:
+        for layer in (self.norm, self.inner, self.outer):
+            layer.reset_parameters()
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, features: Features) -> Features:
+        """Features with other tokens; padding stays as it is."""
+        mask = features.mask[..., None]
+        tokens = features.tokens.masked_fill(~mask, 0).to(self.outer.weight.dtype)
+        said = self.outer(F.gelu(self.inner(self.norm(tokens)), approximate="tanh"))
+        return replace(
+            features, tokens=torch.where(mask, features.tokens + said.to(features.tokens.dtype), features.tokens)
+        )
+
+    def set_temperature(self, temperature: float) -> None:
+        """Nothing to set: it has no router."""
+
+
+class AdapterModel(Gr00tN1d6):
+    """Plain N1.6 with the adapter where SVMS would be, under SVMS's name, so that the phases train it as they do SVMS.
+
+    The configuration says `use_sheaf_streams=False`: there are no streams, no evidence and no auxiliary terms.
+    """
+
+    def __init__(self, config: Gr00tN1d6Config) -> None:
+        super().__init__(config)
+        self.svms = ResidualAdapter.as_large_as(config, config.backbone_embedding_dim)  # type: ignore[assignment]
+
+    def encode(self, inputs: ModelInputs, *, losses: bool = True) -> tuple[Features, StreamStates | None]:
+        """The adapted features."""
+        return self.svms(self.backbone(inputs.images, inputs.input_ids, inputs.attention_mask)), None  # type: ignore
+
+
+class ShuffledLabels:
+    """A labeler whose labels belong to other words of the same instruction; the same deal for the same text."""
+
+    def __init__(self, labeler: Labeler, seed: int = 0) -> None:
+        self.labeler, self.seed = labeler, seed
+
+    def __call__(self, instruction: str) -> list[tuple[int, int, list[float]]]:
+        words = [(start, end, list(values)) for start, end, values in self.labeler(instruction)]
+        # Not hash(): that differs between processes, and a resumed run would see other labels.
+        text = int.from_bytes(hashlib.sha256(instruction.encode()).digest()[:8], "big")
+        deal = np.random.default_rng([self.seed, text]).permutation(len(words))
+        return [(start, end, words[d][2]) for (start, end, _), d in zip(words, deal, strict=True)]
