@@ -84,6 +84,16 @@ def test_a_checkpoint_comes_back_whole(tmp_path: Path) -> None:
         assert torch.equal(again.state_dict()[name], value), name
 
 
+def test_a_checkpoint_of_two_types_becomes_one_that_runs(tmp_path: Path) -> None:
+    plain, _ = pair()
+    plain.bfloat16().action_head.vlln.float()  # as N1.6 saves a fine-tuning: what trained in float32
+    folder = plain.save_pretrained(tmp_path / "saved")
+    again = Gr00tN1d6.from_pretrained(folder)
+    assert {p.dtype for p in again.parameters()} == {torch.bfloat16}
+    assert again.sample(ragged_batch(torch.bfloat16), generator=seeded()).action.isfinite().all()
+    assert {p.dtype for p in Gr00tN1d6.from_pretrained(folder, dtype=torch.float32).parameters()} == {torch.float32}
+
+
 def test_a_plain_checkpoint_comes_back_plain(tmp_path: Path) -> None:
     plain, _ = pair()
     again = Gr00tN1d6.from_pretrained(plain.save_pretrained(tmp_path / "saved"))

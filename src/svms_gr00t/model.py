@@ -114,7 +114,8 @@ class Gr00tN1d6(nn.Module):
     ) -> "Gr00tN1d6":
         """Load a folder or a hub id; `config` may switch SVMS on for a plain checkpoint (it then starts fresh).
 
-        A delta finds its base where it was saved from, or at `base`, and takes its type unless `dtype` says otherwise.
+        A delta finds its base where it was saved from, or at `base`. All weights get `dtype`, or else the type that
+        most numbers of the checkpoint (of the base) have: N1.6 fine-tunings are saved in two types.
         Weights stream from the files into a model without storage, so memory peaks near the size of what is kept.
         Raises CheckpointError for missing, unexpected or misshapen tensors, for a wrong base, and for other GR00T
         versions.
@@ -124,8 +125,7 @@ class Gr00tN1d6(nn.Module):
         with torch.device("meta"):
             model = cls(config)
         whole, overlay = _base_and_delta(folder, base)
-        if overlay and dtype is None:
-            dtype = _usual_type(weight_files(whole))
+        dtype = dtype or _usual_type(weight_files(whole))
         load_weights(model, whole, config, dtype=dtype, device=device, fresh=(SVMS_PREFIX,), overlay=overlay)
         left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
         if left:
@@ -171,8 +171,11 @@ def _base_and_delta(folder: Path, base: Path | str | None) -> tuple[Path, dict[s
     return whole, delta.tensors(whole)
 
 
-def _usual_type(files: dict[str, Stored]) -> torch.dtype:
-    return Counter(stored.dtype for stored in files.values()).most_common(1)[0][0]
+def _usual_type(files: dict[str, Stored]) -> torch.dtype | None:
+    numbers: Counter[torch.dtype] = Counter()
+    for stored in files.values():
+        numbers[stored.dtype] += stored.size if stored.dtype.is_floating_point else 0
+    return max(numbers, key=lambda kind: numbers[kind], default=None)
 
 
 def tensor_shapes(config: Gr00tN1d6Config) -> dict[str, tuple[int, ...]]:

@@ -4,9 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from groot_tiny import IMAGE
-from transformers import Qwen3Config, Qwen3Model
+from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3Model
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.groot.backbone import rotation
 from svms_gr00t.groot.vision import by_size, patchify, position_weights, unshuffle
 
 EXACT = {"atol": 1e-12, "rtol": 1e-12}
@@ -31,6 +32,31 @@ def test_language_tower_is_qwen3(build, batch):
         assert not torch.allclose(tower.model.norm(tower(hidden, mask | True, 0, 3))[mask], theirs[mask])
     # transformers keeps its angles in float32
     torch.testing.assert_close(ours[mask], theirs[mask], atol=1e-5, rtol=1e-5)
+
+
+def test_the_plain_tower_runs_every_layer_and_the_lm_head_for_the_same_features(build, batch):
+    """The plain form: all 4 layers, logits, a list of hidden states. Ours stops after the third, exactly equal."""
+    model = build()
+    tower = model.backbone.model.language_model
+    settings = tower.model.config.to_dict() | {"num_hidden_layers": 4, "layer_types": None}
+    whole = Qwen3ForCausalLM(Qwen3Config(**settings)).double().eval()
+    assert whole.model.load_state_dict(tower.model.state_dict(), strict=False).unexpected_keys == []
+
+    class Angles(torch.nn.Module):
+        """Our angles, in float64; transformers' own stay in float32."""
+
+        def forward(self, hidden, position_ids):
+            return rotation(hidden.shape[1], 4, 1e6, hidden.dtype, hidden.device)
+
+    whole.model.rotary_emb = Angles()
+    mask = batch.attention_mask
+    with torch.no_grad():
+        hidden = model.backbone.embed(batch.images, batch.input_ids)
+        plain = whole(inputs_embeds=hidden, attention_mask=mask, output_hidden_states=True)
+        theirs = tower.model.norm(plain.hidden_states[3])[mask]
+        assert not torch.allclose(plain.hidden_states[4][mask], theirs)
+    assert plain.logits.shape[-1] == 100
+    torch.testing.assert_close(run(model, batch).tokens[mask], theirs, **EXACT)
 
 
 @pytest.mark.parametrize("size", [(28, 28), (56, 84), (252, 28)])
