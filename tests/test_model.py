@@ -111,6 +111,17 @@ def test_svms_starts_fresh_on_a_plain_checkpoint(tmp_path: Path) -> None:
     assert torch.equal(model.sample(batch, generator=seeded()).action, expected)
 
 
+def test_svms_starts_in_the_type_of_the_checkpoint(tmp_path: Path) -> None:
+    plain, _ = pair()
+    folder = plain.bfloat16().save_pretrained(tmp_path / "plain")
+    for dtype in (None, torch.bfloat16, torch.float32):
+        model = Gr00tN1d6.from_pretrained(folder, config=tiny_config(**SVMS), dtype=dtype)
+        assert {p.dtype for p in model.parameters()} == {dtype or torch.bfloat16}
+        batch = ragged_batch(dtype or torch.bfloat16)
+        expected = plain.to(dtype or torch.bfloat16).sample(batch, generator=seeded()).action
+        assert torch.equal(model.sample(batch, generator=seeded()).action, expected)
+
+
 def test_a_checkpoint_of_another_shape_is_refused(tmp_path: Path) -> None:
     folder = pair()[0].save_pretrained(tmp_path / "plain")
     with pytest.raises(CheckpointError, match="shapes of this configuration"):

@@ -151,7 +151,7 @@ def load_weights(
     excused = absent if partial else {name for name in absent if name.startswith(tuple(new))}
     _compare(folder, files, targets, missing=absent - excused, unexpected=files.keys() - targets.keys() - dropped)
     for prefix in new:
-        _refill(module, prefix, device)
+        _refill(module, prefix, dtype, device)
     scratch = new_scratch()
     for name, stored in sorted(files.items(), key=lambda item: (str(item[1].file), item[1].offset)):
         if name in targets:
@@ -200,13 +200,16 @@ def some(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _refill(module: nn.Module, prefix: str, device: torch.device | str | None) -> None:
+def _refill(module: nn.Module, prefix: str, dtype: torch.dtype | None, device: torch.device | str | None) -> None:
     part = module.get_submodule(prefix.rstrip("."))
     if any(p.is_meta for p in part.parameters()):
         part.to_empty(device=device or "cpu")
         part.reset_parameters()  # type: ignore[operator]
     elif device is not None:
         part.to(device)
+    if dtype is not None:  # made in their own type, then rounded; buffers keep theirs, as they do when read
+        for parameter in part.parameters():
+            parameter.data = parameter.data.to(dtype)
 
 
 def _assign(
