@@ -10,6 +10,7 @@ import tyro
 
 from svms_gr00t.cli import checkpoint, evaluate, sim
 from svms_gr00t.cli.ablate import Ablate
+from svms_gr00t.cli.compare import Compare
 from svms_gr00t.cli.console import errors
 from svms_gr00t.cli.demo import Demo
 from svms_gr00t.cli.inspect import InspectModel
@@ -71,6 +72,7 @@ Commands = (
     Annotated[Demo, _named("demo")]
     | Annotated[Train, _named("train")]
     | Annotated[Evaluate, _named("evaluate")]
+    | Annotated[Compare, _named("compare")]
     | Annotated[Ablate, _named("ablate")]
     | Annotated[InspectModel, _named("inspect")]
     | Annotated[Checkpoint, _named("checkpoint")]

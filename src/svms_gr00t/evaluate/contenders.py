@@ -87,13 +87,13 @@ class Contender:
         return found
 
     def successes(self) -> dict[int, dict[int, float]]:
-        """1 or 0 by seed and number of the driven episode. Raises ConfigError where nothing was driven."""
+        """1 or 0 by training seed and scene (the seed that drew it). Raises ConfigError where nothing was driven."""
         found = {}
         for seed, run in self.runs.items():
             if run.closed_loop is None:
                 hint = "Run `svms-gr00t evaluate rollout`"
                 raise ConfigError(f"{self.name}, success", got="not driven", want="a closed-loop result", hint=hint)
-            found[seed] = {number: float(one.success) for number, one in enumerate(run.closed_loop.rollouts)}
+            found[seed] = {one.seed: float(one.success) for one in run.closed_loop.rollouts}
         return found
 
 

@@ -2,7 +2,8 @@
 
     data, base -> variant's model -> three phases -> open_loop.json, streams.json, closed_loop.json, facts.json
 
-`facts.json` is written last: a folder that has it is finished, and its checkpoints are gone. An interrupted run goes on inside its phase.
+`facts.json` is written last: a folder that has it is finished, and its checkpoints are gone. An interrupted run goes on
+inside its phase.
 """
 
 import copy
