@@ -18,8 +18,8 @@ from svms_gr00t.cli.labels import Labels
 from svms_gr00t.cli.train import Train
 from svms_gr00t.core.errors import SvmsError
 
-# Read when torch loads its thread pool, which no command has done yet: threads that spin while they wait make a step many
-# times slower as soon as another process wants the same cores.
+# Read when torch loads its thread pool, which no command has done yet: threads that spin while they wait make a step
+# many times slower as soon as another process wants the same cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 INTERRUPTED = "Stopped. What was finished is kept; run the same command again to go on."

@@ -1,19 +1,94 @@
-"""AdamW on what trains. Plain bfloat16 weights are refused: at 1e-5 their updates round away."""
+"""Optimisers for what trains, by name, and their state as plain tensors.
+
+    adamw        fp32 masters, fp32 moments, fused                      14 bytes a parameter beyond the bf16 weight
+    adamw8bit    fp32 masters, moments in 8 bits (torchao)               8
+    adamw-sr     bf16 weights with stochastic rounding, fp32 moments    10
+    adamw8bit-sr bf16 weights with stochastic rounding, 8-bit moments    4   (torchao)
+
+Plain AdamW on bf16 weights is refused: at a learning rate of 1e-5 most updates are smaller than half a bf16 step and
+round away. Stochastic rounding keeps them on average.
+"""
 
 from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from svms_gr00t.core.errors import TrainingError
+from svms_gr00t.core.errors import MissingExtra, TrainingError
+from svms_gr00t.train.stochastic import StochasticAdamW
 
+OptimizerName = Literal["adamw", "adamw8bit", "adamw-sr", "adamw8bit-sr"]
 WEIGHT_DECAY = 1e-5
+HALF = (torch.bfloat16, torch.float16)
 
 
-def make_optimizer(parameters: Mapping[str, nn.Parameter], *, learning_rate: float) -> torch.optim.AdamW:
-    """Fused AdamW; biases and norms decay as little as the rest, as in N1.6. Raises TrainingError for bf16 weights."""
-    low = [name for name, p in parameters.items() if p.dtype in (torch.bfloat16, torch.float16)]
-    if low:
-        hint = "Load what trains in float32 (the frozen rest may stay bf16)"
-        raise TrainingError("optimiser", got=f"{low[0]} is half precision", want="float32 weights", hint=hint)
-    return torch.optim.AdamW(list(parameters.values()), lr=learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
+def master_dtype(name: OptimizerName) -> torch.dtype:
+    """What the trained weights must be stored in."""
+    return torch.bfloat16 if name.endswith("-sr") else torch.float32
+
+
+def make_optimizer(
+    parameters: Mapping[str, nn.Parameter], *, learning_rate: float, name: OptimizerName = "adamw"
+) -> torch.optim.Optimizer:
+    """The optimiser; biases and norms decay as little as the rest, as in N1.6.
+
+    Raises TrainingError when the weights have the wrong dtype for it, MissingExtra without torchao for 8 bits.
+    """
+    want = master_dtype(name)
+    if odd := [key for key, p in parameters.items() if p.dtype != want]:
+        got = f"{odd[0]} is {'half precision' if parameters[odd[0]].dtype in HALF else parameters[odd[0]].dtype}"
+        hint = "Load what trains in float32, or choose adamw-sr for bf16 weights"
+        raise TrainingError("optimiser", got=got, want=f"{want} weights for {name}", hint=hint)
+    values: list[Any] = list(parameters.values())
+    if name == "adamw":
+        return torch.optim.AdamW(values, lr=learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
+    if name == "adamw-sr":
+        return StochasticAdamW(values, lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    try:
+        from torchao.optim import AdamW8bit
+    except ImportError as error:
+        raise MissingExtra("8-bit moments", package="torchao", extra="lowbit") from error
+    rounding = name == "adamw8bit-sr"
+    return AdamW8bit(values, lr=learning_rate, weight_decay=WEIGHT_DECAY, bf16_stochastic_round=rounding)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The rate of the next step; torchao keeps it in a tensor that must stay the same object."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
+    """Moments and step counts of each parameter as "<kind>.<name>"; an 8-bit moment as its codes and its scale."""
+    found: dict[str, Tensor] = {}
+    for name, parameter in zip(names, optimizer.param_groups[0]["params"], strict=True):
+        for kind, value in optimizer.state.get(parameter, {}).items():
+            for part, tensor in _parts(kind, value):
+                found[f"{part}.{name}"] = tensor.detach().clone()
+    return found
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: Mapping[str, Tensor]) -> None:
+    """Put `optimizer_tensors` back, bit for bit."""
+    for name, parameter in zip(names, optimizer.param_groups[0]["params"], strict=True):
+        state: dict[str, Any] = {}
+        for kind in ("step", "exp_avg", "exp_avg_sq"):
+            if f"{kind}.{name}" in tensors:
+                state[kind] = tensors[f"{kind}.{name}"].clone()
+            elif f"{kind}.codes.{name}" in tensors:
+                buffer = optimizer._new_buffer(parameter, kind == "exp_avg")  # type: ignore[attr-defined]
+                buffer.codes.copy_(tensors[f"{kind}.codes.{name}"])
+                buffer.scale.copy_(tensors[f"{kind}.scale.{name}"])
+                state[kind] = buffer
+        if state:
+            optimizer.state[parameter] = state
+
+
+def _parts(kind: str, value: Any) -> list[tuple[str, Tensor]]:
+    if hasattr(value, "codes"):
+        return [(f"{kind}.codes", value.codes), (f"{kind}.scale", value.scale)]
+    return [(kind, value if isinstance(value, Tensor) else torch.tensor(float(value)))]

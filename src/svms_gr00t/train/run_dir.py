@@ -1,14 +1,20 @@
-"""A run folder: config.yaml, passport.json, metrics.jsonl and the last checkpoint, each complete or absent.
+"""A run folder: metrics.jsonl and the newest checkpoints, each complete or absent.
+
+    checkpoints/step_000200/   model.safetensors, optimizer.safetensors, state.json (with the SHA-256 of both)
+    best/                      model.safetensors of the step with the lowest validation loss
 
 A checkpoint holds what trained and its optimiser moments as safetensors, and the numbers of the schedules as JSON.
 """
 
+import hashlib
 import json
+import logging
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -16,6 +22,7 @@ from torch import Tensor
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.groot.saving import whole_folder
 
+log = logging.getLogger(__name__)
 Row = dict[str, Any]
 _FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 
@@ -25,7 +32,7 @@ class Snapshot:
     """Everything a resume needs."""
 
     model: dict[str, Tensor]
-    """Tensors that trained, and SVMS buffers."""
+    """Tensors that trained, SVMS buffers, and with EMA their means as "ema.<name>"."""
     optimizer: dict[str, Tensor]
     """"exp_avg.<name>", "exp_avg_sq.<name>" and "step.<name>"."""
     state: dict[str, Any]
@@ -43,27 +50,40 @@ class RunDir:
         self.root.mkdir(parents=True, exist_ok=True)
         return self
 
-    def save(self, snapshot: Snapshot) -> None:
-        """Replace the checkpoint at once; a crash while writing leaves the old one."""
-        with whole_folder(self.root / "checkpoint") as partial:
-            save_file(snapshot.model, partial / "model.safetensors")
-            save_file(snapshot.optimizer, partial / "optimizer.safetensors")
-            (partial / "state.json").write_text(json.dumps(snapshot.state) + "\n", encoding="utf-8")
+    def save(self, snapshot: Snapshot, *, keep_last: int = 1) -> None:
+        """Add a checkpoint, then drop all but the newest `keep_last`; a crash at any moment leaves a whole one."""
+        folder = self.root / "checkpoints" / f"step_{int(snapshot.state['done']):06d}"
+        folder.parent.mkdir(exist_ok=True)
+        with whole_folder(folder) as partial:
+            save_file(snapshot.model, partial / _FILES[0])
+            save_file(snapshot.optimizer, partial / _FILES[1])
+            state = snapshot.state | {"sha256": {name: _digest(partial / name) for name in _FILES[:2]}}
+            (partial / _FILES[2]).write_text(json.dumps(state) + "\n", encoding="utf-8")
+        for old in self.checkpoints()[:-keep_last]:
+            shutil.rmtree(old)
+
+    def save_best(self, model: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Replace the best weights."""
+        with whole_folder(self.root / "best") as partial:
+            save_file(dict(model), partial / _FILES[0])
+            (partial / _FILES[2]).write_text(json.dumps(state) + "\n", encoding="utf-8")
+
+    def checkpoints(self) -> list[Path]:
+        """Complete checkpoints, oldest first."""
+        return sorted((self.root / "checkpoints").glob("step_*"))
 
     def load(self) -> Snapshot | None:
-        """The last checkpoint, or None. Raises CheckpointError for a broken one."""
-        folder = self.root / "checkpoint"
-        if not folder.is_dir():
-            return None
-        try:
-            model, optimizer = (load_file(folder / name) for name in _FILES[:2])
-            state = json.loads((folder / _FILES[2]).read_text(encoding="utf-8"))
-        except (OSError, ValueError, SafetensorError) as error:
-            hint = "Delete the run folder and start again"
-            raise CheckpointError(
-                folder, got=f"a broken checkpoint ({error})", want="a whole one", hint=hint
-            ) from error
-        return Snapshot(model=model, optimizer=optimizer, state=state)
+        """The newest whole checkpoint, or None. Raises CheckpointError when there are some and none is whole."""
+        broken: CheckpointError | None = None
+        for folder in reversed(self.checkpoints()):
+            try:
+                return _read(folder)
+            except CheckpointError as error:
+                log.warning("%s Going back to the one before it.", error)
+                broken = error
+        if broken is not None:
+            raise broken
+        return None
 
     def append(self, row: Row) -> None:
         """One line of metrics."""
@@ -94,18 +114,22 @@ class RunDir:
         return partial.replace(path)
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
-    """Moments and step counts of each parameter, by name."""
-    found: dict[str, Tensor] = {}
-    for name, parameter in zip(names, optimizer.param_groups[0]["params"], strict=True):
-        for kind, value in optimizer.state.get(parameter, {}).items():
-            found[f"{kind}.{name}"] = value.detach().clone()
-    return found
+def _read(folder: Path) -> Snapshot:
+    want = "a whole checkpoint"
+    hint = "Delete that folder to go on from the checkpoint before it, or the run folder to start again"
+    try:
+        state = json.loads((folder / _FILES[2]).read_text(encoding="utf-8"))
+        for name, digest in state.pop("sha256", {}).items():
+            if _digest(folder / name) != digest:
+                raise CheckpointError(folder / name, got="other bytes than were written", want=want, hint=hint)
+        model, optimizer = (load_file(folder / name) for name in _FILES[:2])
+    except (OSError, ValueError, SafetensorError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(folder, got=f"a broken checkpoint ({error})", want=want, hint=hint) from error
+    return Snapshot(model=model, optimizer=optimizer, state=state)
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: dict[str, Tensor]) -> None:
-    """Put `optimizer_tensors` back."""
-    for name, parameter in zip(names, optimizer.param_groups[0]["params"], strict=True):
-        kinds = ("step", "exp_avg", "exp_avg_sq")
-        if all(f"{kind}.{name}" in tensors for kind in kinds):
-            optimizer.state[parameter] = {kind: tensors[f"{kind}.{name}"].clone() for kind in kinds}
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -6,6 +6,7 @@ from torch import nn
 
 from svms_gr00t.core.errors import TrainingError
 from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.train.optimizer import OptimizerName, master_dtype
 from svms_gr00t.train.phases import Phase
 
 
@@ -14,11 +15,11 @@ def trainable_names(model: Gr00tN1d6, phase: Phase) -> list[str]:
     return [name for name, _ in model.named_parameters() if phase.trains(name, model.config)]
 
 
-def prepare(model: Gr00tN1d6, phase: Phase) -> dict[str, nn.Parameter]:
-    """Switch gradients and modes for a phase; the parameters that train, by name.
+def prepare(model: Gr00tN1d6, phase: Phase, optimizer: OptimizerName = "adamw") -> dict[str, nn.Parameter]:
+    """Switch gradients, modes and types for a phase; the parameters that train, by name.
 
-    A module that holds nothing trainable goes to eval mode (its dropout stays off). Raises TrainingError when nothing
-    trains.
+    What trains is stored as the optimiser wants it; frozen weights stay as they were loaded. A module that holds
+    nothing trainable goes to eval mode (its dropout stays off). Raises TrainingError when nothing trains.
     """
     chosen = set(trainable_names(model, phase))
     if not chosen:
@@ -26,6 +27,8 @@ def prepare(model: Gr00tN1d6, phase: Phase) -> dict[str, nn.Parameter]:
         raise TrainingError(f"phase {phase.name}", got="nothing trains", want="a parameter to train", hint=hint)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in chosen)
+        if name in chosen:
+            parameter.data = parameter.data.to(master_dtype(optimizer))
     model.train()
     for module in _frozen(model):
         module.eval()

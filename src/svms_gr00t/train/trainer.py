@@ -3,27 +3,39 @@
 Batch n and all random numbers of step n depend on (seed, n) alone: a resumed run is bit for bit the uninterrupted one.
 """
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from svms_gr00t.core.errors import TrainingError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.types import ModelInputs
-from svms_gr00t.model import Gr00tN1d6, ModelOutput
+from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.train.cluster import Cluster
 from svms_gr00t.train.interrupts import BetweenSteps
-from svms_gr00t.train.losses import total_loss
-from svms_gr00t.train.optimizer import make_optimizer
+from svms_gr00t.train.measures import peak_memory_gib, stream_measures
+from svms_gr00t.train.optimizer import (
+    OptimizerName,
+    make_optimizer,
+    optimizer_tensors,
+    restore_optimizer,
+    set_learning_rate,
+)
 from svms_gr00t.train.phases import Phase, loss_weights
-from svms_gr00t.train.run_dir import Row, RunDir, Snapshot, optimizer_tensors, restore_optimizer
+from svms_gr00t.train.run_dir import Row, RunDir, Snapshot
 from svms_gr00t.train.schedules import SheafWeight, cosine, temperature
+from svms_gr00t.train.shares import Parts
+from svms_gr00t.train.step import Outcome, Precision, Stepper
+from svms_gr00t.train.trackers import Tracker
 from svms_gr00t.train.trainable import prepare
 
-CLIP = 1.0
+Batch = Callable[[int], ModelInputs | Parts]
+"""Number of a batch -> this process's part of it, whole or in micro-batches."""
+Validate = Callable[[Gr00tN1d6], dict[str, float]]
+"""A model in eval mode -> held-out measures; "flow" chooses the best checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,16 +46,28 @@ class LoopConfig:
     first_step: int = 0
     """Steps of earlier phases: batches, warm-up and temperature go on from there."""
     checkpoint_every: int = 100
+    keep_last: int = 1
+    """Checkpoints that stay."""
     log_every: int = 5
+    validate_every: int = 0
+    """Steps between validations; 0: only at the end."""
+    optimizer: OptimizerName = "adamw"
+    precision: Precision = "fp32"
+    """bf16 runs the forward pass in bfloat16; what trains stays in the optimiser's own type."""
+    ema: float = 0.0
+    """Decay of a moving average of the weights, which replaces them at the end; 0: none."""
 
 
 def train_phase(
     model: Gr00tN1d6,
     phase: Phase,
-    batches: Callable[[int], ModelInputs],
+    batches: Batch,
     run: RunDir,
     *,
     config: LoopConfig | None = None,
+    validate: Validate | None = None,
+    trackers: tuple[Tracker, ...] = (),
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
     title: str = "",
 ) -> list[Row]:
@@ -52,8 +76,8 @@ def train_phase(
     Raises TrainingError when a loss is NaN or infinite (the last checkpoint stays) or nothing trains. On an interrupt
     the steps so far are saved first.
     """
-    config = config or LoopConfig()
-    loop = _Loop(model, phase, batches, run.create(), config)
+    loop = Loop(model, phase, batches, run.create(), config or LoopConfig(), cluster or Cluster())
+    loop.validate, loop.trackers = validate, trackers
     begin = loop.resume()
     with (progress or Silent()).task(title or phase.name, phase.steps) as bar, BetweenSteps() as interrupts:
         bar.advance(begin)
@@ -65,23 +89,22 @@ def train_phase(
             except KeyboardInterrupt:
                 loop.save()
                 raise
-    loop.save()
-    model.eval()
+    loop.finish()
     return run.rows()
 
 
-class _Loop:
+class Loop:
+    """The state of one phase's training."""
+
     def __init__(
-        self,
-        model: Gr00tN1d6,
-        phase: Phase,
-        batches: Callable[[int], ModelInputs],
-        run: RunDir,
-        config: LoopConfig,
+        self, model: Gr00tN1d6, phase: Phase, batches: Batch, run: RunDir, config: LoopConfig, cluster: Cluster
     ) -> None:
         self.model, self.phase, self.batches, self.run, self.config = model, phase, batches, run, config
-        self.parameters: dict[str, nn.Parameter] = prepare(model, phase)
-        self.optimizer = make_optimizer(self.parameters, learning_rate=phase.learning_rate)
+        self.cluster = cluster
+        self.parameters: dict[str, nn.Parameter] = prepare(model, phase, config.optimizer)
+        self.optimizer = make_optimizer(self.parameters, learning_rate=phase.learning_rate, name=config.optimizer)
+        _check_types(model, config)
+        self.stepper = Stepper(model.to(cluster.device), cluster, seed=config.seed, precision=config.precision)
         c = model.config
         self.sheaf = SheafWeight(
             mode=phase.sheaf if c.sheaf_schedule_mode == "adaptive" else c.sheaf_schedule_mode,
@@ -90,7 +113,10 @@ class _Loop:
             threshold=c.sheaf_delay_until_diffusion,
             ramp_steps=c.sheaf_ramp_steps,
         )
-        self.done = 0
+        self.validate: Validate | None = None
+        self.trackers: tuple[Tracker, ...] = ()
+        self.done, self.saved, self.best = 0, -1, float("inf")
+        self.mean = {n: p.detach().clone() for n, p in self.parameters.items()} if config.ema else {}
 
     def resume(self) -> int:
         """The first step to do."""
@@ -98,55 +124,60 @@ class _Loop:
         if snapshot is None:
             self.run.rows(below=0)
             return 0
+        self.mean = {n: snapshot.model.pop(f"ema.{n}").to(v.device) for n, v in self.mean.items()}
         self.model.load_state_dict(snapshot.model, strict=False)
         restore_optimizer(self.optimizer, list(self.parameters), snapshot.optimizer)
         self.sheaf.load_state_dict(snapshot.state["sheaf"])
-        self.done = int(snapshot.state["done"])
+        self.done = self.saved = int(snapshot.state["done"])
+        self.best = float(snapshot.state.get("best", "inf"))
         self.run.rows(below=self.done)
         return self.done
 
     def save(self) -> None:
-        """Write the checkpoint."""
-        state = self.model.state_dict()
-        kept = {n: v.detach().clone() for n, v in state.items() if n in self.parameters or n.startswith("svms.")}
-        self.run.save(
-            Snapshot(
-                model=kept,
-                optimizer=optimizer_tensors(self.optimizer, list(self.parameters)),
-                state={"done": self.done, "phase": self.phase.name, "sheaf": self.sheaf.state_dict()},
-            )
-        )
+        """Write the checkpoint of this step, once."""
+        if self.saved == self.done:
+            return
+        state = {"done": self.done, "phase": self.phase.name, "sheaf": self.sheaf.state_dict()}
+        if self.best < float("inf"):
+            state["best"] = self.best
+        with self.cluster.main_first() as writes:
+            if writes:
+                moments = optimizer_tensors(self.optimizer, list(self.parameters))
+                kept = self._trained() | {f"ema.{name}": value for name, value in self.mean.items()}
+                self.run.save(Snapshot(model=kept, optimizer=moments, state=state), keep_last=self.config.keep_last)
+        self.saved = self.done
 
     def step(self, step: int) -> str:
         """One optimiser step; returns a note for the bar."""
         began, number = time.monotonic(), self.config.first_step + step
-        batch = self.batches(number)
+        found = self.batches(number)
+        parts: Parts = found if isinstance(found, tuple) else (found,)
         waited = time.monotonic() - began
-        torch.manual_seed(self.config.seed * 1_000_003 + number)
         self._heat(number)
-        output = self.model(batch)
-        weights = loss_weights(
-            self.phase, self.model.config, number, self.sheaf.at(step), labels=batch.labels is not None
-        )
-        loss = total_loss(output.terms, weights)
-        self._check(output, loss, step)
-        rate = self.phase.learning_rate * cosine(step, self.phase.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        labels = parts[0].labels is not None
+        weights = loss_weights(self.phase, self.model.config, number, self.sheaf.at(step), labels=labels)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), CLIP))
+        outcome = self.stepper.backward(number, parts, weights)
+        norm = self.stepper.clip(self.parameters)
+        rate = self.phase.learning_rate * cosine(step, self.phase.steps)
+        set_learning_rate(self.optimizer, rate)
         self.optimizer.step()
-        flow = float(output.terms["flow"].detach())
+        self._average()
+        flow = outcome.terms["flow"]
         self.sheaf.see(step, flow)
         self.done = step + 1
-        if step % self.config.log_every == 0 or self.done == self.phase.steps:
-            seconds = time.monotonic() - began
-            row = {"step": step, "loss": float(loss.detach()), "lr": rate, "grad_norm": norm, "seconds": seconds}
-            self.run.append(row | {"data_wait": waited / seconds} | self._measures(output, weights))
+        self._report(step, outcome, parts, weights, {"lr": rate, "grad_norm": norm, "began": began, "waited": waited})
         if self.done % self.config.checkpoint_every == 0 and self.done < self.phase.steps:
             self.save()
         return f"flow {flow:.3f}"
+
+    def finish(self) -> None:
+        """Save, and leave the model as it is to be used: averaged weights where asked for, eval mode."""
+        self.save()
+        with torch.no_grad():
+            for name, value in self.mean.items():
+                self.parameters[name].copy_(value)
+        self.model.eval()
 
     def _heat(self, number: int) -> None:
         c = self.model.config
@@ -156,24 +187,52 @@ class _Loop:
             )
             self.model.svms.set_temperature(tau)
 
-    def _check(self, output: ModelOutput, loss: torch.Tensor, step: int) -> None:
-        if math.isfinite(float(loss.detach())):
-            return
-        bad = [name for name, value in output.terms.items() if not math.isfinite(float(value.detach()))] or ["the sum"]
-        hint = "Lower the learning rate, or look at that batch; the last checkpoint is untouched"
-        where = f"phase {self.phase.name}, step {step}"
-        raise TrainingError(where, got=f"{', '.join(bad)} is not finite", want="finite losses", hint=hint)
+    @torch.no_grad()
+    def _average(self) -> None:
+        for name, value in self.mean.items():
+            value.lerp_(self.parameters[name].detach().to(value.dtype), 1 - self.config.ema)
 
-    def _measures(self, output: ModelOutput, weights: dict[str, float]) -> Row:
-        row: Row = {f"term.{name}": float(value.detach()) for name, value in output.terms.items()}
-        row |= {f"weight.{name}": value for name, value in weights.items()}
-        states = output.states
-        if states is not None:
-            assert self.model.svms is not None
-            valid = states.weights.sum(-1) > 0
-            graph = self.model.svms.graph
-            shares, rho = states.weights.detach()[valid].mean(0), states.rho.detach()[valid].mean(0)
-            row |= {f"route.{name}": float(v) for name, v in zip(graph.streams, shares, strict=True)}
-            row |= {f"rho.{name}": float(v) for name, v in zip(graph.edge_names, rho, strict=True)}
-            row["temperature"] = float(self.model.svms.router.temperature)
-        return row
+    def _report(self, step: int, outcome: Outcome, parts: Parts, weights: dict[str, float], at: Row) -> None:
+        """One row of metrics now and then, and at the end."""
+        ends, row = self.done == self.phase.steps, {}
+        if step % self.config.log_every == 0 or ends:
+            seconds = time.monotonic() - at["began"]
+            samples = sum(len(part.state) for part in parts) * self.cluster.world
+            row = {"loss": outcome.loss, "lr": at["lr"], "grad_norm": at["grad_norm"], "seconds": seconds}
+            row |= {"data_wait": at["waited"] / seconds, "samples_per_second": samples / seconds}
+            row |= {"memory_gib": peak_memory_gib(self.cluster.device)}
+            row |= {f"term.{name}": value for name, value in outcome.terms.items()}
+            row |= {f"weight.{name}": value for name, value in weights.items()}
+            row |= stream_measures(self.model, outcome.output, parts[-1])
+        row |= self._validated(step, ends)
+        if row and self.cluster.rank == 0:
+            row = {"step": step} | row
+            self.run.append(row)
+            for tracker in self.trackers:
+                tracker.log(row, step=self.config.first_step + step)
+
+    def _validated(self, step: int, ends: bool) -> Row:
+        every = self.config.validate_every
+        if self.validate is None or not (ends or (every and (step + 1) % every == 0)):
+            return {}
+        modes = {module: module.training for module in self.model.modules()}
+        found = self.validate(self.model.eval())
+        for module, mode in modes.items():
+            module.training = mode
+        if found["flow"] < self.best:
+            self.best = found["flow"]
+            with self.cluster.main_first() as writes:
+                if writes:
+                    self.run.save_best(self._trained(), {"step": step, **found})
+        return {f"held_out.{name}": value for name, value in found.items()}
+
+    def _trained(self) -> dict[str, Tensor]:
+        state = self.model.state_dict()
+        return {n: v.detach().clone() for n, v in state.items() if n in self.parameters or n.startswith("svms.")}
+
+
+def _check_types(model: Gr00tN1d6, config: LoopConfig) -> None:
+    low = [name for name, p in model.named_parameters() if p.dtype == torch.bfloat16]
+    if low and config.precision == "fp32":
+        hint = "Train with --precision bf16, or load the model in float32"
+        raise TrainingError("precision", got=f"{low[0]} is bf16", want="float32 weights for fp32", hint=hint)

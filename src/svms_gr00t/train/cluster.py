@@ -1,0 +1,82 @@
+"""The processes that train together: one alone, or several under `accelerate launch` (DDP)."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Cluster:
+    """One process on one device; `Accelerated` is the same interface for many."""
+
+    rank = 0
+    world = 1
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The module to call in training."""
+        return model
+
+    def backward(self, loss: Tensor) -> None:
+        """Add this part's gradient."""
+        loss.backward()
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over processes, on every process."""
+        return value
+
+    def syncing(self, _module: nn.Module, _last: bool) -> Any:
+        """Context of one micro-batch: gradients are exchanged after the last alone."""
+        return nullcontext()
+
+    @contextmanager
+    def main_first(self) -> Iterator[bool]:
+        """True on the process that writes files; the others wait until it has."""
+        yield True
+
+
+class Accelerated(Cluster):
+    """Data-parallel processes through accelerate. A loss is scaled so that the exchanged gradients are its sum."""
+
+    def __init__(self) -> None:
+        from accelerate import Accelerator
+        from accelerate.utils import DistributedDataParallelKwargs
+
+        # A term of weight 0 (a warm-up's first step, a batch without labels) leaves its parameters unused.
+        handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+        self._accelerator = Accelerator(kwargs_handlers=handlers)
+        super().__init__(self._accelerator.device)
+        self.rank, self.world = self._accelerator.process_index, self._accelerator.num_processes
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        return self._accelerator.prepare_model(model)
+
+    def backward(self, loss: Tensor) -> None:
+        self._accelerator.backward(loss * self.world)
+
+    def sum(self, value: Tensor) -> Tensor:
+        total = self._accelerator.reduce(value.to(self.device), reduction="sum")
+        assert isinstance(total, Tensor)
+        return total.to(value.device)
+
+    def syncing(self, module: nn.Module, last: bool) -> Any:
+        return nullcontext() if last else self._accelerator.no_sync(module)
+
+    @contextmanager
+    def main_first(self) -> Iterator[bool]:
+        try:
+            yield self._accelerator.is_main_process
+        finally:
+            self._accelerator.wait_for_everyone()
+
+
+def cluster() -> Cluster:
+    """The processes that this one was started with: `accelerate launch` or torchrun say how many."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return Accelerated()
+    return Cluster("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,118 @@
+"""One optimiser step on one global batch, whatever number of processes and micro-batches it is cut into."""
+
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from svms_gr00t.core.errors import TrainingError
+from svms_gr00t.core.types import ModelInputs
+from svms_gr00t.model import Gr00tN1d6, ModelOutput
+from svms_gr00t.train.cluster import Cluster
+from svms_gr00t.train.losses import total_loss
+from svms_gr00t.train.shares import Draws, Parts, counts
+
+Precision = Literal["fp32", "bf16"]
+CLIP = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one step's forward passes said."""
+
+    terms: dict[str, float]
+    """Each loss over the global batch."""
+    loss: float
+    """Their weighted sum."""
+    output: ModelOutput
+    """Of this process's last micro-batch."""
+
+
+class Objective(nn.Module):
+    """The weighted sum of a model's losses as a module's only output, which is what data parallelism follows back.
+
+    Evidence that no loss reads would leave it waiting for gradients that never come; it is kept in `output` instead.
+    """
+
+    def __init__(self, model: Gr00tN1d6) -> None:
+        super().__init__()
+        self.model = model
+        self.output: ModelOutput | None = None
+
+    def forward(self, part: ModelInputs, draws: Draws, weights: dict[str, float]) -> Float[Tensor, ""]:
+        """The loss of one micro-batch."""
+        self.output = self.model(part, noise=draws.noise, time=draws.time)
+        return total_loss(self.output.terms, weights)
+
+
+class Stepper:
+    """Forward, backward and clipping; the optimiser step is the caller's."""
+
+    def __init__(self, model: Gr00tN1d6, cluster: Cluster, *, seed: int, precision: Precision = "fp32") -> None:
+        self.model, self.cluster, self.seed, self.precision = model, cluster, seed, precision
+        self.objective = Objective(model)
+        self.module = cluster.wrap(self.objective)
+
+    def draw(self, number: int, parts: Parts) -> Draws:
+        """Noise and times of global batch `number`."""
+        action = parts[0].action
+        assert action is not None
+        rows = sum(len(part.state) for part in parts) * self.cluster.world
+        source = torch.Generator().manual_seed(self._mix(number))
+        noise = torch.randn((rows, *action.shape[1:]), generator=source)
+        return Draws(noise=noise, time=self.model.action_head.draw_time(rows, generator=source))
+
+    def backward(self, number: int, parts: Parts, weights: Mapping[str, float]) -> Outcome:
+        """Leave the gradient of the global batch in the parameters.
+
+        Raises TrainingError naming the term and the batch when a loss is NaN or infinite; nothing is changed then.
+        """
+        draws, names = self.draw(number, parts), list(weights)
+        own = torch.stack([counts(part, names) for part in parts])
+        share = own / self.cluster.sum(own.sum(0)).clamp(min=1)
+        torch.manual_seed(self._mix(number) + 7919 * self.cluster.rank)
+        sums = torch.zeros(len(names), dtype=torch.float64)
+        first = self.cluster.rank * sum(len(part.state) for part in parts)
+        for i, part in enumerate(parts):
+            rows = range(first, first + len(part.state))
+            first = rows.stop
+            with self.cluster.syncing(self.module, i == len(parts) - 1):
+                parted = {name: float(share[i, j]) * weights[name] for j, name in enumerate(names)}
+                loss, output = self._forward(part, draws.at(rows), parted)
+                self._check(output, loss, number)
+                self.cluster.backward(loss)
+            values = [float(output.terms[name].detach()) for name in names]
+            sums += share[i].double() * torch.tensor(values, dtype=torch.float64)
+        terms = dict(zip(names, self.cluster.sum(sums).tolist(), strict=True))
+        return Outcome(terms=terms, loss=sum(weights[n] * v for n, v in terms.items()), output=output)
+
+    def clip(self, parameters: Mapping[str, nn.Parameter]) -> float:
+        """Scale the gradient to norm `CLIP` at most; its norm before."""
+        return float(nn.utils.clip_grad_norm_(parameters.values(), CLIP))
+
+    def _forward(
+        self, part: ModelInputs, draws: Draws, weights: dict[str, float]
+    ) -> tuple[Float[Tensor, ""], ModelOutput]:
+        device = self.cluster.device
+        context: Any = nullcontext()
+        if self.precision == "bf16":
+            context = torch.autocast(device.type, dtype=torch.bfloat16)
+        with context:
+            loss = self.module(part.to(device), draws.to(device), weights)
+        assert self.objective.output is not None
+        return loss, self.objective.output
+
+    def _check(self, output: ModelOutput, loss: Tensor, number: int) -> None:
+        if math.isfinite(float(loss.detach())):
+            return
+        bad = [name for name, value in output.terms.items() if not math.isfinite(float(value.detach()))] or ["the sum"]
+        hint = "Lower the learning rate, or look at that batch; the last checkpoint is untouched"
+        raise TrainingError(f"batch {number}", got=f"{', '.join(bad)} is not finite", want="finite losses", hint=hint)
+
+    def _mix(self, number: int) -> int:
+        return self.seed * 1_000_003 + number

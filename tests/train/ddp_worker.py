@@ -1,0 +1,28 @@
+"""One process of a data-parallel run: four steps of phase 3 on a small kitchen. Started by test_parts.py."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from svms_gr00t.data.steps import Batches
+from svms_gr00t.recipes.experiment import Experiment
+from svms_gr00t.recipes.shipped import shipped
+from svms_gr00t.train.cluster import cluster
+from svms_gr00t.train.phases import END_TO_END
+from svms_gr00t.train.run_dir import RunDir
+from svms_gr00t.train.shares import Share, shared_batches
+from svms_gr00t.train.trainer import LoopConfig, train_phase
+
+dataset, folder = Path(sys.argv[1]), Path(sys.argv[2])
+here = cluster()
+switches = {
+    "router_stream_dropout_p": 0.0,
+    "router_balance_weight": 0.0,
+    "lambda_sheaf_max": 0.0,
+    "lambda_sheaf_min": 0.0,
+}
+experiment = Experiment.prepare(dataset, base=shipped("tiny_base"), svms=switches)
+batches = shared_batches(Batches(experiment.steps(train=True), 8, 0), Share(rank=here.rank, world=here.world), 8)
+model = experiment.model(use_sheaf_streams=True, base=shipped("tiny_base"))
+phase = replace(END_TO_END, steps=4, learning_rate=1e-4)
+train_phase(model, phase, batches, RunDir(folder), config=LoopConfig(log_every=1), cluster=here)
