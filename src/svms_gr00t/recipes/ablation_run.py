@@ -105,7 +105,7 @@ def run_variant(config: AblationConfig, name: str, seed: int, folder: Path) -> P
     if name in KEPT:
         policy.save_pretrained(folder / "policy")
     _facts(experiment, model, config, name, seed).save(folder / FACTS)
-    for checkpoint in folder.glob("phase_*/checkpoint"):
+    for checkpoint in folder.glob("phase_*/checkpoints"):
         shutil.rmtree(checkpoint)  # weights and moments of a finished run: forty of them would fill a disk
     return folder
 
