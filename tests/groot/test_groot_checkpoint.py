@@ -168,6 +168,65 @@ def test_broken_files_are_named(tmp_path, config):
         weight_files(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (torch.int32, r"stored as torch\.int32, but need numbers like torch\.float32"),
+        (torch.bool, r"stored as torch\.bool"),
+        (torch.float8_e4m3fn, r"of type F8_E4M3, but need F64"),
+    ],
+)
+def test_weights_of_a_wrong_type_are_refused(folder, config, kind, message):
+    name = "action_head.vlln.weight"
+    rewrite(folder, lambda t: t.update({name: t[name].to(kind)}))
+    model, twin = PlainGr00t(config), PlainGr00t(config)
+    twin.load_state_dict(model.state_dict())
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(model, folder, config)
+    assert same_bits(model, twin)
+
+
+def test_any_cut_or_scrambled_file_is_a_sentence_and_never_a_crash(folder):
+    file = folder / "model.safetensors"
+    whole = file.read_bytes()
+    head = int.from_bytes(whole[:8], "little")
+    for size in (0, 5, 8, 100, 8 + head, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:size])
+        with pytest.raises(CheckpointError, match="broken file"):
+            weight_files(folder)
+    scrambled = [
+        b"\xff" * 8 + whole[8:],
+        whole[:8] + whole[8 : 8 + head].replace(b'"F32"', b'"F33"', 1) + whole[8 + head :],
+        whole[:8] + whole[8 : 8 + head].replace(b"data_offsets", b"data_0ffsets", 1) + whole[8 + head :],
+        whole[:8] + b"[" + b" " * (head - 2) + b"]" + whole[8 + head :],
+        whole[:8] + b"\xff" * head + whole[8 + head :],
+    ]
+    for content in scrambled:
+        file.write_bytes(content)
+        with pytest.raises(CheckpointError):
+            weight_files(folder)
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_named(folder, config):
+    stored = weight_files(folder)["action_head.vlln.weight"]
+    (folder / "model.safetensors").write_bytes(b"x" * (stored.offset + 3))
+    with pytest.raises(CheckpointError, match=r"an end inside action_head\.vlln\.weight"):
+        stored.read()
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_every_number_is_read_as_torch_would_convert_it(folder, config, kind):
+    rewrite(folder, lambda t: t.update({name: value.to(kind) for name, value in t.items()}))
+    model, stored = on_meta(config), load_file(folder / "model.safetensors")
+    load_weights(model, folder, config, dtype=torch.float32)
+    assert all(torch.equal(p, stored[name].float()) for name, p in model.named_parameters())
+    turned = torch.empty(16, 24).T  # not contiguous
+    weight_files(folder)["backbone.model.vision_model.vision_model.encoder.layers.0.mlp.fc1.weight"].fill(turned)
+    assert torch.equal(
+        turned, stored["backbone.model.vision_model.vision_model.encoder.layers.0.mlp.fc1.weight"].float()
+    )
+
+
 def test_folders_without_safetensors_are_named(tmp_path):
     with pytest.raises(CheckpointError, match="no such folder"):
         weight_files(tmp_path / "nowhere")
