@@ -8,7 +8,7 @@ from typing import Annotated, Protocol, runtime_checkable
 
 import tyro
 
-from svms_gr00t.cli import checkpoint, evaluate, sim
+from svms_gr00t.cli import checkpoint, evaluate, evaluate_streams, sim
 from svms_gr00t.cli.ablate import Ablate
 from svms_gr00t.cli.compare import Compare
 from svms_gr00t.cli.console import errors
@@ -46,7 +46,12 @@ class _Group:
 class Evaluate(_Group):
     """Score a policy on recorded episodes, or drive the simulator with it."""
 
-    command: Annotated[evaluate.OpenLoop, _named("open-loop")] | Annotated[evaluate.ClosedLoop, _named("rollout")]
+    command: (
+        Annotated[evaluate.OpenLoop, _named("open-loop")]
+        | Annotated[evaluate.ClosedLoop, _named("rollout")]
+        | Annotated[evaluate_streams.Streams, _named("streams")]
+        | Annotated[evaluate_streams.Calibrate, _named("calibrate")]
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

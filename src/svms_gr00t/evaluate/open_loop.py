@@ -100,7 +100,7 @@ class _Scene:
     steps: tuple[int, ...]
     specs: Mapping[str, KeySpec]
     horizon: int
-    observations: "_Observations"
+    observations: "Recorded"
 
     @classmethod
     def read(cls, dataset: Any, episode: int, config: OpenLoopConfig, specs: Mapping[str, KeySpec]) -> "_Scene":
@@ -113,7 +113,7 @@ class _Scene:
             steps=tuple(range(0, length, config.stride)),
             specs=specs,
             horizon=config.horizon,
-            observations=_Observations(dataset, episode, states, _instructions(dataset, episode, length, config)),
+            observations=Recorded(dataset, episode, states, _instructions(dataset, episode, length, config)),
         )
 
     def errors(self, predicted: Mapping[str, np.ndarray]) -> dict[str, ChunkErrors]:
@@ -126,13 +126,17 @@ class _Scene:
 
 
 @dataclass(frozen=True)
-class _Observations:
+class Recorded:
+    """One recorded episode as a policy would have seen it."""
+
     dataset: Any
     episode: int
     states: dict[str, np.ndarray]
     instructions: list[str]
+    """One for each step."""
 
     def at(self, steps: Sequence[int]) -> list[dict[str, Any]]:
+        """Flat observations at some steps."""
         frames = {view: self.dataset.frames(self.episode, view, list(steps)) for view in self.dataset.modality.video}
         return [
             {f"video.{view}": pictures[i] for view, pictures in frames.items()}

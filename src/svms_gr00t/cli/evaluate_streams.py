@@ -1,0 +1,165 @@
+"""`svms-gr00t evaluate streams` and `calibrate`: what the streams do, and a threshold on their disagreement."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.table import Table
+
+from svms_gr00t.cli.console import Bars, console
+from svms_gr00t.cli.evaluate import policy_folder
+
+if TYPE_CHECKING:
+    from svms_gr00t.evaluate.stream_study import StreamStudy
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OnHeldOut:
+    checkpoint: Path
+    """A checkpoint or run folder of a policy with SVMS."""
+    dataset_path: Path
+    """A LeRobot dataset with modality.json."""
+    embodiment_tag: str | None = None
+    """Needed only when the checkpoint knows several robots."""
+    seed: int = 0
+    """Chooses the held-out episodes as training did."""
+    validation: float = 0.15
+    """Share of held-out episodes; use the training run's."""
+    every_episode: bool = False
+    """All episodes are held out: the dataset was not trained on."""
+    stride: int = 8
+    """Every so many steps is looked at."""
+
+    def _open(self) -> tuple[Any, Any, tuple[int, ...]]:
+        from svms_gr00t.data.lerobot import LeRobotDataset
+        from svms_gr00t.data.split import split_episodes
+        from svms_gr00t.policy import Policy
+
+        dataset = LeRobotDataset.open(self.dataset_path)
+        policy = Policy.from_pretrained(policy_folder(self.checkpoint), embodiment_tag=self.embodiment_tag)
+        if self.every_episode:
+            return policy, dataset, tuple(episode.index for episode in dataset.episodes)
+        return policy, dataset, split_episodes(dataset.episodes, validation=self.validation, seed=self.seed).validation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrate(_OnHeldOut):
+    """Choose the disagreement above which a chunk is flagged, and save it beside the weights as monitor.json.
+
+    At most `alpha` of the chunks of a new clean episode will be flagged (split conformal, episode by episode).
+    """
+
+    alpha: float = 0.1
+    """Share of clean chunks that may be flagged."""
+    per: Literal["chunk", "episode"] = "chunk"
+    """episode: alpha bounds the share of clean episodes with any flag."""
+
+    def run(self) -> int:
+        """Calibrate and save."""
+        from svms_gr00t.evaluate.monitor import FILE
+        from svms_gr00t.evaluate.stream_study import monitor_of
+
+        policy, dataset, episodes = self._open()
+        monitor = monitor_of(
+            policy, dataset, episodes, alpha=self.alpha, per=self.per, stride=self.stride, progress=Bars()
+        )
+        low, middle, high = monitor.quantiles
+        console.print(
+            f"Flag above rho = {monitor.threshold:.4f}; {monitor.chunks} clean chunks of {monitor.episodes} episodes "
+            f"had {low:.4f}, {middle:.4f} and {high:.4f} at 5, 50 and 95 %.",
+            highlight=False,
+        )
+        console.print(f"At most {monitor.alpha:.0%} of clean {monitor.per}s will be flagged.", highlight=False)
+        path = monitor.save(policy_folder(self.checkpoint) / FILE)
+        console.print(f"written to {path}", highlight=False, soft_wrap=True)
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streams(_OnHeldOut):
+    """What each stream knows, where tokens go by class, task and time, what is lost without a stream, and how well
+    their disagreement tells a broken observation from a clean one, beside simple detectors.
+    """
+
+    alpha: float = 0.2
+    """False alarms promised by the detectors' thresholds (half of the held-out episodes calibrate them)."""
+    output: Path | None = None
+    """Write everything as JSON here."""
+
+    def run(self) -> int:
+        """Print the tables."""
+        from svms_gr00t.data.labels import Labeler
+        from svms_gr00t.data.steps import StepDataset
+        from svms_gr00t.evaluate.knockout import streams_of
+        from svms_gr00t.evaluate.stream_study import study_streams
+        from svms_gr00t.recipes.evidence import read_streams
+
+        policy, dataset, episodes = self._open()
+        streams_of(policy)  # a plain policy is refused before anything is read
+        bars, tag = Bars(), policy.processor.config.embodiment_tag
+        steps = StepDataset(
+            dataset, policy.processor, episodes=episodes, labeler=Labeler(), stride=self.stride, progress=bars
+        )
+        study = study_streams(
+            policy,
+            dataset,
+            episodes,
+            read_streams(policy.model, steps)[0],
+            statistics=policy.processor.statistics[tag],
+            stride=self.stride,
+            alpha=self.alpha,
+            progress=bars,
+        )
+        _print(study)
+        if self.output is not None:
+            console.print(f"written to {study.save(self.output)}", highlight=False, soft_wrap=True)
+        return 0
+
+
+def _print(study: "StreamStudy") -> None:
+    report = study.report
+    if report.specialisation is not None:
+        table = Table("linear probe on", *report.scores, title="Balanced accuracy by label (0.5 is chance)")
+        for name, row in zip(report.streams, report.specialisation, strict=True):
+            table.add_row(name, *("" if value is None else f"{value:.3f}" for value in row))
+        console.print(table)
+    table = Table("tokens", "number", *report.streams, title="Route shares by token class")
+    for name, share in report.shares.items():
+        table.add_row(name, f"{share.tokens:,}", *(f"{value:.3f}" for value in share.routes))
+    console.print(table)
+    _print_slices(study)
+    _print_knockout(study)
+    _print_detectors(study)
+
+
+def _print_slices(study: "StreamStudy") -> None:
+    edges = [f"rho {edge}" for edge in study.report.edges]
+    table = Table("task or time", "looks", *study.report.streams, *edges, title="Routes and disagreement")
+    parts = [f"part {i + 1} of {len(study.by_time)}" for i in range(len(study.by_time))]
+    named = [*study.by_task.items(), *zip(parts, study.by_time, strict=True)]
+    for name, part in named:
+        table.add_row(name, str(part.looks), *(f"{value:.3f}" for value in (*part.routes, *part.rho)))
+    console.print(table)
+
+
+def _print_knockout(study: "StreamStudy") -> None:
+    keys = list(next(iter(study.knockout.values())).keys)
+    table = Table("without", "error", "effect", "95 %", *keys, title=f"Open-loop error; whole policy {study.whole:.4f}")
+    for name, one in study.knockout.items():
+        r = one.against_whole.relative
+        effect = ("", "") if r is None else (f"{r.estimate:+.1f} %", f"{r.low:+.1f} to {r.high:+.1f}")
+        table.add_row(name, f"{one.mse:.4f}", *effect, *(f"{one.keys[key]:+.1f} %" for key in keys))
+    console.print(table)
+
+
+def _print_detectors(study: "StreamStudy") -> None:
+    names = list(next(iter(study.detectors.values())))
+    title = f"AUROC of telling broken from clean (share flagged at {study.alpha:.0%} promised false alarms)"
+    table = Table("shift", *names, title=title)
+    for shift, found in study.detectors.items():
+        cells = [
+            f"{d.flagged:.0%} flagged" if shift == "clean" else f"{d.auroc:.2f} ({d.flagged:.0%})"
+            for d in found.values()
+        ]
+        table.add_row(shift, *cells)
+    console.print(table)

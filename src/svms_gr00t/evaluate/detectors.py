@@ -1,0 +1,107 @@
+"""Does the monitor notice what it should? ρ against simple detectors, on observations that were broken on purpose.
+
+Axes: N looks, M model width.
+
+    rho                    the monitor's score; alarms when large
+    |rho - median|         the same, two-sided
+    feature norm           |norm - median| of the tokens' mean length
+    mahalanobis            distance of the mean token from the clean ones, shrunk covariance
+    action variance        of chunks sampled from different noise
+
+Each is fitted on half of the clean episodes and tried on the other half: AUROC of telling a broken look from a clean
+one, and the share of broken looks above the detector's own conformal threshold (`monitor.py`). The robot's state does
+not pass through the streams, so ρ cannot see a frozen state: AUROC 0.5 by construction.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from svms_gr00t.evaluate.looks import Look
+from svms_gr00t.evaluate.monitor import conformal_threshold
+from svms_gr00t.evaluate.records import JsonRecord
+from svms_gr00t.evaluate.stats import Interval
+from svms_gr00t.streams.metrics import auroc
+
+Detector = Callable[[Sequence[Look]], ndarray]
+"""Looks to scores; higher means stranger."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection(JsonRecord):
+    """One detector on one shift."""
+
+    auroc: float
+    interval: Interval | None
+    """Bootstrap over episodes."""
+    flagged: float
+    """Share of broken looks above the detector's own conformal threshold at `alpha`; 0 when no threshold exists."""
+
+
+def detect(
+    clean: Sequence[Look], broken: Mapping[str, Sequence[Look]], tried: Sequence[int], *, alpha: float, seed: int = 0
+) -> dict[str, dict[str, Detection]]:
+    """Fit every detector on the clean episodes that are not `tried`, and try it on those that are."""
+    fit = [one for one in clean if one.episode not in tried]
+    rest = [one for one in clean if one.episode in tried]
+    found: dict[str, dict[str, Detection]] = {}
+    for name, score in detectors(fit).items():
+        by_episode = [score([n for n in fit if n.episode == e]) for e in sorted({n.episode for n in fit})]
+        threshold = conformal_threshold(by_episode, alpha)
+        calm = score(rest)
+        for shift, looks in {"clean": rest, **broken}.items():
+            loud = score(looks)
+            groups = np.array([n.episode for n in rest]), np.array([n.episode for n in looks])
+            found.setdefault(shift, {})[name] = Detection(
+                auroc=_auroc(calm, loud),
+                interval=None if shift == "clean" else _interval(calm, loud, groups, seed),
+                flagged=float((loud > threshold).mean()),
+            )
+    return found
+
+
+def detectors(fit: Sequence[Look]) -> dict[str, Detector]:
+    """By name, fitted on clean looks."""
+    rho, norm = np.array([n.rho for n in fit]), np.array([n.norm for n in fit])
+    features = np.stack([n.feature for n in fit])
+    mean, inverse = features.mean(0), np.linalg.inv(_shrunk(features))
+
+    def mahalanobis(looks: Sequence[Look]) -> ndarray:
+        away = np.stack([n.feature for n in looks]) - mean
+        return np.sqrt(np.einsum("ni,ij,nj->n", away, inverse, away))
+
+    return {
+        "rho": lambda looks: np.array([n.rho for n in looks]),
+        "|rho - median|": lambda looks: np.abs(np.array([n.rho for n in looks]) - np.median(rho)),
+        "feature norm": lambda looks: np.abs(np.array([n.norm for n in looks]) - np.median(norm)),
+        "mahalanobis": mahalanobis,
+        "action variance": lambda looks: np.array([n.variance for n in looks]),
+    }
+
+
+def _shrunk(rows: Float[ndarray, "N M"], share: float = 0.1) -> Float[ndarray, "M M"]:
+    """Covariance drawn towards a multiple of the identity, so that few rows can be inverted."""
+    covariance = np.atleast_2d(np.cov(rows.T))
+    level = float(np.trace(covariance)) / len(covariance)
+    return (1 - share) * covariance + share * max(level, 1e-12) * np.eye(len(covariance))
+
+
+def _auroc(calm: ndarray, loud: ndarray) -> float:
+    return float(auroc(np.concatenate([calm, loud]), np.repeat([False, True], [len(calm), len(loud)])))
+
+
+def _interval(calm: ndarray, loud: ndarray, groups: tuple[ndarray, ndarray], seed: int) -> Interval | None:
+    """Percentile bootstrap that draws whole episodes, the same ones on both sides."""
+    episodes = np.unique(groups[0])
+    if len(episodes) < 2:
+        return None
+    rng, drawn = np.random.default_rng(seed), []
+    for _ in range(300):
+        chosen = rng.choice(episodes, len(episodes))
+        parts = [np.concatenate([v[g == e] for e in chosen]) for v, g in zip((calm, loud), groups, strict=True)]
+        drawn.append(_auroc(*parts))
+    low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
+    return Interval(estimate=_auroc(calm, loud), low=low, high=high)

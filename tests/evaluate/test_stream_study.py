@@ -1,0 +1,179 @@
+"""Knock-outs silence what they name, detectors see what was planted, and the study reads a real policy."""
+
+import numpy as np
+import pytest
+import torch
+
+from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.data.labels import Labeler
+from svms_gr00t.data.lerobot import LeRobotDataset
+from svms_gr00t.data.steps import StepDataset
+from svms_gr00t.evaluate.detectors import detect
+from svms_gr00t.evaluate.knockout import OFF, silenced
+from svms_gr00t.evaluate.looks import Look, look, look_at_episodes, shifts
+from svms_gr00t.evaluate.monitor import chunk_rho
+from svms_gr00t.evaluate.open_loop import Recorded
+from svms_gr00t.evaluate.protocols import INSTRUCTION
+from svms_gr00t.evaluate.stream_study import StreamStudy, by_time, cut, monitor_of, study_streams
+from svms_gr00t.policy import Policy
+from svms_gr00t.recipes.evidence import read_streams
+from svms_gr00t.recipes.experiment import Experiment
+
+
+@pytest.fixture(scope="module")
+def dataset(small_kitchen) -> LeRobotDataset:
+    return LeRobotDataset.open(small_kitchen)
+
+
+@pytest.fixture(scope="module")
+def policy(small_kitchen) -> Policy:
+    """Fresh weights, with a merge that says something."""
+    experiment = Experiment.prepare(small_kitchen, seed=0)
+    model = experiment.model(use_sheaf_streams=True)
+    torch.manual_seed(1)
+    torch.nn.init.normal_(model.svms.merge.weight, std=0.2)
+    return experiment.policy(model)
+
+
+def looks(rng: np.random.Generator, episodes, *, rho=0.3, norm=1.0, variance=0.1, shift=0.0, chunks=12) -> list[Look]:
+    """Planted measurements around given levels."""
+    return [
+        Look(
+            episode=e,
+            step=8 * k,
+            progress=k / chunks,
+            instruction="open it" if e % 2 else "close it",
+            edges=rho + 0.02 * rng.normal(size=2),
+            routes=rng.dirichlet(np.ones(3)),
+            feature=shift + rng.normal(size=5),
+            norm=norm + 0.02 * rng.normal(),
+            variance=variance * np.exp(0.1 * rng.normal()),
+        )
+        for e in episodes
+        for k in range(chunks)
+    ]
+
+
+def test_each_detector_sees_what_was_planted_for_it_and_nothing_else():
+    rng, tried = np.random.default_rng(0), [1, 3, 5, 7]
+    clean = looks(rng, range(8))
+    broken = {
+        "more rho": looks(rng, tried, rho=0.5),
+        "less rho": looks(rng, tried, rho=0.1),
+        "longer": looks(rng, tried, norm=1.5),
+        "elsewhere": looks(rng, tried, shift=5.0),
+        "unsure": looks(rng, tried, variance=0.3),
+        "nothing": looks(rng, tried),
+    }
+    found = detect(clean, broken, tried, alpha=0.2)
+    sees = {"more rho": "rho", "longer": "feature norm", "elsewhere": "mahalanobis", "unsure": "action variance"}
+    for shift, detector in sees.items():
+        assert found[shift][detector].auroc > 0.99
+        assert found[shift][detector].flagged > 0.9
+        assert found[shift][detector].interval.low > 0.95
+    assert found["less rho"]["rho"].auroc < 0.01, "the monitor asks for too much disagreement, not for too little"
+    assert found["less rho"]["|rho - median|"].auroc > 0.99
+    for shift, detector in (("longer", "rho"), ("more rho", "mahalanobis"), ("nothing", "rho")):
+        assert 0.3 < found[shift][detector].auroc < 0.7
+    assert all(d.auroc == 0.5 and d.flagged < 0.5 for d in found["clean"].values())
+
+
+def test_slices_are_means_of_their_looks():
+    rng = np.random.default_rng(1)
+    some = looks(rng, [0, 1])
+    parts = by_time(some, bins=3)
+    assert [len(p) for p in parts] == [8, 8, 8]
+    found = cut(parts[0])
+    np.testing.assert_allclose(found.rho, np.mean([n.edges for n in parts[0]], 0))
+    assert sum(found.routes) == pytest.approx(1)
+
+
+def some(dataset: LeRobotDataset, episode: int = 0) -> Recorded:
+    states = {k.removeprefix("state."): v for k, v in dataset.lowdim(episode).items() if k.startswith("state.")}
+    return Recorded(dataset, episode, states, list(dataset.instructions(episode)))
+
+
+def test_a_look_says_what_the_policy_says(policy, dataset):
+    observations = some(dataset).at([4, 9])
+    _, evidence = policy.act(observations, seeds=[0, 1])
+    found = look(policy, observations, draws=3)
+    np.testing.assert_allclose([n["edges"] for n in found], chunk_rho(evidence), rtol=1e-5)
+    assert all(n["variance"] > 0 and n["norm"] > 0 for n in found)
+    assert np.isnan(look(policy, observations, draws=1)[0]["variance"])
+    again = look(policy, observations[1:], draws=3)[0]
+    assert again["variance"] == pytest.approx(found[1]["variance"], rel=1e-4), "whatever the batch around it"
+
+
+def test_shifts_break_what_they_say_and_nothing_else(dataset):
+    first, seen = some(dataset).at([0, 12])
+    named = shifts(dataset)
+    view = next(iter(dataset.modality.video))
+    assert set(named) == {"camera blackout", f"{view} black", "frozen state", "swapped instruction"}
+    for name, spoil in named.items():
+        broken = spoil(dict(seen), first)
+        changed = {key for key in seen if not np.array_equal(seen[key], broken[key])}
+        kinds = {key.split(".")[0] for key in changed}
+        assert kinds == {"camera blackout": {"video"}, "frozen state": {"state"}}.get(
+            name, {"annotation"} if "swap" in name else {"video"}
+        )
+        assert len(changed) == 1 or name in ("camera blackout", "frozen state")
+    assert named["swapped instruction"](dict(seen), first)[INSTRUCTION] in dataset.tasks.values()
+
+
+def test_a_frozen_state_does_not_reach_the_streams(policy, dataset):
+    """What the monitor cannot see, said as a fact: the state goes straight to the action head."""
+    first, seen = some(dataset).at([0, 12])
+    frozen = shifts(dataset)["frozen state"](dict(seen), first)
+    clean, broken = look(policy, [seen], draws=2)[0], look(policy, [frozen], draws=2)[0]
+    np.testing.assert_array_equal(clean["edges"], broken["edges"])
+    assert clean["variance"] != broken["variance"]
+
+
+def test_a_silenced_stream_weighs_nothing_and_silence_ends(policy, dataset):
+    svms, observations = policy.model.svms, some(dataset).at([3])
+    before = look(policy, observations)[0]
+    for index, stream in enumerate(svms.graph.streams):
+        with silenced(svms, stream):
+            routes = look(policy, observations)[0]["routes"]
+        assert routes[index] == 0
+        assert routes.sum() == pytest.approx(1, abs=1e-5)
+    with silenced(svms, OFF):
+        plain = look(policy, observations)[0]["feature"]
+    assert not np.allclose(plain, before["feature"])
+    np.testing.assert_array_equal(look(policy, observations)[0]["feature"], before["feature"])
+    weight, bias = svms.merge.weight.clone(), svms.merge.bias.clone()
+    svms.merge.reset_parameters()
+    np.testing.assert_allclose(look(policy, observations)[0]["feature"], plain, atol=1e-6)
+    with torch.no_grad():
+        svms.merge.weight.copy_(weight)
+        svms.merge.bias.copy_(bias)
+
+
+def test_the_study_reads_a_real_policy(policy, dataset, tmp_path):
+    episodes = (0, 1, 2, 3)
+    steps = StepDataset(dataset, policy.processor, episodes=episodes, labeler=Labeler(), stride=20)
+    report, _ = read_streams(policy.model, steps)
+    statistics = policy.processor.statistics[policy.processor.config.embodiment_tag]
+    study = study_streams(policy, dataset, episodes, report, statistics=statistics, stride=20, alpha=0.34, draws=2)
+    assert set(study.knockout) == {"visual", "temporal", "state", OFF}
+    assert all(one.mse > 0 and one.keys for one in study.knockout.values())
+    assert study.detectors["frozen state"]["rho"].auroc == pytest.approx(0.5)
+    assert len(study.by_task) == len({dataset.instructions(e)[0] for e in episodes})
+    assert all(sum(part.routes) == pytest.approx(1, abs=1e-4) for part in (*study.by_time, *study.by_task.values()))
+    study.save(tmp_path / "study.json")
+    assert StreamStudy.load(tmp_path / "study.json") == study
+    with pytest.raises(DataError, match="four"):
+        study_streams(policy, dataset, (0, 1), report, statistics=statistics)
+
+
+def test_the_monitor_is_calibrated_on_a_real_policy(policy, dataset):
+    monitor = monitor_of(policy, dataset, (0, 1, 2), alpha=0.3, stride=15)
+    assert monitor.edges == ("visual-temporal", "temporal-state")
+    assert 0 < monitor.threshold < 2
+    clean = look_at_episodes(policy, dataset, (0, 1, 2), stride=15)
+    assert max(n.rho for n in clean) >= monitor.threshold
+    with pytest.raises(ConfigError, match="episodes"):
+        monitor_of(policy, dataset, (0, 1), alpha=0.1, stride=15)
+    plain = Experiment.prepare(dataset.root, seed=0)
+    with pytest.raises(DataError, match="without streams"):
+        monitor_of(plain.policy(plain.model(use_sheaf_streams=False)), dataset, (0,), alpha=0.5)
