@@ -252,6 +252,15 @@ def test_a_saved_policy_and_a_saved_delta_act_the_same(tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "delta").iterdir()} >= {"delta.json", "config.json", "statistics.json"}
 
 
+def test_a_policy_in_bfloat16_stays_close_to_float32(tmp_path: Path) -> None:
+    folder = Policy(model(**SVMS), processor()).save_pretrained(tmp_path / "p")
+    exact, low = (Policy.from_pretrained(folder, dtype=dtype) for dtype in (None, torch.bfloat16))
+    assert {p.dtype for p in low.model.parameters()} == {torch.bfloat16}
+    expected, (actions, info) = exact.get_action(nested(), {"seed": 1})[0], low.get_action(nested(), {"seed": 1})
+    np.testing.assert_allclose(actions["arm"], expected["arm"], atol=0.2)
+    assert actions["arm"].dtype == info["rho"].dtype == np.float32
+
+
 def edit(file: Path, change: Any) -> None:
     values = json.loads(file.read_text())
     change(values)

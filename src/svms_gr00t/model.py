@@ -124,14 +124,14 @@ class Gr00tN1d6(nn.Module):
         config = config or read_config(folder)
         with torch.device("meta"):
             model = cls(config)
-        whole, overlay = _base_and_delta(folder, base)
+        whole, overlay, name = _base_and_delta(folder, base)
         dtype = dtype or _usual_type(weight_files(whole))
         load_weights(model, whole, config, dtype=dtype, device=device, fresh=(SVMS_PREFIX,), overlay=overlay)
         left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
         if left:
             hint = "Check that config.json and the weights belong together"
             raise CheckpointError(folder, got=f"no values for {left[0]}", want="every tensor", hint=hint)
-        model.base = str(source) if whole == folder else str(whole)
+        model.base = name or str(source)
         return model.eval()
 
     def save_pretrained(self, folder: Path | str) -> Path:
@@ -158,17 +158,18 @@ class Gr00tN1d6(nn.Module):
         return save_delta(self.state_dict(), self.config, folder, base=chosen, extra=extra)
 
 
-def _base_and_delta(folder: Path, base: Path | str | None) -> tuple[Path, dict[str, Stored]]:
-    """The folder of the whole weights, and the tensors that replace or join them."""
+def _base_and_delta(folder: Path, base: Path | str | None) -> tuple[Path, dict[str, Stored], str | None]:
+    """The folder of the whole weights, the tensors that replace or join them, and a name for the base of a delta."""
     if not is_delta(folder):
         if base is not None:
             hint = "Leave base away, or give the delta's folder"
             raise CheckpointError(folder, got="a whole checkpoint", want="a delta to put on a base", hint=hint)
-        return folder, {}
+        return folder, {}, None
     delta = read_delta(folder)
     whole = find_base(delta, base)
     delta.check(whole)
-    return whole, delta.tensors(whole)
+    is_path = Path(delta.source).is_absolute()  # else a hub id, which says more than the cache it lies in
+    return whole, delta.tensors(whole), str(base or (whole if is_path else delta.source))
 
 
 def _usual_type(files: dict[str, Stored]) -> torch.dtype | None:

@@ -24,7 +24,7 @@ from svms_gr00t.data.observation import Observation
 from svms_gr00t.data.processor import Processor, Sample
 from svms_gr00t.groot.checkpoint import locate
 from svms_gr00t.groot.delta import find_base, is_delta, read_delta
-from svms_gr00t.groot.saving import whole_folder
+from svms_gr00t.groot.saving import checkpoint_folder
 from svms_gr00t.model import Gr00tN1d6, SampleOutput
 from svms_gr00t.request import read_request, read_seeds
 
@@ -59,11 +59,13 @@ class Policy:
         processor = Processor.load(files, embodiment_tag=embodiment_tag)  # first: it is cheap to find at fault
         dtype = torch.float32 if dtype is None and str(device) == "cpu" else dtype
         model = Gr00tN1d6.from_pretrained(source, base=base, dtype=dtype, device=device)
+        if not is_delta(source):
+            model.base = str(folder)  # a hub id says more than the cache that it lies in
         return cls(model, processor, device=device)
 
     def save_pretrained(self, folder: Path | str) -> Path:
         """Write model and processor as one folder that appears when it is complete."""
-        with whole_folder(folder) as partial:
+        with checkpoint_folder(folder) as partial:
             self.model.write(partial)
             self.processor.save(partial)
         return Path(folder)

@@ -297,6 +297,30 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
+def test_saving_over_an_older_checkpoint_keeps_its_processor_and_drops_its_shards(tmp_path, config):
+    model, target = PlainGr00t(config), tmp_path / "ckpt"
+    save_checkpoint(model, config, target, shard_bytes=20_000)
+    (target / "statistics.json").write_text("{}")
+    (target / "README.md").write_text("card")
+    save_checkpoint(model, config, target)
+    assert {p.name for p in target.iterdir()} == {"config.json", "model.safetensors", "statistics.json", "README.md"}
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "notes/day.md"])
+def test_saving_never_replaces_a_folder_with_something_else_in_it(tmp_path, config, monkeypatch, name):
+    mine = tmp_path / "home" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    for folder in (tmp_path / "home", mine):
+        with pytest.raises(CheckpointError, match="older checkpoint to replace"):
+            save_checkpoint(PlainGr00t(config), config, folder)
+    monkeypatch.chdir(tmp_path / "home")
+    with pytest.raises(CheckpointError):
+        save_checkpoint(PlainGr00t(config), config, ".")
+    assert mine.read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["home"]
+
+
 def test_a_file_is_replaced_only_when_complete(tmp_path, config, monkeypatch):
     save_weights(PlainGr00t(config), tmp_path)
     before = (tmp_path / "model.safetensors").read_bytes()

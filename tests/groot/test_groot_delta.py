@@ -206,3 +206,21 @@ def test_large_tensors_are_compared_in_pieces(trained, base, tmp_path, monkeypat
     assert read_delta(tmp_path / "delta").rows == read_delta(tmp_path / "whole").rows
     assert same(Gr00tN1d6.from_pretrained(tmp_path / "delta", dtype=torch.float32), trained)
     assert used_tensors(base).keys() == Gr00tN1d6(tiny_config()).state_dict().keys()
+
+
+def test_a_base_from_the_hub_is_remembered_by_its_id(base, tmp_path, monkeypatch):
+    """The cache stands in for the network: `snapshot_download` is asked for the id and answers with a folder."""
+    asked = []
+
+    def download(name: str, **options) -> str:
+        asked.append((name, options["local_files_only"]))
+        return str(base)
+
+    monkeypatch.setattr("svms_gr00t.groot.checkpoint.snapshot_download", download)
+    model = Gr00tN1d6.from_pretrained("someone/robot")
+    delta = model.save_delta(tmp_path / "delta")
+    assert (delta.source, delta.relative) == ("someone/robot", None)
+    again = Gr00tN1d6.from_pretrained(tmp_path / "delta")
+    assert again.base == "someone/robot"
+    assert asked[-1] == ("someone/robot", True)  # what is here already is not downloaded again
+    assert same(again, model)

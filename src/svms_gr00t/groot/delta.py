@@ -23,7 +23,7 @@ from torch import Tensor
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.groot.checkpoint import is_unused, locate, read_config, some, weight_files
 from svms_gr00t.groot.config import Gr00tN1d6Config
-from svms_gr00t.groot.saving import GIB, save_weights, whole_folder
+from svms_gr00t.groot.saving import GIB, checkpoint_folder, save_weights
 from svms_gr00t.groot.tensors import Stored, new_scratch
 
 FILE, STEM, FORMAT, VERSION = "delta.json", "delta", "svms-gr00t delta", 1
@@ -224,7 +224,7 @@ def save_delta(
         digests=found,
         rows=rows,
     )
-    with whole_folder(target) as partial:
+    with checkpoint_folder(target) as partial:
         (partial / "config.json").write_text(config.dumps(), encoding="utf-8")
         (partial / FILE).write_text(json.dumps(delta.to_dict(), indent=1) + "\n", encoding="utf-8")
         if extra is not None:

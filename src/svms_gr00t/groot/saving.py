@@ -9,9 +9,12 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.groot.config import Gr00tN1d6Config
 
 GIB = 2**30
+_OURS = (".safetensors", ".json", ".jinja", ".md", ".txt", "LICENSE", ".gitattributes")
+_REWRITTEN = ("config.json", "delta.json")
 
 
 def single_of(stem: str) -> str:
@@ -96,6 +99,28 @@ def whole_folder(folder: Path | str) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+@contextmanager
+def checkpoint_folder(folder: Path | str) -> Iterator[Path]:
+    """`whole_folder` for a checkpoint: only an older checkpoint is replaced, and its other files stay.
+
+    The processor's files and a model card survive unless the block writes them; weights and `config.json` do not.
+    Raises `CheckpointError` for a folder that holds anything else, before the block begins.
+    """
+    folder = Path(folder).resolve()
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    strange = [f.name for f in found if not f.is_file() or not f.name.endswith(_OURS)]
+    if strange or (folder.exists() and not folder.is_dir()):
+        got = f"{strange[0]} in it" if strange else "a file"
+        want, hint = "a new folder, or an older checkpoint to replace", "choose another folder"
+        raise CheckpointError(folder, got=got, want=want, hint=hint)
+    with whole_folder(folder) as partial:
+        yield partial
+        for file in found:
+            weights = file.name.endswith((".safetensors", ".safetensors.index.json"))
+            if not weights and file.name not in _REWRITTEN and not (partial / file.name).exists():
+                shutil.copy2(file, partial / file.name)
+
+
 def write_checkpoint(model: nn.Module, config: Gr00tN1d6Config, folder: Path, *, shard_bytes: int = 5 * GIB) -> None:
     """config.json and the weights, file by file."""
     (folder / "config.json").write_text(config.dumps(), encoding="utf-8")
@@ -106,5 +131,5 @@ def save_checkpoint(
     model: nn.Module, config: Gr00tN1d6Config, folder: Path | str, *, shard_bytes: int = 5 * GIB
 ) -> None:
     """Write config.json and the weights as one folder that NVIDIA's code reads when SVMS is off."""
-    with whole_folder(folder) as partial:
+    with checkpoint_folder(folder) as partial:
         write_checkpoint(model, config, partial, shard_bytes=shard_bytes)
