@@ -8,7 +8,7 @@ from typing import Annotated, Protocol, runtime_checkable
 
 import tyro
 
-from svms_gr00t.cli import checkpoint, evaluate, evaluate_streams, sim
+from svms_gr00t.cli import checkpoint, evaluate, evaluate_streams, open_loop, sim
 from svms_gr00t.cli.ablate import Ablate
 from svms_gr00t.cli.compare import Compare
 from svms_gr00t.cli.console import errors
@@ -47,7 +47,7 @@ class Evaluate(_Group):
     """Score a policy on recorded episodes, or drive the simulator with it."""
 
     command: (
-        Annotated[evaluate.OpenLoop, _named("open-loop")]
+        Annotated[open_loop.OpenLoop, _named("open-loop")]
         | Annotated[evaluate.ClosedLoop, _named("rollout")]
         | Annotated[evaluate_streams.Streams, _named("streams")]
         | Annotated[evaluate_streams.Calibrate, _named("calibrate")]

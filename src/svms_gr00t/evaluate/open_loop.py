@@ -79,7 +79,7 @@ def evaluate_open_loop(
     flow: dict[int, float] = {}
     with (progress or Silent()).task(f"open loop: {name}", len(episodes)) as task:
         for episode in episodes:
-            scene = _Scene.read(dataset, episode, config, specs)
+            scene = read_scene(dataset, episode, config, specs)
             predicted, loss = _ask(policy, scene, config)
             found.setdefault(name, {})[episode] = scene.errors(predicted)
             if loss is not None:
@@ -91,7 +91,7 @@ def evaluate_open_loop(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Scene:
+class Scene:
     """One held-out episode, cut into the steps that are looked at."""
 
     episode: int
@@ -102,21 +102,8 @@ class _Scene:
     horizon: int
     observations: "Recorded"
 
-    @classmethod
-    def read(cls, dataset: Any, episode: int, config: OpenLoopConfig, specs: Mapping[str, KeySpec]) -> "_Scene":
-        states, actions = split_lowdim(dataset.lowdim(episode))
-        length = len(next(iter(actions.values())))
-        return cls(
-            episode=episode,
-            states=states,
-            actions={key: actions[key] for key in specs},
-            steps=tuple(range(0, length, config.stride)),
-            specs=specs,
-            horizon=config.horizon,
-            observations=Recorded(dataset, episode, states, _instructions(dataset, episode, length, config)),
-        )
-
     def errors(self, predicted: Mapping[str, np.ndarray]) -> dict[str, ChunkErrors]:
+        """Errors of predicted chunks (n, H, D), key by key."""
         length = len(next(iter(self.actions.values())))
         mask = valid_steps(length, self.steps, self.horizon)
         recorded = {
@@ -146,7 +133,22 @@ class Recorded:
         ]
 
 
-def _ask(policy: ActionPolicy, scene: _Scene, config: OpenLoopConfig) -> tuple[dict[str, np.ndarray], float | None]:
+def read_scene(dataset: Any, episode: int, config: OpenLoopConfig, specs: Mapping[str, KeySpec]) -> Scene:
+    """The episode with the instructions that the language test wants. Raises DataError when it cannot be read."""
+    states, actions = split_lowdim(dataset.lowdim(episode))
+    length = len(next(iter(actions.values())))
+    return Scene(
+        episode=episode,
+        states=states,
+        actions={key: actions[key] for key in specs},
+        steps=tuple(range(0, length, config.stride)),
+        specs=specs,
+        horizon=config.horizon,
+        observations=Recorded(dataset, episode, states, _instructions(dataset, episode, length, config)),
+    )
+
+
+def _ask(policy: ActionPolicy, scene: Scene, config: OpenLoopConfig) -> tuple[dict[str, np.ndarray], float | None]:
     """Predicted chunks (n, H, D) of one episode and, from policies that can, the mean flow loss."""
     chunks: list[Chunk] = []
     losses: list[float] = []
@@ -163,7 +165,7 @@ def _ask(policy: ActionPolicy, scene: _Scene, config: OpenLoopConfig) -> tuple[d
     return stacked, float(np.mean(losses)) if losses else None
 
 
-def _checked(chunk: Chunk, key: str, scene: _Scene) -> np.ndarray:
+def _checked(chunk: Chunk, key: str, scene: Scene) -> np.ndarray:
     if key not in chunk:
         raise ConfigError("policy actions", got=sorted(chunk), want=f"key {key!r}", hint="Use the dataset's embodiment")
     want = (scene.horizon, len(scene.specs[key].midpoint))
@@ -173,7 +175,7 @@ def _checked(chunk: Chunk, key: str, scene: _Scene) -> np.ndarray:
     return chunk[key][: scene.horizon]
 
 
-def _guess(baselines: Baselines, name: str, scene: _Scene) -> dict[str, np.ndarray]:
+def _guess(baselines: Baselines, name: str, scene: Scene) -> dict[str, np.ndarray]:
     return baselines.predict(name, scene.states, scene.actions, scene.steps)
 
 

@@ -1,0 +1,162 @@
+"""`svms-gr00t evaluate open-loop`: recorded episodes, no simulator."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from svms_gr00t.cli.console import Bars, console
+from svms_gr00t.cli.evaluate import policy_folder
+
+if TYPE_CHECKING:
+    from svms_gr00t.data.lerobot import LeRobotDataset
+    from svms_gr00t.data.split import Split
+    from svms_gr00t.evaluate.open_loop import OpenLoopConfig
+    from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
+    from svms_gr00t.policy import Policy
+
+HALF_RADIANS = {"robocasa_panda_omron": 0.5}
+"""Radians for one unit of axis-angle actions, by robot, where it is not 1."""
+SHOWN_STEPS = (1, 2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenLoop:
+    """Denoised action error on held-out episodes, by key and horizon step, beside three naive baselines."""
+
+    checkpoint: Path
+    """A checkpoint or run folder."""
+    dataset_path: Path
+    """A LeRobot dataset with modality.json."""
+    embodiment_tag: str | None = None
+    """Needed only when the checkpoint knows several robots."""
+    seed: int = 0
+    """Chooses the held-out episodes as training did, and the noise."""
+    validation: float = 0.15
+    """Share of held-out episodes; use the training run's."""
+    stride: int = 8
+    """Every so many steps is looked at."""
+    language_tests: bool = False
+    """Also with empty, swapped and paraphrased instructions: does the policy listen, and to the meaning?"""
+    radians: float | None = None
+    """Radians for one unit of axis-angle actions; by default 0.5 for RoboCasa's robot, else 1."""
+    plots: int = 0
+    """Held-out episodes whose recorded and predicted actions are drawn, as SVG in --plot-dir."""
+    plot_dir: Path = Path("outputs/trajectories")
+    """Where plots go."""
+    output: Path | None = None
+    """Write the result as JSON here; language tests go beside it."""
+
+    def run(self) -> int:
+        """Print the tables."""
+        from svms_gr00t.data.lerobot import LeRobotDataset
+        from svms_gr00t.data.split import split_episodes
+        from svms_gr00t.evaluate.open_loop import OpenLoopConfig
+        from svms_gr00t.policy import Policy
+
+        dataset = LeRobotDataset.open(self.dataset_path)
+        policy = Policy.from_pretrained(policy_folder(self.checkpoint), embodiment_tag=self.embodiment_tag)
+        split = split_episodes(dataset.episodes, validation=self.validation, seed=self.seed)
+        tag, horizon = policy.processor.config.embodiment_tag, policy.processor.codec.horizon
+        config = OpenLoopConfig(
+            horizon=horizon,
+            executed=min(8, horizon),
+            stride=self.stride,
+            seed=self.seed,
+            batch_size=32,
+            radians=self.radians or HALF_RADIANS.get(tag, 1.0),
+        )
+        result = self._score(policy, dataset, split, config)
+        _print_methods(result, len(split.validation))
+        _print_keys(result)
+        _print_horizon(result)
+        if self.language_tests:
+            self._listen(policy, dataset, split, config, result)
+        if self.plots:
+            self._draw(policy, dataset, split, config)
+        if self.output is not None:
+            console.print(f"written to {result.save(self.output)}", highlight=False, soft_wrap=True)
+        return 0
+
+    def _score(
+        self, policy: "Policy", dataset: "LeRobotDataset", split: "Split", config: "OpenLoopConfig"
+    ) -> "OpenLoopResult":
+        from svms_gr00t.evaluate.open_loop import evaluate_open_loop
+
+        return evaluate_open_loop(
+            policy,
+            dataset,
+            split.validation,
+            statistics=policy.processor.statistics[policy.processor.config.embodiment_tag],
+            train_episodes=split.train if config.language == "recorded" else (),
+            config=config,
+            name=self.checkpoint.name,
+            progress=Bars(),
+        )
+
+    def _listen(
+        self, policy: Any, dataset: Any, split: "Split", config: "OpenLoopConfig", result: "OpenLoopResult"
+    ) -> None:
+        from svms_gr00t.evaluate.stats import compare_paired
+        from svms_gr00t.recipes.language import kitchen_paraphrases
+
+        words = kitchen_paraphrases(set(dataset.tasks.values()))
+        table = Table("instruction", "MSE", "against recorded", "95 %", "p", title="Language tests, paired by episode")
+        table.add_row("recorded", f"{result.scores.mse:.4f}")
+        for language in ("paraphrased", "empty", "swapped"):
+            if language == "swapped" and len(set(dataset.tasks.values())) < 2:
+                continue
+            asked = replace(config, language=language, paraphrases=words)
+            found = self._score(policy, dataset, split, asked)
+            effect = compare_paired(result.scores.metric("mse"), found.scores.metric("mse"))
+            r = effect.relative
+            cells = ("", "") if r is None else (f"{r.estimate:+.1f} %", f"{r.low:+.1f} to {r.high:+.1f}")
+            table.add_row(language, f"{found.scores.mse:.4f}", *cells, f"{effect.p:.3f}")
+            if self.output is not None:
+                found.save(self.output.with_stem(f"{self.output.stem}_{language}"))
+        console.print(table)
+
+    def _draw(self, policy: Any, dataset: Any, split: "Split", config: "OpenLoopConfig") -> None:
+        from svms_gr00t.evaluate.open_loop import action_specs
+        from svms_gr00t.evaluate.records import write_text
+        from svms_gr00t.evaluate.trajectories import draw, trace
+
+        statistics = policy.processor.statistics[policy.processor.config.embodiment_tag]
+        specs = action_specs(dataset, statistics, config)
+        for episode in split.validation[: self.plots]:
+            drawn = draw(trace(policy, dataset, episode, statistics=statistics, config=config), specs)
+            path = write_text(self.plot_dir / f"episode_{episode:06d}.svg", drawn)
+            console.print(f"drawn: {path}", highlight=False, soft_wrap=True)
+
+
+def _print_methods(result: "OpenLoopResult", episodes: int) -> None:
+    title = f"{episodes} held-out episodes, normalised action error"
+    table = Table("method", "MSE", "95 %", "L1", f"first {result.executed}", "first step", "flow loss", title=title)
+    for name, method in result.methods.items():
+        span = method.mse_interval
+        interval = "" if span is None else f"{span.low:.4f} to {span.high:.4f}"
+        flow = "" if method.flow_loss is None else f"{method.flow_loss:.4f}"
+        numbers = (method.mae, method.executed_mse, method.first_mse)
+        table.add_row(name, f"{method.mse:.4f}", interval, *(f"{value:.4f}" for value in numbers), flow)
+    console.print(table)
+
+
+def _print_keys(result: "OpenLoopResult") -> None:
+    head = ("action key", "kind", "MSE", "L1, own unit", "first step", "right side", "angle")
+    table = Table(*head, title=f"{result.policy} by action key")
+    for key, one in result.scores.keys.items():
+        accuracy = "" if one.accuracy is None else f"{one.accuracy:.1%}"
+        angle = "" if one.angle is None else f"{one.angle:.4f} rad"
+        mse = "constant" if one.mse is None else f"{one.mse:.4f}"
+        table.add_row(key, one.kind, mse, f"{one.physical:.4f}", f"{one.first_physical:.4f}", accuracy, angle)
+    console.print(table)
+
+
+def _print_horizon(result: "OpenLoopResult") -> None:
+    steps = [step for step in SHOWN_STEPS if step <= result.horizon]
+    table = Table("method", *(f"step {step}" for step in steps), title="MSE by step of the chunk")
+    for name, method in result.methods.items():
+        values = [method.by_step[step - 1] for step in steps]
+        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
+    console.print(table)
