@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from groot_tiny import tiny_config
+from huggingface_hub.utils import SafetensorsFileMetadata, SafetensorsRepoMetadata, TensorInfo
 from safetensors.torch import load_file, save_file
 
 from svms_gr00t.cli.main import main
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.groot.summary import summarise
+from svms_gr00t.groot.tensors import header
 from svms_gr00t.model import Gr00tN1d6, tensor_shapes
 
 ASSETS = Path(__file__).parents[2] / "src" / "svms_gr00t" / "assets"
@@ -165,3 +167,27 @@ def test_merge_refuses_a_wrong_base_and_a_full_folder_in_one_sentence(base, tmp_
     shutil.rmtree(base)
     assert run("inspect", tmp_path / "delta") == 0
     assert "not found here" in capsys.readouterr().out
+
+
+def test_inspect_of_a_repository_reads_headers_over_the_network(base, tmp_path, monkeypatch, capsys):
+    """The hub is played by a folder of JSON files and the library's own record of headers; weights are nowhere."""
+    headers = SafetensorsFileMetadata(
+        metadata={},
+        tensors={
+            name: TensorInfo(dtype="F32", shape=list(stored.shape), data_offsets=(0, stored.nbytes))
+            for name, stored in header(base / "model.safetensors").items()
+        },
+    )
+    found = SafetensorsRepoMetadata(None, False, {}, {"model.safetensors": headers})
+    assert run("inspect", base, "--json") == 0
+    expected = json.loads(capsys.readouterr().out)
+    (base / "model.safetensors").unlink()
+    monkeypatch.setattr("svms_gr00t.groot.remote.snapshot_download", lambda name, allow_patterns: str(base))
+    monkeypatch.setattr("svms_gr00t.groot.remote.get_safetensors_metadata", lambda name: found)
+    assert run("inspect", "someone/robot", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == expected
+
+
+def test_inspect_of_nothing_is_one_sentence(tmp_path, capsys):
+    assert run("inspect", tmp_path / "nowhere") == 2
+    assert capsys.readouterr().err.count("\n") == 1

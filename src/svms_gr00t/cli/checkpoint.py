@@ -29,11 +29,12 @@ class Inspect:
 
     def run(self) -> int:
         """0 when the weights fit the configuration, else 1."""
-        from svms_gr00t.groot.checkpoint import locate
+        from svms_gr00t.groot.remote import glimpse
         from svms_gr00t.groot.summary import summarise
         from svms_gr00t.model import tensor_shapes
 
-        summary = summarise(locate(self.path), tensor_shapes)
+        folder, files = glimpse(self.path)
+        summary = summarise(folder, tensor_shapes, files=files)
         if self.json:
             print(json.dumps(summary.to_dict(), indent=2))
         else:

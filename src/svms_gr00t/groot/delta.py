@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,13 +164,11 @@ def read_delta(folder: Path | str) -> Delta:
 
 def base_here(delta: Delta) -> Path | None:
     """The base's folder when it is on this machine, without any download."""
-    for place in (Path(delta.source), delta.folder / delta.relative if delta.relative else None):
-        if place is not None and (place / "config.json").is_file():
-            return place
-    try:
-        return locate(delta.source, download=False)
-    except CheckpointError:
-        return None
+    places = [Path(delta.source)] + ([delta.folder / delta.relative] if delta.relative else [])
+    with suppress(CheckpointError):
+        places.append(locate(delta.source, download=False))
+    # The cache may hold the JSON files alone.
+    return next((place for place in places if any(place.glob("model*.safetensors"))), None)
 
 
 def find_base(delta: Delta, base: Path | str | None = None) -> Path:

@@ -121,13 +121,18 @@ class Summary:
         return asdict(self) | {"loads": self.loads}
 
 
-def summarise(folder: Path, shapes_of: Callable[[Gr00tN1d6Config], dict[str, tuple[int, ...]]]) -> Summary:
-    """Look into a folder; `shapes_of` says which tensors a configuration needs.
+def summarise(
+    folder: Path,
+    shapes_of: Callable[[Gr00tN1d6Config], dict[str, tuple[int, ...]]],
+    *,
+    files: dict[str, Stored] | None = None,
+) -> Summary:
+    """Look into a folder; `shapes_of` says which tensors a configuration needs, `files` where they are if elsewhere.
 
     Raises `CheckpointError` for folders that are no N1.6 checkpoint, with advice for other versions.
     """
     config = read_config(folder)
-    own, whole, delta = _tensors(folder)
+    own, whole, delta = _tensors(folder) if files is None else (files, files, None)
     refuse_other_weights(folder, own)
     wanted = shapes_of(config)
     unused = sorted(name for name in own if is_unused(name, config) and name not in wanted)
