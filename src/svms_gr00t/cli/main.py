@@ -13,9 +13,10 @@ from svms_gr00t.cli.ablate import Ablate
 from svms_gr00t.cli.compare import Compare
 from svms_gr00t.cli.console import errors
 from svms_gr00t.cli.demo import Demo
+from svms_gr00t.cli.gate import Gate
 from svms_gr00t.cli.inspect import InspectModel
 from svms_gr00t.cli.labels import Labels
-from svms_gr00t.cli.train import Train
+from svms_gr00t.cli.train import Train, arguments
 from svms_gr00t.core.errors import SvmsError
 
 # Read when torch loads its thread pool, which no command has done yet: threads that spin while they wait make a step
@@ -76,6 +77,7 @@ class Sim(_Group):
 Commands = (
     Annotated[Demo, _named("demo")]
     | Annotated[Train, _named("train")]
+    | Annotated[Gate, _named("gate")]
     | Annotated[Evaluate, _named("evaluate")]
     | Annotated[Compare, _named("compare")]
     | Annotated[Ablate, _named("ablate")]
@@ -89,6 +91,10 @@ Commands = (
 def parse(args: Sequence[str] | None = None) -> Command:
     """The chosen subcommand as a filled-in dataclass."""
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+    given = arguments(args)
+    if given[:1] == ["train"]:  # its defaults may come from a file
+        start = Train.defaults(given)
+        return tyro.cli(Train, prog="svms-gr00t train", default=start, args=given[1:], config=config)
     return tyro.cli(Commands, prog="svms-gr00t", description=__doc__, args=args, config=config)  # type: ignore[arg-type, return-value]
 
 

@@ -1,76 +1,147 @@
-"""`svms-gr00t train`: the three phases on any LeRobot dataset with a modality.json."""
+"""`svms-gr00t train`: one phase, or the three in turn, on any LeRobot dataset with a modality.json."""
 
-from dataclasses import dataclass
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from svms_gr00t.cli.console import Bars, console
+from svms_gr00t.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from svms_gr00t.recipes.train_config import TrainConfig
+
+SVMS_FLAGS = ("lambda_sheaf_max", "lambda_sheaf_min", "sheaf_schedule_mode", "sheaf_delay_until_diffusion")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train SVMS (or, with --no-use-sheaf-streams, the plain model) in three phases and save a policy."""
+    """Train SVMS (or, with --no-use-sheaf-streams, the plain model) and save a policy.
 
-    dataset_path: Path
+    All three phases run in turn, or those that --phase names; the same command again goes on where it stopped. A number
+    given once holds for every phase, three numbers for one phase each. Start it with `accelerate launch` for many GPUs.
+    """
+
+    dataset_path: str = ""
     """A LeRobot dataset, v2.0 to v3.0, with meta/modality.json."""
     output_dir: Path = Path("runs/train")
-    """Run folder; the same command again goes on where it stopped."""
+    """Run folder."""
+    config: Path | None = None
+    """YAML settings, such as RUN/config.yaml of another run; flags override them."""
+    phase: tuple[int, ...] = (1, 2, 3)
+    """1 specialise, 2 couple, 3 end to end."""
+    all_phases: bool = False
+    """The three in turn, whatever --phase or the configuration file says."""
+    base_model_path: str | None = None
+    """Checkpoint folder to start from; fresh weights without one."""
     preset: str = "tiny"
     """Model size: tiny or n1d6."""
-    base_model_path: Path | None = None
-    """Checkpoint folder to start from; fresh weights without one."""
     embodiment_tag: str | None = None
     """Robot; by default read from the dataset."""
     views: tuple[str, ...] = ()
     """Cameras by their modality.json names; empty takes all."""
     use_sheaf_streams: bool = True
     """Off trains plain GR00T N1.6 on the same batches."""
-    max_steps: tuple[int, int, int] = (120, 120, 160)
-    """Steps of the three phases."""
-    learning_rate: tuple[float, float, float] = (1e-3, 1e-3, 2e-4)
-    """Learning rates of the three phases (N1.6 size: 1e-4 5e-5 1e-5)."""
-    global_batch_size: int = 32
-    """Samples of one optimiser step."""
-    lambda_sheaf_max: float = 0.1
+    max_steps: tuple[int, ...] = ()
+    """Optimiser steps of the phases; empty takes the preset's."""
+    learning_rate: tuple[float, ...] = ()
+    """Peak learning rates of the phases; empty takes the preset's."""
+    global_batch_size: tuple[int, ...] = ()
+    """Samples of one optimiser step, over all processes and micro-batches; empty takes the preset's."""
+    gradient_accumulation_steps: int = 1
+    """Micro-batches that a process cuts its part of a batch into."""
+    lambda_aux: float | None = None
+    """Weight of the label loss in every phase; by default 0.5, 0.2, 0.05."""
+    lambda_sheaf_max: float | None = None
     """Sheaf loss weight once fully on."""
+    lambda_sheaf_min: float | None = None
+    """Sheaf loss weight before that."""
+    sheaf_schedule_mode: Literal["adaptive", "linear", "constant", "off"] | None = None
+    """When the sheaf loss comes on; adaptive leaves it to the phase."""
+    sheaf_delay_until_diffusion: float | None = None
+    """Smoothed flow loss below which the adaptive sheaf loss rises."""
+    optimizer: Literal["adamw", "adamw8bit", "adamw-sr", "adamw8bit-sr"] = "adamw"
+    """-sr: bf16 weights with stochastic rounding; 8bit: moments in 8 bits (torchao)."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Of the forward pass; by default fp32 for tiny and bf16 for n1d6."""
+    ema: float = 0.0
+    """Decay of a moving average that replaces the weights at the end of a phase; 0: none."""
     seed: int = 0
     """Chooses the held-out episodes, the weights and every random number."""
+    validation: float = 0.15
+    """Share of held-out episodes."""
+    eval_steps: int = 0
+    """Steps between validations; 0: at the end of each phase."""
+    save_steps: int = 100
+    """Steps between checkpoints."""
+    save_total_limit: int = 2
+    """Newest checkpoints that stay."""
+    resume: str = "auto"
+    """auto goes on where --output-dir stopped; never refuses a used folder; a folder goes on there."""
+    tracker: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Besides metrics.jsonl, which is always written."""
 
     def run(self) -> int:
-        """Train and say where the policy is."""
-        from svms_gr00t.data.steps import Batches
-        from svms_gr00t.recipes.demo import tiny_schedules
-        from svms_gr00t.recipes.experiment import Experiment
-        from svms_gr00t.recipes.phases_in_turn import train_in_turn
+        """Train, say what the gates say and where the policy is."""
+        from svms_gr00t.recipes.training import run_training
 
-        bars = Bars()
-        experiment = Experiment.prepare(
-            self.dataset_path,
-            preset_name=self.preset,
-            embodiment_tag=self.embodiment_tag,
-            views=self.views,
-            seed=self.seed,
-            base=self.base_model_path,
-            svms=tiny_schedules(sum(self.max_steps)) | {"lambda_sheaf_max": self.lambda_sheaf_max},
-            progress=bars,
-        )
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        steps = experiment.steps(train=True, progress=bars)
-        trained = train_in_turn(
-            experiment.model(use_sheaf_streams=self.use_sheaf_streams, base=self.base_model_path),
-            Batches(steps, self.global_batch_size, self.seed),
-            experiment.steps(train=False, stride=4),
-            self.output_dir,
-            steps=self.max_steps,
-            learning_rates=self.learning_rate,
-            batch_size=self.global_batch_size,
-            seed=self.seed,
-            progress=bars,
-            title="svms" if self.use_sheaf_streams else "plain",
-        )
-        folder = experiment.policy(trained.model).save_pretrained(self.output_dir / "policy")
+        output = self.output_dir if self.resume in ("auto", "never") else Path(self.resume)
+        mode: Literal["auto", "never"] = "never" if self.resume == "never" else "auto"
+        trained = run_training(self.settings(), output, resume=mode, trackers=self.tracker, progress=Bars())
         for gate in trained.gates:
             verdict = {True: "pass", False: "FAIL", None: "not measured"}[gate.passed]
             advice = "" if gate.passed else f" ({gate.advice})"
             console.print(f"{gate.phase}: {gate.criterion}: {gate.measured}: {verdict}{advice}", highlight=False)
-        console.print(f"Policy: {folder}", highlight=False, soft_wrap=True)
+        console.print(f"Policy: {output / 'policy'}", highlight=False, soft_wrap=True)
         return 0
+
+    def settings(self) -> "TrainConfig":
+        """What decides the run. Raises ConfigError without a dataset."""
+        from svms_gr00t.recipes.train_config import TrainConfig
+
+        if not self.dataset_path:
+            hint = "Pass --dataset-path, or --config RUN/config.yaml"
+            raise ConfigError("--dataset-path", got="", want="a LeRobot dataset", hint=hint)
+        names = {f.name for f in fields(TrainConfig)} & {f.name for f in fields(self)}
+        values: dict[str, Any] = {name: getattr(self, name) for name in names}
+        values["phases"] = (1, 2, 3) if self.all_phases else self.phase
+        extra = self.stored().svms if self.config is not None else {}
+        given = {name: getattr(self, name) for name in SVMS_FLAGS if getattr(self, name) is not None}
+        return TrainConfig(**values, svms=extra | given)
+
+    def stored(self) -> "TrainConfig":
+        """The settings in the --config file."""
+        from svms_gr00t.recipes.train_config import TrainConfig
+
+        assert self.config is not None
+        return TrainConfig.load(self.config)
+
+    @classmethod
+    def defaults(cls, args: Sequence[str]) -> "Train":
+        """What flags override: the settings of the --config file among `args`, else the class's own.
+
+        Raises ConfigError for a broken file.
+        """
+        file = _value_of("--config", args)
+        if file is None:
+            return cls()
+        stored = cls(config=Path(file)).stored()
+        names = {f.name for f in fields(stored)} & {f.name for f in fields(cls)}
+        flags = {name: stored.svms[name] for name in SVMS_FLAGS if name in stored.svms}
+        return cls(**{name: getattr(stored, name) for name in names}, **flags, phase=stored.phases, config=Path(file))
+
+
+def _value_of(flag: str, args: Sequence[str]) -> str | None:
+    """The value of a flag in either spelling, `--flag value` or `--flag=value`."""
+    for at, arg in enumerate(args):
+        if arg == flag and at + 1 < len(args):
+            return args[at + 1]
+        if arg.startswith(f"{flag}="):
+            return arg.removeprefix(f"{flag}=")
+    return None
+
+
+def arguments(args: Sequence[str] | None) -> list[str]:
+    """The command line."""
+    return list(sys.argv[1:] if args is None else args)

@@ -8,7 +8,7 @@ Each finished piece is a file in the output folder; running again goes on after 
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ import torch
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.provenance import commit, versions
-from svms_gr00t.data.steps import Batches, StepDataset
+from svms_gr00t.data.steps import StepDataset
 from svms_gr00t.evaluate.open_loop import OpenLoopConfig, evaluate_open_loop
 from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
 from svms_gr00t.evaluate.records import JsonRecord
@@ -27,6 +27,9 @@ from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.experiment import Experiment
 from svms_gr00t.recipes.phases_in_turn import Trained, train_in_turn
 from svms_gr00t.recipes.shipped import SHIPPED, demonstrations, starting_point
+from svms_gr00t.recipes.train_config import tiny_schedules
+from svms_gr00t.train.phases import PHASES, Phase
+from svms_gr00t.train.trainer import LoopConfig
 
 POLICIES = ("plain", "svms")
 Result = TypeVar("Result", bound=JsonRecord)
@@ -50,6 +53,11 @@ class DemoConfig:
     """Closed-loop episodes for each task and policy; 0 skips the simulator."""
     workers: int = 2
     """Processes for the closed loop."""
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The three phases with these steps, rates and batches."""
+        chosen = zip(PHASES.values(), self.steps, self.learning_rates, strict=True)
+        return tuple(replace(p, steps=n, learning_rate=rate, batch_size=self.batch_size) for p, n, rate in chosen)
 
     def command(self) -> str:
         """The command line that runs this configuration; settings that no flag reaches are named after it."""
@@ -84,8 +92,7 @@ class Demo:
         )
         train = experiment.steps(train=True, progress=self.progress)
         held_out = experiment.steps(train=False, stride=4)
-        batches = Batches(train, self.config.batch_size, self.config.seed)
-        trained = {name: self._train(experiment, name, batches, held_out, base) for name in POLICIES}
+        trained = {name: self._train(experiment, name, train, held_out, base) for name in POLICIES}
         open_loop = {name: self._open_loop(experiment, name) for name in POLICIES}
         closed_loop = {name: self._closed_loop(name) for name in POLICIES} if self.config.rollouts else {}
         from svms_gr00t.recipes.demo_report import assemble
@@ -103,19 +110,16 @@ class Demo:
         file.write_text(text, encoding="utf-8")
 
     def _train(
-        self, experiment: Experiment, name: str, batches: Batches, held_out: StepDataset, base: Path | None
+        self, experiment: Experiment, name: str, train: StepDataset, held_out: StepDataset, base: Path | None
     ) -> Trained:
         model = experiment.model(use_sheaf_streams=name == "svms", base=base)
-        c = self.config
         trained = train_in_turn(
             model,
-            batches,
+            train,
             held_out,
             self.output / name,
-            steps=c.steps,
-            learning_rates=c.learning_rates,
-            batch_size=c.batch_size,
-            seed=c.seed,
+            phases=self.config.phases(),
+            loop=LoopConfig(seed=self.config.seed),
             progress=self.progress,
             title=name,
         )
@@ -163,16 +167,6 @@ class Demo:
         if not path.is_file():
             measure().save(path)
         return kind.load(path)
-
-
-def tiny_schedules(steps: int) -> dict[str, object]:
-    """SVMS schedules that fit a short run; the seed's defaults are for 20,000 steps."""
-    return {
-        "aux_warmup_steps": max(1, steps // 20),
-        "router_temp_decay_steps": max(1, steps),
-        "sheaf_ramp_steps": max(1, steps // 8),
-        "lambda_sheaf_max": 0.1,
-    }
 
 
 def passport(experiment: Experiment, config: DemoConfig, seconds: float) -> tuple[Fact, ...]:

@@ -10,10 +10,13 @@ from svms_gr00t.core.progress import Progress
 from svms_gr00t.data.steps import Batches, StepDataset
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.evidence import read_streams
+from svms_gr00t.train.cluster import Cluster
 from svms_gr00t.train.gates import GateResult, couple_gate, specialise_gate
-from svms_gr00t.train.phases import PHASES, plain_counterpart
+from svms_gr00t.train.phases import Phase, plain_counterpart
 from svms_gr00t.train.run_dir import Row, RunDir
-from svms_gr00t.train.trainer import LoopConfig, train_phase
+from svms_gr00t.train.shares import Share, shared_batches
+from svms_gr00t.train.trackers import Tracker
+from svms_gr00t.train.trainer import LoopConfig, Validate, train_phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,38 +32,64 @@ class Trained:
 
 def train_in_turn(
     model: Gr00tN1d6,
-    batches: Batches,
+    train: StepDataset,
     held_out: StepDataset,
     folder: Path,
     *,
-    steps: Sequence[int],
-    learning_rates: Sequence[float],
-    batch_size: int,
-    seed: int,
+    phases: Sequence[Phase],
+    chosen: Sequence[int] = (1, 2, 3),
+    loop: LoopConfig,
+    micro: int = 1,
+    validate: Validate | None = None,
+    trackers: tuple[Tracker, ...] = (),
+    cluster: Cluster | None = None,
     progress: Progress,
     title: str,
-    checkpoint_every: int = 100,
 ) -> Trained:
-    """Train, or go on where `folder` stopped. Gates are measured once, at the end of their phase, and kept."""
+    """Train the `chosen` phases, or go on where `folder` stopped. Gates are measured once, where their phase ends.
+
+    A phase before the first chosen one must be finished in `folder`, or the model must come trained (a base with SVMS).
+    Raises TrainingError otherwise.
+    """
+    here = cluster or Cluster()
     rows: dict[str, list[Row]] = {}
     gates: list[GateResult] = []
     first, start_rank = 0, None
-    for number, phase in enumerate(PHASES.values()):
-        changes = {"steps": steps[number], "learning_rate": learning_rates[number], "batch_size": batch_size}
-        phase = replace(phase, **changes)
-        chosen = phase if model.svms is not None else plain_counterpart(phase)
-        run = RunDir(folder / f"phase_{number + 1}").create()
+    for number, phase in enumerate(phases, start=1):
+        run = RunDir(folder / f"phase_{number}")
+        if number > max(chosen):
+            break
+        if number not in chosen and not _finished(run, phase):
+            first += phase.steps
+            continue
+        run.create()
+        used = phase if model.svms is not None else plain_counterpart(phase)
         if model.svms is not None and start_rank is None:
             start_rank = _kept(run, "rank.json", lambda: read_streams(model, held_out)[1])
-        config = LoopConfig(seed=seed, first_step=first, checkpoint_every=checkpoint_every)
+        share = Share(rank=here.rank, world=here.world, micro=micro)
         rows[phase.name] = train_phase(
-            model, chosen, batches, run, config=config, progress=progress, title=f"{title}: {phase.name}"
+            model,
+            used,
+            shared_batches(Batches(train, phase.batch_size, loop.seed), share, phase.batch_size),
+            run,
+            config=replace(loop, first_step=first),
+            validate=validate,
+            trackers=trackers,
+            cluster=here,
+            progress=progress,
+            title=f"{title}: {phase.name}",
         )
         first += phase.steps
         if model.svms is not None:
             found = _kept(run, "gate.json", lambda p=phase.name, r=start_rank: _gate(p, model, held_out, r))
             gates += [GateResult(**result) for result in found]
     return Trained(model=model, rows=rows, gates=tuple(gates))
+
+
+def _finished(run: RunDir, phase: Phase) -> bool:
+    """Whether an earlier call trained the whole phase here."""
+    found = run.checkpoints()
+    return bool(found) and found[-1].name == f"step_{phase.steps:06d}"
 
 
 def _gate(phase: str, model: Gr00tN1d6, held_out: StepDataset, start: dict[str, Any]) -> list[dict[str, Any]]:

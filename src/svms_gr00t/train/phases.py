@@ -28,8 +28,8 @@ class Phase:
     """State and action projectors, time encoder and output of the DiT, vlln."""
     llm_share: float
     """Share of the language layers that train, from the last, with the final norm."""
-    lambda_aux: float
-    """Weight of the auxiliary loss after warm-up."""
+    lambda_aux: float | None
+    """Weight of the auxiliary loss after warm-up; None: the configuration's lambda_aux."""
     sheaf: SheafMode
     """How the sheaf weight moves between the configuration's lambda_sheaf_min and lambda_sheaf_max."""
     learning_rate: float
@@ -106,5 +106,5 @@ def loss_weights(phase: Phase, config: SvmsConfig, step: int, sheaf: float, *, l
         weights |= {"sheaf": sheaf, "collapse": sheaf, "balance": config.router_balance_weight}
         if config.use_aux_losses and labels:
             warm = 1.0 if config.aux_warmup_steps == 0 else min(step / config.aux_warmup_steps, 1.0)
-            weights["aux"] = phase.lambda_aux * warm
+            weights["aux"] = warm * (config.lambda_aux if phase.lambda_aux is None else phase.lambda_aux)
     return weights

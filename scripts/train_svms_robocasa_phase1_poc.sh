@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Phase 1, specialise: SVMS alone. Takes DATASET_PATH, and optionally BASE_MODEL, OUTPUT_DIR, GLOBAL_BATCH_SIZE and PRESET.
+# Further flags go to svms-gr00t train. Many GPUs: LAUNCH="accelerate launch --num_processes 8 -m svms_gr00t" scripts/...
+set -euo pipefail
+exec "$(dirname "$0")/train_phase.sh" 1 "$@"

@@ -1,0 +1,32 @@
+"""`svms-gr00t gate RUN`: what each finished phase had to reach, what it did, and what to try when it fell short."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.table import Table
+
+from svms_gr00t.cli.console import console
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """Print the gates of a run: criterion, measured value, pass or fail, and what to try. Exit code 1 on a failure."""
+
+    run_dir: Annotated[Path, tyro.conf.Positional]
+    """Folder of a training run."""
+    reference: Path | None = None
+    """Run of the plain model, trained on the same batches: phase 3 is judged against it."""
+
+    def run(self) -> int:
+        """Print one row for each criterion."""
+        from svms_gr00t.recipes.gates import run_gates
+
+        found = run_gates(self.run_dir, self.reference)
+        table = Table("phase", "criterion", "measured", "", "what to try")
+        for gate in found:
+            verdict = {True: "[green]pass[/green]", False: "[red]FAIL[/red]", None: "not measured"}[gate.passed]
+            table.add_row(gate.phase, gate.criterion, gate.measured or "", verdict, "" if gate.passed else gate.advice)
+        console.print(table)
+        return int(any(gate.passed is False for gate in found))

@@ -1,0 +1,50 @@
+"""The gates of a run folder: phases 1 and 2 as measured where they ended, phase 3 against a plain run."""
+
+import json
+from pathlib import Path
+
+from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.recipes.train_config import TrainConfig
+from svms_gr00t.train.gates import GateResult, end_gate
+from svms_gr00t.train.run_dir import RunDir
+
+FREE = ("phases", "use_sheaf_streams", "save_steps", "save_total_limit", "svms", "lambda_aux")
+"""Settings in which a run and its plain reference may differ."""
+
+
+def run_gates(folder: Path, reference: Path | None = None) -> list[GateResult]:
+    """Every gate that can be told. Raises CheckpointError for a folder without a run, and for an unfair reference."""
+    found: list[GateResult] = []
+    for phase in sorted(folder.glob("phase_*")):
+        file = phase / "gate.json"
+        if file.is_file():
+            found += [GateResult(**one) for one in json.loads(file.read_text(encoding="utf-8"))]
+    if not found and not (folder / "phase_1").is_dir():
+        hint = "Pass a folder that svms-gr00t train wrote"
+        raise CheckpointError(folder, got="no phase_1", want="a training run", hint=hint)
+    if (folder / "phase_3" / "gate.json").is_file():
+        found.append(_end(folder, reference))
+    return found
+
+
+def _end(folder: Path, reference: Path | None) -> GateResult:
+    ours = _error(folder)
+    if reference is None:
+        advice = "train the same with --no-use-sheaf-streams into another folder, and pass it as --reference"
+        criterion = "held-out action error below the equally trained plain model"
+        return GateResult(phase="end to end", criterion=criterion, measured=None, passed=None, advice=advice)
+    configs = [TrainConfig.load(root / "config.yaml") for root in (folder, reference)]
+    if odd := [name for name in configs[0].differences(configs[1]) if name not in FREE]:
+        hint = "Train both on the same data, steps and seed"
+        raise CheckpointError(reference, got=f"other {', '.join(odd)}", want=f"those of {folder}", hint=hint)
+    (result,) = end_gate(ours, _error(reference))
+    return result
+
+
+def _error(folder: Path) -> float:
+    rows = RunDir(folder / "phase_3").rows()
+    known = [row["held_out.action_error"] for row in rows if "held_out.action_error" in row]
+    if not known:
+        hint = "Finish its phase 3"
+        raise CheckpointError(folder / "phase_3", got="no held-out error", want="a finished phase", hint=hint)
+    return float(known[-1])

@@ -1,0 +1,131 @@
+"""Everything that decides a training run, as one value that reads and writes YAML."""
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.svms_config import SvmsConfig
+from svms_gr00t.recipes.presets import preset
+from svms_gr00t.train.optimizer import OptimizerName
+from svms_gr00t.train.phases import Phase
+from svms_gr00t.train.step import Precision
+
+HINT = "See svms-gr00t train --help for the names"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One run. A value given once holds for every phase, three values for one phase each; none takes the preset's."""
+
+    dataset_path: str
+    """A LeRobot dataset, v2.0 to v3.0, with meta/modality.json."""
+    base_model_path: str | None = None
+    """Checkpoint to start from; fresh weights without one."""
+    preset: str = "tiny"
+    """tiny, or n1d6 for the released size."""
+    embodiment_tag: str | None = None
+    """Robot; by default read from the dataset."""
+    views: tuple[str, ...] = ()
+    """Cameras by their modality.json names; empty takes all."""
+    use_sheaf_streams: bool = True
+    """Off trains plain GR00T N1.6 on the same batches."""
+    phases: tuple[int, ...] = (1, 2, 3)
+    """Which of the three, in order."""
+    max_steps: tuple[int, ...] = ()
+    """Optimiser steps of the phases."""
+    learning_rate: tuple[float, ...] = ()
+    """Peak learning rates of the phases."""
+    global_batch_size: tuple[int, ...] = ()
+    """Samples of one optimiser step, over all processes and micro-batches."""
+    gradient_accumulation_steps: int = 1
+    """Micro-batches that one process cuts its part of a batch into."""
+    lambda_aux: float | None = None
+    """Weight of the auxiliary loss in every phase; by default each phase has its own."""
+    svms: dict[str, Any] = field(default_factory=dict)
+    """Other fields of the SVMS configuration, such as lambda_sheaf_max."""
+    optimizer: OptimizerName = "adamw"
+    precision: Precision | None = None
+    """By default the preset's: fp32 for tiny, bf16 for n1d6."""
+    ema: float = 0.0
+    seed: int = 0
+    """Chooses the held-out episodes, the weights and every random number."""
+    validation: float = 0.15
+    """Share of held-out episodes."""
+    eval_steps: int = 0
+    """Steps between validations; 0: at the end of each phase."""
+    save_steps: int = 100
+    save_total_limit: int = 2
+
+    def __post_init__(self) -> None:
+        if self.phases not in ((1,), (2,), (3,), (1, 2), (2, 3), (1, 2, 3)):
+            want = "1, 2, 3 or neighbours in this order"
+            raise ConfigError("phases", got=self.phases, want=want, hint="Leave it out for all")
+        known = {f.name for f in fields(SvmsConfig)}
+        if unknown := sorted(self.svms.keys() - known):
+            raise ConfigError("svms", got=unknown, want=f"fields among {', '.join(sorted(known))}", hint=HINT)
+        for name in ("max_steps", "learning_rate", "global_batch_size"):
+            if len(getattr(self, name)) not in (0, 1, 3):
+                raise ConfigError(name, got=getattr(self, name), want="no value, one, or three", hint=HINT)
+        preset(self.preset)
+
+    def phase_values(self) -> tuple[Phase, ...]:
+        """All three phases with this run's steps, rates and batch sizes."""
+        found = []
+        for number, phase in enumerate(preset(self.preset).phases):
+            changes = {
+                "steps": _pick(self.max_steps, number, phase.steps),
+                "learning_rate": _pick(self.learning_rate, number, phase.learning_rate),
+                "batch_size": _pick(self.global_batch_size, number, phase.batch_size),
+                "lambda_aux": phase.lambda_aux if self.lambda_aux is None else None,
+            }
+            found.append(replace(phase, **changes))
+        return tuple(found)
+
+    def svms_fields(self) -> dict[str, Any]:
+        """What this run changes in the SVMS configuration; a tiny run scales the schedules to its few steps."""
+        steps = sum(phase.steps for phase in self.phase_values())
+        short = tiny_schedules(steps) if self.preset == "tiny" else {}
+        aux = {} if self.lambda_aux is None else {"lambda_aux": self.lambda_aux}
+        return short | aux | self.svms
+
+    def dumps(self) -> str:
+        """The text of `config.yaml`."""
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return yaml.safe_dump(plain, sort_keys=False)
+
+    @classmethod
+    def load(cls, file: Path | str) -> "TrainConfig":
+        """Read what `dumps` writes. Raises ConfigError for unknown names and for what is no YAML mapping."""
+        path = Path(file)
+        if not path.is_file():
+            raise ConfigError("--config", got=str(path), want="a YAML file", hint="A run folder has config.yaml")
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ConfigError(str(path), got="broken YAML", want="a mapping of settings", hint=str(error)) from error
+        if not isinstance(values, dict):
+            raise ConfigError(str(path), got=type(values).__name__, want="a mapping of settings", hint=HINT)
+        if unknown := sorted(values.keys() - {f.name for f in fields(cls)}):
+            raise ConfigError(str(path), got=unknown, want="settings of a training run", hint=HINT)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    def differences(self, other: "TrainConfig") -> list[str]:
+        """Names of settings that differ."""
+        return [f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)]
+
+
+def tiny_schedules(steps: int) -> dict[str, Any]:
+    """SVMS schedules that fit a short run; the seed's defaults are for 20,000 steps."""
+    return {
+        "aux_warmup_steps": max(1, steps // 20),
+        "router_temp_decay_steps": max(1, steps),
+        "sheaf_ramp_steps": max(1, steps // 8),
+        "lambda_sheaf_max": 0.1,
+    }
+
+
+def _pick(values: tuple[Any, ...], number: int, default: Any) -> Any:
+    return default if not values else values[number] if len(values) == 3 else values[0]

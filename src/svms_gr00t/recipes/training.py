@@ -1,0 +1,157 @@
+"""`svms-gr00t train` as a recipe: a configuration and a folder become a trained policy with its passport.
+
+RUN/config.yaml     every setting; --config RUN/config.yaml repeats the run
+RUN/passport.json   versions, commit, fingerprint of the data
+RUN/phase_N/        metrics.jsonl, checkpoints, best weights, gate
+RUN/policy/         the trained policy
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.core.provenance import commit, versions
+from svms_gr00t.data.steps import StepDataset
+from svms_gr00t.groot.checkpoint import locate
+from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.recipes.experiment import Experiment
+from svms_gr00t.recipes.phases_in_turn import Trained, train_in_turn
+from svms_gr00t.recipes.presets import preset
+from svms_gr00t.recipes.train_config import TrainConfig
+from svms_gr00t.train.cluster import Cluster, cluster
+from svms_gr00t.train.run_dir import RunDir
+from svms_gr00t.train.trackers import TrackerName, make_trackers
+from svms_gr00t.train.trainer import LoopConfig, Validate
+
+Resume = Literal["auto", "never"]
+HELD_OUT_SAMPLES = 128
+
+
+def run_training(
+    config: TrainConfig,
+    output: Path,
+    *,
+    resume: Resume = "auto",
+    trackers: Sequence[TrackerName] = (),
+    progress: Progress | None = None,
+) -> Trained:
+    """Train the chosen phases and save the policy. Raises SvmsError for bad input, before anything is written."""
+    progress = progress or Silent()
+    here = cluster()
+    claim(config, output, resume)
+    base = locate(config.base_model_path) if config.base_model_path else None
+    experiment = Experiment.prepare(
+        config.dataset_path,
+        preset_name=config.preset,
+        embodiment_tag=config.embodiment_tag,
+        views=config.views,
+        seed=config.seed,
+        validation=config.validation,
+        base=base,
+        svms=config.svms_fields(),
+        progress=progress,
+    )
+    logs = make_trackers(trackers, output, asdict(config)) if here.rank == 0 else ()
+    held_out = experiment.steps(train=False, stride=4)
+    with here.main_first() as writes:
+        if writes:
+            _write_passport(config, output, experiment)
+    trained = train_in_turn(
+        experiment.model(use_sheaf_streams=config.use_sheaf_streams, base=base),
+        experiment.steps(train=True, progress=progress),
+        held_out,
+        output,
+        phases=config.phase_values(),
+        chosen=config.phases,
+        loop=_loop(config),
+        micro=config.gradient_accumulation_steps,
+        validate=validator(held_out),
+        trackers=logs,
+        cluster=here,
+        progress=progress,
+        title="svms" if config.use_sheaf_streams else "plain",
+    )
+    for log in logs:
+        log.close()
+    _save(experiment, trained, output, here)
+    return trained
+
+
+def claim(config: TrainConfig, output: Path, resume: Resume) -> None:
+    """Check that the folder is free, or holds this very run; phases may be chosen anew at each call."""
+    file = output / "config.yaml"
+    if not file.is_file():
+        return
+    if resume == "never":
+        hint = "Choose another --output-dir, or --resume auto to go on"
+        raise CheckpointError(output, got="a run", want="an empty folder", hint=hint)
+    if odd := [name for name in config.differences(TrainConfig.load(file)) if name != "phases"]:
+        hint = "Choose another --output-dir, or repeat that run with --config"
+        raise CheckpointError(output, got=f"a run with other {', '.join(odd)}", want="the same settings", hint=hint)
+
+
+def validator(held_out: StepDataset) -> Validate:
+    """Held-out flow loss and denoised action error at fixed noise and time, on evenly spread samples."""
+    spread = torch.linspace(0, len(held_out) - 1, min(HELD_OUT_SAMPLES, len(held_out))).round().int().tolist()
+
+    @torch.no_grad()
+    def measure(model: Gr00tN1d6) -> dict[str, float]:
+        source = torch.Generator().manual_seed(0)
+        sums = {"flow": 0.0, "action_error": 0.0}
+        total, device = 0.0, next(model.parameters()).device
+        for start in range(0, len(spread), 32):
+            inputs = held_out.batch(spread[start : start + 32]).to(device)
+            assert inputs.action is not None
+            assert inputs.action_mask is not None
+            real = inputs.action_mask
+            noise = torch.randn(inputs.action.shape, generator=source).to(device)
+            time = model.action_head.draw_time(len(noise), generator=source).to(device)
+            count = float(real.sum())
+            sums["flow"] += count * float(model(inputs, noise=noise, time=time).terms["flow"])
+            error = (model.sample(inputs, noise=noise).action - inputs.action).square() * real
+            sums["action_error"] += float(error.sum())
+            total += count
+        return {name: value / total for name, value in sums.items()}
+
+    return measure
+
+
+def _loop(config: TrainConfig) -> LoopConfig:
+    return LoopConfig(
+        seed=config.seed,
+        checkpoint_every=config.save_steps,
+        keep_last=config.save_total_limit,
+        validate_every=config.eval_steps,
+        optimizer=config.optimizer,
+        precision=config.precision or preset(config.preset).precision,
+        ema=config.ema,
+    )
+
+
+def _write_passport(config: TrainConfig, output: Path, experiment: Experiment) -> None:
+    run = RunDir(output).create()
+    run.write("config.yaml", config.dumps())
+    facts = {
+        "versions": versions(),
+        "commit": commit(),
+        "data": {
+            "fingerprint": experiment.dataset.fingerprint(),
+            "episodes": len(experiment.dataset.episodes),
+            "held_out": list(experiment.split.validation),
+        },
+        "model": experiment.config.to_dict(),
+        "seed": config.seed,
+    }
+    run.write("passport.json", json.dumps(facts, indent=2) + "\n")
+
+
+def _save(experiment: Experiment, trained: Trained, output: Path, here: Cluster) -> None:
+    with here.main_first() as writes:
+        if writes:
+            experiment.policy(trained.model.to("cpu")).save_pretrained(output / "policy")

@@ -1,0 +1,143 @@
+"""`svms-gr00t train`: settings round-trip, phases go on from one another, bad input loses nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from svms_gr00t.cli.main import main, parse
+from svms_gr00t.cli.train import Train
+from svms_gr00t.core.errors import CheckpointError, ConfigError
+from svms_gr00t.recipes.gates import run_gates
+from svms_gr00t.recipes.shipped import shipped
+from svms_gr00t.recipes.train_config import TrainConfig
+from svms_gr00t.recipes.training import run_training
+
+BASE = str(shipped("tiny_base"))
+
+
+def short(dataset: Path, **changes: object) -> TrainConfig:
+    values = {"base_model_path": BASE, "max_steps": (2,), "global_batch_size": (4,), "eval_steps": 0} | changes
+    return TrainConfig(dataset_path=str(dataset), **values)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "policy" / "model.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+@pytest.fixture(scope="module")
+def whole(small_kitchen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of all three phases."""
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    run_training(short(small_kitchen), folder)
+    return folder
+
+
+def test_one_phase_after_another_is_the_three_in_turn(small_kitchen: Path, whole: Path, tmp_path: Path) -> None:
+    for phase in (1, 2, 3):
+        run_training(short(small_kitchen, phases=(phase,)), tmp_path / "run")
+    assert same(weights(tmp_path / "run"), weights(whole))
+    assert not same(weights(tmp_path / "run"), load_file(whole / "phase_1" / "best" / "model.safetensors"))
+
+
+def test_the_configuration_file_repeats_the_run(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["train", "--config", str(whole / "config.yaml"), "--output-dir", str(tmp_path / "again")])
+    assert done.value.code == 0
+    assert same(weights(tmp_path / "again"), weights(whole))
+    passport = json.loads((tmp_path / "again" / "passport.json").read_text())
+    assert passport["data"] == json.loads((whole / "passport.json").read_text())["data"]
+    assert passport["versions"]["torch"] == torch.__version__
+
+
+def test_flags_override_the_file_and_every_setting_round_trips(tmp_path: Path) -> None:
+    config = TrainConfig(
+        dataset_path="data",
+        phases=(2, 3),
+        max_steps=(1, 2, 3),
+        learning_rate=(1e-4,),
+        lambda_aux=0.8,
+        svms={"lambda_sheaf_max": 0.3, "d_stream": 32},
+        optimizer="adamw-sr",
+        views=("a", "b"),
+        ema=0.9,
+    )
+    (tmp_path / "c.yaml").write_text(config.dumps())
+    assert TrainConfig.load(tmp_path / "c.yaml") == config
+    command = parse(["train", "--config", str(tmp_path / "c.yaml"), "--seed", "7", "--lambda-sheaf-max", "0.5"])
+    assert isinstance(command, Train)
+    found = command.settings()
+    assert found.differences(config) == ["svms", "seed"]
+    assert (found.seed, found.svms) == (7, {"lambda_sheaf_max": 0.5, "d_stream": 32})
+
+
+def test_nvidias_spellings_and_the_seeds_are_understood() -> None:
+    flags = "--base-model-path B --dataset-path D --embodiment-tag gr1 --max-steps 7 --global-batch-size 64"
+    more = "--gradient-accumulation-steps 4 --learning-rate 1e-4 --lambda-aux 0.8 --lambda-sheaf-max 0.2 --phase 1"
+    command = parse(["train", *flags.split(), *more.split()])
+    assert isinstance(command, Train)
+    config = command.settings()
+    first = config.phase_values()[0]
+    assert (first.steps, first.batch_size, first.learning_rate) == (7, 64, 1e-4)
+    fields = config.svms_fields()
+    assert (fields["lambda_aux"], fields["lambda_sheaf_max"], first.lambda_aux) == (0.8, 0.2, None)
+    assert (config.embodiment_tag, config.gradient_accumulation_steps, config.phases) == ("gr1", 4, (1,))
+
+
+def test_another_run_in_the_folder_is_refused_and_left_as_it_was(small_kitchen: Path, whole: Path) -> None:
+    before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
+    with pytest.raises(CheckpointError, match="other seed"):
+        run_training(short(small_kitchen, seed=5), whole)
+    with pytest.raises(CheckpointError, match="empty folder"):
+        run_training(short(small_kitchen), whole, resume="never")
+    assert {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()} == before
+
+
+def test_gates_are_told_and_phase_three_needs_its_plain_reference(
+    small_kitchen: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = run_gates(whole)
+    assert [gate.phase for gate in found].count("specialise") == 3
+    assert found[-1].passed is None
+    assert "--reference" in found[-1].advice
+    run_training(short(small_kitchen, use_sheaf_streams=False), tmp_path / "plain")
+    judged = run_gates(whole, tmp_path / "plain")[-1]
+    errors = [
+        json.loads((root / "phase_3" / "metrics.jsonl").read_text().splitlines()[-1])
+        for root in (whole, tmp_path / "plain")
+    ]
+    ours, theirs = (row["held_out.action_error"] for row in errors)
+    assert judged.passed is (ours < theirs)
+    run_training(short(small_kitchen, use_sheaf_streams=False, seed=1), tmp_path / "unfair")
+    with pytest.raises(CheckpointError, match="other seed"):
+        run_gates(whole, tmp_path / "unfair")
+    with pytest.raises(SystemExit) as done:
+        main(["gate", str(whole)])
+    assert done.value.code == int(any(gate.passed is False for gate in found))
+    assert "specialise" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: [", "broken YAML"),
+        ("- 1", "mapping"),
+        ("dataset_path: d\nstreams: 3", "streams"),
+        ("phases: [3, 1]\ndataset_path: d", "neighbours"),
+    ],
+)
+def test_a_bad_configuration_file_is_one_sentence(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        TrainConfig.load(tmp_path / "c.yaml")
+
+
+def test_the_file_is_plain_yaml(whole: Path) -> None:
+    assert yaml.safe_load((whole / "config.yaml").read_text())["max_steps"] == [2]
