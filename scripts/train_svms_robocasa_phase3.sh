@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Phase 3, end to end: DiT, projectors and top language layers too, after phases 1 and 2 in OUTPUT_DIR. Takes DATASET_PATH, and optionally BASE_MODEL, OUTPUT_DIR, GLOBAL_BATCH_SIZE and PRESET.
-# Further flags go to svms-gr00t train. Many GPUs: LAUNCH="accelerate launch --num_processes 8 -m svms_gr00t" scripts/...
+# Phase 3, end to end: DiT, projectors and top language layers too, after phases 1 and 2 in OUTPUT_DIR.
+# Takes DATASET_PATH, and optionally BASE_MODEL, OUTPUT_DIR, GLOBAL_BATCH_SIZE and PRESET; flags go to svms-gr00t train.
+# Many GPUs: LAUNCH="accelerate launch --num_processes 8 -m svms_gr00t" and this script.
 set -euo pipefail
 exec "$(dirname "$0")/train_phase.sh" 3 "$@"

@@ -16,6 +16,7 @@ from svms_gr00t.cli.demo import Demo
 from svms_gr00t.cli.gate import Gate
 from svms_gr00t.cli.inspect import InspectModel
 from svms_gr00t.cli.labels import Labels
+from svms_gr00t.cli.plan import PlanMemory
 from svms_gr00t.cli.train import Train, arguments
 from svms_gr00t.core.errors import SvmsError
 
@@ -78,6 +79,7 @@ Commands = (
     Annotated[Demo, _named("demo")]
     | Annotated[Train, _named("train")]
     | Annotated[Gate, _named("gate")]
+    | Annotated[PlanMemory, _named("plan")]
     | Annotated[Evaluate, _named("evaluate")]
     | Annotated[Compare, _named("compare")]
     | Annotated[Ablate, _named("ablate")]

@@ -51,6 +51,8 @@ class Train:
     """Samples of one optimiser step, over all processes and micro-batches; empty takes the preset's."""
     gradient_accumulation_steps: int = 1
     """Micro-batches that a process cuts its part of a batch into."""
+    gradient_checkpointing: bool = False
+    """Compute blocks again in the backward pass: less memory, more time."""
     lambda_aux: float | None = None
     """Weight of the label loss in every phase; by default 0.5, 0.2, 0.05."""
     lambda_sheaf_max: float | None = None

@@ -42,6 +42,8 @@ class TrainConfig:
     """Samples of one optimiser step, over all processes and micro-batches."""
     gradient_accumulation_steps: int = 1
     """Micro-batches that one process cuts its part of a batch into."""
+    gradient_checkpointing: bool = False
+    """Compute blocks again in the backward pass: less memory, more time."""
     lambda_aux: float | None = None
     """Weight of the auxiliary loss in every phase; by default each phase has its own."""
     svms: dict[str, Any] = field(default_factory=dict)

@@ -10,21 +10,25 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.core.errors import CheckpointError, TrainingError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.provenance import commit, versions
 from svms_gr00t.data.steps import StepDataset
 from svms_gr00t.groot.checkpoint import locate
+from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.experiment import Experiment
 from svms_gr00t.recipes.phases_in_turn import Trained, train_in_turn
 from svms_gr00t.recipes.presets import preset
 from svms_gr00t.recipes.train_config import TrainConfig
 from svms_gr00t.train.cluster import Cluster, cluster
+from svms_gr00t.train.phases import Phase
+from svms_gr00t.train.planner import Setup, cheapest, plan, usable
+from svms_gr00t.train.recompute import recompute_blocks
 from svms_gr00t.train.run_dir import RunDir
 from svms_gr00t.train.trackers import TrackerName, make_trackers
 from svms_gr00t.train.trainer import LoopConfig, Validate
@@ -58,12 +62,20 @@ def run_training(
         progress=progress,
     )
     logs = make_trackers(trackers, output, asdict(config)) if here.rank == 0 else ()
+    if here.device.type == "cuda" and config.preset == "n1d6":
+        memory = torch.cuda.get_device_properties(here.device).total_memory / 1e9
+        check_memory(config, experiment.config, memory, len(experiment.processor.config.embodiment.video.modality_keys))
     held_out = experiment.steps(train=False, stride=4)
     with here.main_first() as writes:
         if writes:
             _write_passport(config, output, experiment)
-    trained = train_in_turn(
-        experiment.model(use_sheaf_streams=config.use_sheaf_streams, base=base),
+    model = experiment.model(use_sheaf_streams=config.use_sheaf_streams, base=base)
+    model.action_head.keep_embodiments(experiment.processor.config.embodiment_id)
+    if config.gradient_checkpointing:
+        recompute_blocks(model)
+    trained = _guarded(
+        config,
+        model,
         experiment.steps(train=True, progress=progress),
         held_out,
         output,
@@ -81,6 +93,51 @@ def run_training(
         log.close()
     _save(experiment, trained, output, here)
     return trained
+
+
+def _guarded(config: TrainConfig, *args: Any, **kwargs: Any) -> Trained:
+    """Train; running out of GPU memory is one sentence that names the switch."""
+    try:
+        return train_in_turn(*args, **kwargs)
+    except torch.OutOfMemoryError as error:
+        total = torch.cuda.get_device_properties(0).total_memory / 1e9 if torch.cuda.is_available() else 0.0
+        want, hint = (
+            "a phase that fits",
+            f"{_advice(config, total)}; what is saved goes on from there with other settings",
+        )
+        raise TrainingError("GPU memory", got=str(error).split(".")[0], want=want, hint=hint) from error
+
+
+def check_memory(config: TrainConfig, model_config: Gr00tN1d6Config, gpu_gb: float, views: int) -> None:
+    """Refuse a phase that cannot fit the card. Raises TrainingError naming the cheapest switch."""
+    for number in config.phases:
+        phase = config.phase_values()[number - 1]
+        setup = setup_of(config, phase, views)
+        need, room = plan(model_config, phase, setup).peak_gib, usable(gpu_gb)
+        if need > room:
+            flags = cheapest(model_config, phase, setup, room)
+            hint = f"Add {flags}" if flags else "Use a smaller --global-batch-size, or a feature cache"
+            got, want = f"about {need:.1f} GiB", f"at most {room:.1f} GiB of this card"
+            raise TrainingError(f"memory of phase {phase.name}", got=got, want=want, hint=hint)
+
+
+def setup_of(config: TrainConfig, phase: Phase, views: int) -> Setup:
+    """The planner's view of a run."""
+    return Setup(
+        batch_size=phase.batch_size,
+        views=views,
+        optimizer=config.optimizer,
+        accumulation=config.gradient_accumulation_steps,
+        checkpointing=config.gradient_checkpointing,
+    )
+
+
+def _advice(config: TrainConfig, gpu_gb: float) -> str:
+    if config.preset != "n1d6":
+        return "Use a smaller --global-batch-size, or --gradient-accumulation-steps"
+    flags = [cheapest(Gr00tN1d6Config(), p, setup_of(config, p, 3), usable(gpu_gb)) for p in config.phase_values()]
+    found = [flag for flag in flags if flag]
+    return f"Add {found[-1]}" if found else "Add --optimizer adamw8bit or --gradient-accumulation-steps 2"
 
 
 def claim(config: TrainConfig, output: Path, resume: Resume) -> None:

@@ -1,0 +1,66 @@
+"""`svms-gr00t plan`: the memory of each phase before anything is loaded, and the cheapest switch that makes it fit."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from rich.table import Table
+
+from svms_gr00t.cli.console import console
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanMemory:
+    """Print the estimated peak memory of each phase at the released size. Exit code 1 when a phase does not fit."""
+
+    gpu_gb: float = 32.0
+    """The card's memory as it is sold; a tenth of it is left to the driver and to other programs."""
+    views: int = 3
+    """Cameras."""
+    global_batch_size: tuple[int, ...] = ()
+    """Samples of a step: one number, or one for each phase; empty takes 16, 12, 8."""
+    optimizer: Literal["adamw", "adamw8bit", "adamw-sr", "adamw8bit-sr"] = "adamw"
+    """As in svms-gr00t train."""
+    gradient_accumulation_steps: int = 1
+    """Micro-batches of a step."""
+    checkpointing: bool = False
+    """Compute blocks again in the backward pass."""
+    cached: bool = False
+    """Train from a feature cache of layer 12."""
+    use_sheaf_streams: bool = True
+    """Off plans plain GR00T N1.6 (phase 1 then trains a quarter of the DiT)."""
+    format: Literal["table", "json"] = "table"
+    """How to print."""
+
+    def run(self) -> int:
+        """Print the table."""
+        from svms_gr00t.groot.config import Gr00tN1d6Config
+        from svms_gr00t.train.phases import PHASES
+        from svms_gr00t.train.planner import Setup, cheapest, plan, usable
+
+        config, room = Gr00tN1d6Config(use_sheaf_streams=self.use_sheaf_streams), usable(self.gpu_gb)
+        table = Table("phase", "trains", "batch", "peak GiB", f"fits {room:.1f} GiB", "cheapest switch that fits")
+        rows, fits = [], True
+        for number, phase in enumerate(PHASES.values()):
+            sizes = self.global_batch_size or (16, 12, 8)
+            setup = Setup(
+                batch_size=sizes[min(number, len(sizes) - 1)],
+                views=self.views,
+                optimizer=self.optimizer,
+                accumulation=self.gradient_accumulation_steps,
+                checkpointing=self.checkpointing,
+                cached=self.cached,
+            )
+            found, flags = plan(config, phase, setup), cheapest(config, phase, setup, room)
+            fits &= flags == ""
+            help_ = {"": "", None: "none: a smaller batch, or a feature cache"}.get(flags, flags)
+            trains = f"{found.trained / 1e6:,.1f} M"
+            verdict = "yes" if flags == "" else "NO"
+            table.add_row(phase.name, trains, str(setup.batch_size), f"{found.peak_gib:.1f}", verdict, help_)
+            rows.append(asdict(found) | {"fits": flags == "", "switch": flags})
+        if self.format == "json":
+            console.print_json(json.dumps(rows))
+        else:
+            console.print(table)
+            console.print("Estimated from simulated runs; not measured on a GPU.", highlight=False)
+        return int(not fits)

@@ -1,0 +1,142 @@
+"""How much memory a phase takes at the released size, before anything is loaded.
+
+    peak = 1.03 (2 N_resident + k N_train + b a + c) + 0.7 GiB      b samples of a micro-batch, T tokens of a prompt
+
+N are counted on the model itself, without storage; k is what the optimiser keeps for a trained weight beyond its bf16
+copy, gradient included. a and c (MiB) were fitted to simulated runs of the released size, a = a0 (1 + H) / 51 + a1 T;
+on a GPU they were not measured.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+
+import torch
+
+from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.groot.config import Gr00tN1d6Config
+from svms_gr00t.groot.embodiment import EmbodimentLinear
+from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.train.optimizer import OptimizerName
+from svms_gr00t.train.phases import Phase
+
+GIB, MIB = 1 << 30, 1 << 20
+BYTES_A_WEIGHT: dict[OptimizerName, float] = {"adamw": 14.0, "adamw8bit": 8.04, "adamw-sr": 10.0, "adamw8bit-sr": 4.04}
+"""k: masters, moments and gradients of one trained weight."""
+ACTIVATIONS = {"specialise": (44.2, 0.1125, 0.0), "couple": (56.9, 0.128, 0.0), "end to end": (95.0, 0.669, 18.0)}
+"""(a0, a1, c) of each phase, MiB."""
+RECOMPUTED = {"specialise": (6.2, 0.0744, 0.0), "couple": (4.1, 0.079, 18.0), "end to end": (0.4, 0.161, 23.0)}
+"""The same when blocks are computed again in the backward pass."""
+FRAGMENTATION, CONTEXT_GIB = 1.03, 0.7
+TOKENS_A_VIEW, TOKENS_OF_TEXT = 88, 28
+"""81 tokens of a 252-pixel view with its marks, and a prompt around a sentence of kitchen language."""
+CACHED_LAYERS = 12
+"""Language layers that a feature cache replaces, with the vision tower and the embeddings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What decides the memory of a phase besides the model."""
+
+    batch_size: int
+    """Samples of one optimiser step on this card."""
+    views: int = 3
+    optimizer: OptimizerName = "adamw"
+    accumulation: int = 1
+    """Micro-batches of a step."""
+    checkpointing: bool = False
+    """Compute blocks again in the backward pass."""
+    cached: bool = False
+    """Read hidden states of layer 12 from a feature cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The memory of one phase."""
+
+    phase: str
+    setup: Setup
+    trained: int
+    """Parameters that train."""
+    resident: int
+    """Parameters on the card."""
+    peak_gib: float
+
+
+def plan(config: Gr00tN1d6Config, phase: Phase, setup: Setup) -> Plan:
+    """The plan of one phase. Raises ConfigError for another size than the released one: the fit is for that."""
+    _check_size(config)
+    resident, trained = _counts(config, phase, setup.cached)
+    first, slope, extra = (RECOMPUTED if setup.checkpointing else ACTIVATIONS)[phase.name]
+    tokens = TOKENS_OF_TEXT + TOKENS_A_VIEW * setup.views
+    sample = MIB * (first * (1 + config.action_horizon) / 51 + slope * tokens)
+    micro = -(-setup.batch_size // setup.accumulation)
+    total = 2 * resident + BYTES_A_WEIGHT[setup.optimizer] * trained + micro * sample + extra * MIB
+    peak = FRAGMENTATION * total / GIB + CONTEXT_GIB
+    return Plan(phase=phase.name, setup=setup, trained=trained, resident=resident, peak_gib=peak)
+
+
+def switches(setup: Setup) -> Iterator[tuple[str, Setup]]:
+    """Ways to need less, cheapest in speed and accuracy first, as flags and the setup they make."""
+    eight, rounded = "--optimizer adamw8bit", "--optimizer adamw8bit-sr"
+    if setup.optimizer == "adamw":
+        yield eight, replace(setup, optimizer="adamw8bit")
+    small = replace(setup, optimizer="adamw8bit-sr")
+    yield rounded, small
+    yield f"{rounded} --checkpointing", replace(small, checkpointing=True)
+    parts = 2 * setup.accumulation
+    while parts <= setup.batch_size:
+        text = f"{rounded} --checkpointing --gradient-accumulation-steps {parts}"
+        yield text, replace(small, checkpointing=True, accumulation=parts)
+        parts *= 2
+
+
+def cheapest(config: Gr00tN1d6Config, phase: Phase, setup: Setup, gpu_gib: float) -> str | None:
+    """Flags that make the phase fit: "" when it does already, None when nothing helps."""
+    if plan(config, phase, setup).peak_gib <= gpu_gib:
+        return ""
+    for flags, other in switches(setup):
+        if plan(config, phase, other).peak_gib <= gpu_gib:
+            return flags
+    return None
+
+
+@cache
+def _shapes(config_text: str) -> Gr00tN1d6:
+    with torch.device("meta"):
+        return Gr00tN1d6(Gr00tN1d6Config.from_dict(json.loads(config_text)))
+
+
+def _counts(config: Gr00tN1d6Config, phase: Phase, cached: bool) -> tuple[int, int]:
+    """Parameters on the card, and those that train; of an embodiment bank one row."""
+    model = _shapes(config.dumps())
+    banks = {f"{name}.{part}" for name, m in model.named_modules() if isinstance(m, EmbodimentLinear) for part in "Wb"}
+    resident = trained = 0
+    for name, parameter in model.named_parameters():
+        count = parameter.numel() // (config.max_num_embodiments if name in banks else 1)
+        if not (cached and _is_cached(name)):
+            resident += count
+        trained += count * phase.trains(name, config)
+    return resident, trained
+
+
+def _is_cached(name: str) -> bool:
+    """Whether a feature cache makes the parameter unnecessary."""
+    layers = "backbone.model.language_model.model.layers."
+    if name.startswith(layers):
+        return int(name.removeprefix(layers).split(".")[0]) < CACHED_LAYERS
+    return name.startswith("backbone.") and not name.startswith("backbone.model.language_model.model.norm")
+
+
+def _check_size(config: Gr00tN1d6Config) -> None:
+    released = Gr00tN1d6Config()
+    for name in ("backbone_embedding_dim", "input_embedding_dim", "hidden_size", "select_layer"):
+        if getattr(config, name) != getattr(released, name):
+            want = f"{getattr(released, name)}, the released size"
+            raise ConfigError(name, got=getattr(config, name), want=want, hint="A smaller model needs no plan")
+
+
+def usable(gpu_gb: float) -> float:
+    """GiB that training may take of a card sold with `gpu_gb`: a 32 GB card shows 31.3 GiB, of which 29 are planned."""
+    return 29.0 / 32.0 * gpu_gb

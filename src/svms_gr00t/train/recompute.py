@@ -1,0 +1,39 @@
+"""Compute blocks again in the backward pass instead of keeping what they held: less memory, equal numbers."""
+
+from typing import Any
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from svms_gr00t.model import Gr00tN1d6
+
+BLOCKS = (
+    "backbone.model.language_model.model.layers.",
+    "action_head.model.transformer_blocks.",
+)
+
+
+def recompute_blocks(model: Gr00tN1d6) -> int:
+    """Wrap every language layer and DiT block; returns how many. The parameter names stay."""
+    wrapped = 0
+    for name, module in model.named_modules():
+        if any(name.startswith(prefix) and name.removeprefix(prefix).isdigit() for prefix in BLOCKS):
+            _wrap(module)
+            wrapped += 1
+    return wrapped
+
+
+def _wrap(module: nn.Module) -> None:
+    plain = module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        if not module.training and not any(p.requires_grad for p in module.parameters()) and not _wants(args, kwargs):
+            return plain(*args, **kwargs)
+        return checkpoint(plain, *args, use_reentrant=False, **kwargs)
+
+    module.forward = forward
+
+
+def _wants(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a gradient flows through: what no gradient reaches keeps nothing anyway."""
+    return any(getattr(value, "requires_grad", False) for value in (*args, *kwargs.values()))
