@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.groot.checkpoint import is_unused, locate, read_config, some, weight_files
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.groot.saving import GIB, checkpoint_folder, save_weights
-from svms_gr00t.groot.tensors import Stored, new_scratch
+from svms_gr00t.groot.tensors import Stored
 
 FILE, STEM, FORMAT, VERSION = "delta.json", "delta", "svms-gr00t delta", 1
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -121,15 +122,16 @@ def _begin(stored: Stored) -> Any:
 
 
 def digests(tensors: Mapping[str, Stored]) -> dict[str, str]:
-    """A digest of type, shape and bytes of each tensor, from the files."""
-    out: dict[str, str] = {}
-    scratch = new_scratch()
-    for name, stored in tensors.items():
-        digest = _begin(stored)
-        for _, piece in stored.pieces(scratch):
-            digest.update(piece.view(torch.uint8).numpy().data)
-        out[name] = digest.hexdigest()[:16]
-    return out
+    """A digest of type, shape and bytes of each tensor, from the files; reading and hashing run in threads."""
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        return dict(zip(tensors, pool.map(_digest, tensors.values()), strict=True))
+
+
+def _digest(stored: Stored) -> str:
+    digest = _begin(stored)
+    for _, piece in stored.pieces():
+        digest.update(piece.view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def is_delta(folder: Path | str) -> bool:
