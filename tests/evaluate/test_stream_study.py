@@ -78,6 +78,15 @@ def test_each_detector_sees_what_was_planted_for_it_and_nothing_else():
     assert all(d.auroc == 0.5 and d.flagged < 0.5 for d in found["clean"].values())
 
 
+def test_thresholds_come_from_episodes_that_the_detector_did_not_see():
+    """Few looks in many dimensions: a detector scored on its own training data would flag every clean look."""
+    rng, tried, flagged = np.random.default_rng(2), list(range(1, 20, 2)), []
+    for _ in range(20):
+        found = detect(looks(rng, range(20), chunks=2), {}, tried, alpha=0.2)["clean"]
+        flagged.append([found[name].flagged for name in ("mahalanobis", "|rho - median|", "feature norm")])
+    assert (np.mean(flagged, axis=0) < 0.27).all()
+
+
 def test_slices_are_means_of_their_looks():
     rng = np.random.default_rng(1)
     some = looks(rng, [0, 1])

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.table import Table
 
 from svms_gr00t.cli.console import console
+
+if TYPE_CHECKING:
+    from svms_gr00t.evaluate.compare import MetricComparison
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,7 @@ class Compare:
 
     def run(self) -> int:
         """Print one table for each candidate."""
-        from svms_gr00t.evaluate.compare import compare, render_markdown, row
+        from svms_gr00t.evaluate.compare import compare, render_markdown
         from svms_gr00t.evaluate.contenders import Contender
         from svms_gr00t.evaluate.records import write_text
 
@@ -39,11 +42,17 @@ class Compare:
                 console.print(f"not equal: {line}", style="yellow", markup=False, highlight=False)
             for line in pair.unknown:
                 console.print(f"unknown: {line}", markup=False, highlight=False)
-            head = ("metric", report.reference, pair.candidate, "difference (95 %)", "effect", "p", "p perm.")
-            table = Table(*head, "needed", "verdict", title=f"{pair.candidate} against {report.reference}")
+            head = ("metric", report.reference, pair.candidate, "effect", "95 %", "p", "needed", "verdict")
+            table = Table(*head, title=f"{pair.candidate} against {report.reference}")
             for metric in pair.metrics:
-                table.add_row(*row(metric))
+                table.add_row(*_cells(metric))
             console.print(table)
+            console.print(
+                f"needed: episodes for an interval of {report.width:.0%} of the reference (of 1 for success); "
+                f"--output has the differences and permutation tests",
+                markup=False,
+                highlight=False,
+            )
             for test in (m.test for m in pair.metrics if m.test is not None):
                 console.print(
                     f"McNemar: only {report.reference} won {test.only_reference}, only {pair.candidate} "
@@ -54,3 +63,18 @@ class Compare:
             text = render_markdown(report) if self.output.suffix == ".md" else report.to_json() + "\n"
             console.print(f"written to {write_text(self.output, text)}", highlight=False, soft_wrap=True)
         return 0
+
+
+def _cells(m: "MetricComparison") -> tuple[str, ...]:
+    """Points for shares, percent of the reference for errors."""
+    found, unit = (m.found.difference, "") if m.metric == "success" else (m.found.relative, " %")
+    scale = 100 if m.metric == "success" else 1
+    effect, span = ("", "")
+    if found is not None:
+        effect = f"{scale * found.estimate:+.1f}{unit}"
+        span = f"{scale * found.low:+.1f} to {scale * found.high:+.1f}"
+    needed = "" if m.episodes_needed is None else f"{m.episodes_needed:,}"
+    return (
+        m.metric, f"{m.found.reference:.4f}", f"{m.found.candidate:.4f}", effect, span, f"{m.found.p:.3f}", needed,
+        m.verdict,
+    )  # fmt: skip

@@ -9,8 +9,9 @@ Axes: N looks, M model width.
     action variance        of chunks sampled from different noise
 
 Each is fitted on half of the clean episodes and tried on the other half: AUROC of telling a broken look from a clean
-one, and the share of broken looks above the detector's own conformal threshold (`monitor.py`). The robot's state does
-not pass through the streams, so ρ cannot see a frozen state: AUROC 0.5 by construction.
+one, and the share of broken looks above the detector's own conformal threshold (`monitor.py`). For the threshold every
+episode of the first half is scored by a detector fitted on the others; its own would find it too familiar. The robot's
+state does not pass through the streams, so ρ cannot see a frozen state: AUROC 0.5 by construction.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -47,10 +48,10 @@ def detect(
     """Fit every detector on the clean episodes that are not `tried`, and try it on those that are."""
     fit = [one for one in clean if one.episode not in tried]
     rest = [one for one in clean if one.episode in tried]
+    held = _held_out_scores(fit)
     found: dict[str, dict[str, Detection]] = {}
     for name, score in detectors(fit).items():
-        by_episode = [score([n for n in fit if n.episode == e]) for e in sorted({n.episode for n in fit})]
-        threshold = conformal_threshold(by_episode, alpha)
+        threshold = conformal_threshold(held[name], alpha)
         calm = score(rest)
         for shift, looks in {"clean": rest, **broken}.items():
             loud = score(looks)
@@ -61,6 +62,16 @@ def detect(
                 flagged=float((loud > threshold).mean()),
             )
     return found
+
+
+def _held_out_scores(fit: Sequence[Look]) -> dict[str, list[ndarray]]:
+    """Scores of each episode by detectors fitted on the other ones."""
+    scores: dict[str, list[ndarray]] = {}
+    for episode in sorted({one.episode for one in fit}):
+        inside, outside = ([n for n in fit if (n.episode == episode) is same] for same in (True, False))
+        for name, score in detectors(outside).items():
+            scores.setdefault(name, []).append(score(inside))
+    return scores
 
 
 def detectors(fit: Sequence[Look]) -> dict[str, Detector]:

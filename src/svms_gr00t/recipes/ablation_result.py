@@ -127,11 +127,12 @@ def table(result: AblationResult) -> str:
         lines.append(cells)
     text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
     c = result.config
+    unit = "a new seed" if max(len(row.seeds) for row in result.rows) > 1 else "new episodes with this one seed"
     seeds = sorted({seed for row in result.rows for seed in row.seeds})
     about = (
         f"Steps {' + '.join(map(str, c.steps))} at batch {c.batch_size}, seeds {', '.join(map(str, seeds))}, data "
         f"{c.dataset_path}, base {c.base}. Error: normalised, held-out episodes, whole chunk; less is better. Paired "
-        "by seed and episode; intervals and p are those of a new seed. Labels: balanced accuracy of the streams' own "
+        f"by seed and episode; intervals and p are those of {unit}. Labels: balanced accuracy of the streams' own "
         "heads (0.5 is chance); ρ: disagreement before the correction, to be read beside the rank of the overlaps."
     )
     return f"# Ablation\n\n{about}\n\n{text}\n\n![Effect of each variant](ablation.svg)\n"
@@ -173,7 +174,9 @@ def draw(result: AblationResult) -> str:
         axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("open-loop error against plain N1.6, % (95 % over seeds); left is better")
+        several = any(len(row.seeds) > 1 for row in rows)
+        unit = "a new seed" if several else "one seed's episodes"
+        axes.set_xlabel(f"open-loop error against plain N1.6, % (95 % for {unit}); left is better")
         buffer = io.StringIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     return buffer.getvalue()
