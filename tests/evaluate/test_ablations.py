@@ -11,8 +11,8 @@ from svms_gr00t.core.errors import CheckpointError, ConfigError
 from svms_gr00t.core.types import Features
 from svms_gr00t.data.labels import Labeler
 from svms_gr00t.data.tokenizer import load_tokenizer
-from svms_gr00t.evaluate.contenders import RunFacts
 from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
+from svms_gr00t.evaluate.run_facts import RunFacts
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.ablation_run import VARIANTS, AblationConfig, build, run_variant
 from svms_gr00t.recipes.ablations import RECIPES, ablate

@@ -9,10 +9,11 @@ from evaluate_toys import LineEnv, Listener, Replay, ToyDataset, statistics
 from svms_gr00t.cli.main import main
 from svms_gr00t.core.errors import ConfigError, DataError
 from svms_gr00t.evaluate.compare import SUCCESS, CompareReport, compare, render_markdown
-from svms_gr00t.evaluate.contenders import Contender, Run, RunFacts
+from svms_gr00t.evaluate.contenders import Contender, Run
 from svms_gr00t.evaluate.open_loop import OpenLoopConfig, evaluate_open_loop
 from svms_gr00t.evaluate.rollout import rollout
 from svms_gr00t.evaluate.rollout_result import RolloutConfig
+from svms_gr00t.evaluate.run_facts import RunFacts
 
 DATASET = ToyDataset(lengths=(21, 17, 30, 25, 22, 19, 28, 24, 20, 26))
 FACTS = RunFacts(
@@ -93,7 +94,7 @@ def test_another_evaluation_is_another_question():
 
 def test_what_nobody_wrote_down_is_unknown_not_equal():
     report = compare([contender("plain", 0.2, facts=None), contender("svms", 0.1)])
-    assert report.pairs[0].unknown == ("plain: data, steps and budget (no facts.json)",)
+    assert report.pairs[0].unknown == ("plain: data, steps and budget (nobody wrote them down)",)
     assert "Unknown" in render_markdown(report)
 
 
@@ -120,6 +121,12 @@ def test_runs_are_read_from_folders_seeds_demos_and_files(tmp_path):
     for name in ("open_loop", "closed_loop"):
         file = Contender.load(tmp_path / "single" / f"{name}.json")
         assert (file.name, getattr(file.runs[0], name)) == ("plain", getattr(run, name))
+    trained = tmp_path / "trained"
+    run.open_loop.save(trained / "open_loop.json")
+    (trained / "passport.json").write_text('{"data": {"fingerprint": "f", "held_out": [1, 4]}}')
+    (trained / "config.yaml").write_text("seed: 5\nmax_steps: [3, 4, 5]\nbase_model_path: b\nsave_steps: 100\n")
+    facts = Contender.load(trained).runs[5].facts
+    assert facts.differences() == {"data": "f", "base": "b", "max steps": "[3, 4, 5]", "held-out episodes": "[1, 4]"}
     with pytest.raises(DataError, match="no results"):
         Contender.load(tmp_path)
     (tmp_path / "x.json").write_text("{")

@@ -100,7 +100,7 @@ def differences(a: Contender, b: Contender) -> tuple[tuple[str, ...], tuple[str,
         ours, theirs = a.runs[seed], b.runs[seed]
         for side, run in ((a, ours), (b, theirs)):
             if run.facts is None:
-                unknown[f"{side.name}: data, steps and budget (no facts.json)"] = None
+                unknown[f"{side.name}: data, steps and budget (nobody wrote them down)"] = None
         known = (_known(ours), _known(theirs))
         for name in sorted(known[0].keys() & known[1].keys()):
             left, right = known[0][name], known[1][name]
@@ -113,8 +113,7 @@ def _known(run: Run) -> dict[str, str]:
     """Everything that must be equal, by name, as text."""
     known: dict[str, str] = {}
     if run.facts is not None:
-        known |= {"data": run.facts.data, "held-out episodes": str(list(run.facts.held_out)), "base": run.facts.base}
-        known |= run.facts.budget
+        known |= run.facts.differences()
     if run.open_loop is not None:
         for name in ("horizon", "executed", "stride", "seed", "language"):
             known[f"open-loop {name}"] = str(getattr(run.open_loop, name))

@@ -8,38 +8,14 @@ open_loop.json                                            one result on its own
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from svms_gr00t.core.errors import ConfigError, DataError
 from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
-from svms_gr00t.evaluate.records import JsonRecord
 from svms_gr00t.evaluate.rollout_result import RolloutResult
-
-FACTS = "facts.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunFacts(JsonRecord):
-    """What a run was trained on and with; `facts.json` of a run folder."""
-
-    name: str
-    """What the run calls itself."""
-    seed: int
-    """Training seed."""
-    data: str
-    """Fingerprint of the training data."""
-    held_out: tuple[int, ...]
-    """Episodes that were not trained on."""
-    base: str
-    """Checkpoint that training started from."""
-    budget: dict[str, str] = field(default_factory=dict)
-    """Steps, batch size, learning rates."""
-    parameters: int | None = None
-    """Of the whole model."""
-    added: int | None = None
-    """Of them, what the run added to the base's architecture."""
+from svms_gr00t.evaluate.run_facts import RunFacts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +81,8 @@ def _result(path: Path) -> Run:
         hint = "Pass what `svms-gr00t evaluate --output` wrote"
         raise DataError(path, got="no JSON", want="a result", hint=hint) from error
     if isinstance(fields, dict) and "rollouts" in fields:
-        return Run(closed_loop=RolloutResult.load(path), facts=_facts(path.parent))
-    return Run(open_loop=OpenLoopResult.load(path), facts=_facts(path.parent))
+        return Run(closed_loop=RolloutResult.load(path), facts=RunFacts.of(path.parent))
+    return Run(open_loop=OpenLoopResult.load(path), facts=RunFacts.of(path.parent))
 
 
 def _run(folder: Path) -> Run:
@@ -115,24 +91,8 @@ def _run(folder: Path) -> Run:
         file = next((f for f in (folder / f"{stem}.json", beside) if f.is_file()), None)
         return None if file is None else kind.load(file)
 
-    facts = _facts(folder)
-    if facts is None and (folder.parent / "config.json").is_file():
-        facts = _demo_facts(folder.parent / "config.json", folder.name)
-    return Run(open_loop=read(OpenLoopResult, "open_loop"), closed_loop=read(RolloutResult, "closed_loop"), facts=facts)
-
-
-def _facts(folder: Path) -> RunFacts | None:
-    return RunFacts.load(folder / FACTS) if (folder / FACTS).is_file() else None
-
-
-def _demo_facts(file: Path, name: str) -> RunFacts | None:
-    """A demo's configuration holds for both of its policies."""
-    c = json.loads(file.read_text(encoding="utf-8"))
-    if not {"dataset_path", "base", "seed", "steps", "batch_size"} <= c.keys():
-        return None
-    budget = {"steps": " + ".join(map(str, c["steps"])), "batch size": str(c["batch_size"])}
-    budget |= {"learning rates": ", ".join(map(str, c.get("learning_rates", ())))}
-    return RunFacts(name=name, seed=c["seed"], data=c["dataset_path"], held_out=(), base=c["base"], budget=budget)
+    open_loop, closed_loop = read(OpenLoopResult, "open_loop"), read(RolloutResult, "closed_loop")
+    return Run(open_loop=open_loop, closed_loop=closed_loop, facts=RunFacts.of(folder))
 
 
 def _seed_of(run: Run, path: Path) -> int:

@@ -16,11 +16,11 @@ from typing import Any, Literal
 import torch
 
 from svms_gr00t.data.steps import Batches, StepDataset
-from svms_gr00t.evaluate.contenders import FACTS, RunFacts
 from svms_gr00t.evaluate.open_loop import OpenLoopConfig, evaluate_open_loop
 from svms_gr00t.evaluate.records import JsonRecord
 from svms_gr00t.evaluate.rollout import rollout
 from svms_gr00t.evaluate.rollout_result import RolloutConfig
+from svms_gr00t.evaluate.run_facts import FACTS, RunFacts
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
