@@ -10,6 +10,7 @@ import tyro
 
 from svms_gr00t.cli import checkpoint, evaluate, evaluate_streams, open_loop, sim
 from svms_gr00t.cli.ablate import Ablate
+from svms_gr00t.cli.card import Card
 from svms_gr00t.cli.compare import Compare
 from svms_gr00t.cli.console import errors
 from svms_gr00t.cli.demo import Demo
@@ -83,6 +84,7 @@ Commands = (
     | Annotated[Evaluate, _named("evaluate")]
     | Annotated[Compare, _named("compare")]
     | Annotated[Ablate, _named("ablate")]
+    | Annotated[Card, _named("card")]
     | Annotated[InspectModel, _named("inspect")]
     | Annotated[Checkpoint, _named("checkpoint")]
     | Annotated[Labels, _named("labels")]

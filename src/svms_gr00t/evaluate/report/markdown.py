@@ -10,19 +10,25 @@ def render_markdown(data: ReportData) -> str:
     """GitHub-flavoured Markdown; what was not measured says so."""
     parts = [f"# {_line(data.title)}", _line(data.subtitle)]
     parts += ["\n".join(f"- {_line(line)}" for line in data.summary) or NOT_MEASURED]
-    parts += ["## Comparison", _comparison(data.comparison) if data.comparison else NOT_MEASURED]
+    parts += ["## Comparison", comparison_table(data.comparison) if data.comparison else NOT_MEASURED]
     parts += [f"Intervals: {percent(data.level)}. Effects are against {_line(data.reference)}, paired by episode."]
-    parts += ["## Success by task", _tasks(data) or NOT_MEASURED]
-    parts += ["## Gates", _gates(data) or NOT_MEASURED]
+    parts += ["## Success by task", tasks_table(data) or NOT_MEASURED]
+    parts += ["## Gates", gates_table(data) or NOT_MEASURED]
     parts += [
         "## What was run",
-        _table(("", ""), [(f.name, f"`{_line(f.value)}`") for f in data.passport]) or NOT_MEASURED,
+        facts_table(data) or NOT_MEASURED,
     ]
     parts += ["## What this does not show", "\n".join(f"- {_line(caveat)}" for caveat in data.caveats)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _comparison(table: Comparison) -> str:
+def facts_table(data: ReportData) -> str:
+    """The passport; empty without one."""
+    return _table(("", ""), [(f.name, f"`{_line(f.value)}`") for f in data.passport])
+
+
+def comparison_table(table: Comparison) -> str:
+    """Every policy and baseline with every measured metric."""
     rows = []
     for row in table.rows:
         cells = []
@@ -37,7 +43,8 @@ def _comparison(table: Comparison) -> str:
     return _table(("Policy", *(m.name for m in table.metrics)), rows)
 
 
-def _tasks(data: ReportData) -> str:
+def tasks_table(data: ReportData) -> str:
+    """Closed-loop success; empty when nothing was driven."""
     rows = []
     for result in data.closed_loop:
         for task, found in result.tasks.items():
@@ -46,7 +53,8 @@ def _tasks(data: ReportData) -> str:
     return _table(("Task", "Policy", "Success", "Interval"), rows)
 
 
-def _gates(data: ReportData) -> str:
+def gates_table(data: ReportData) -> str:
+    """Criteria after each phase; empty without any."""
     word = {True: "pass", False: "**fail**", None: NOT_MEASURED}
     rows = [(g.phase, g.criterion, g.measured or NOT_MEASURED, word[g.passed], g.advice) for g in data.gates]
     return _table(("Phase", "Criterion", "Measured", "Result", "Advice"), rows)
