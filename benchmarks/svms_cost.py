@@ -1,14 +1,18 @@
-"""What SVMS costs at full size: parameters, eager kernels, and time against one module per stream and per edge.
+"""What SVMS costs at full size: parameters, kernels, arithmetic, and time against one module per stream and per edge.
 
     python benchmarks/svms_cost.py --out benchmarks        writes svms_cost_<date>.md
 
-A kernel is an aten call that is not a view. Times are medians of alternating eager runs: read the ratio, not the ms.
+An eager kernel is an aten call that is not a view; a compiled one is a call in the code that Inductor writes for this
+device (a fused loop or a matrix product). Times are medians of alternating runs: read the ratio, not the ms. Arithmetic
+is counted on the meta device for the whole released model, so that no checkpoint is needed.
 """
 
 import argparse
+import copy
 import datetime
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -16,14 +20,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch._inductor.utils import run_and_get_code
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from svms_gr00t.core.types import Features
 from svms_gr00t.svms import SheafStreams
 
 N16_PARAMETERS = 3_286_610_368
-TARGET = 50
+TARGET, COMPILED_TARGET, SHARE_TARGET = 50, 15, 1.0
 
 
 class KernelCount(TorchDispatchMode):
@@ -78,6 +84,50 @@ def naive(svms: SheafStreams, f: Features) -> Tensor:
     return torch.where(f.mask[..., None], f.tokens + said, f.tokens)
 
 
+def compiled_kernels(svms: SheafStreams, f: Features) -> tuple[dict[str, int], Callable[[], object]]:
+    """Calls in the code that Inductor writes for acting, by kind, and the compiled function."""
+    compiled = torch.compile(lambda features: svms(features, losses=False).tokens, fullgraph=True)
+    with torch.no_grad():
+        _, codes = run_and_get_code(compiled, f)
+    body = codes[0][codes[0].index("def call(") :]
+    fused = len(re.findall(r"\b(?:cpp_fused\w*|triton_\w+\.run)\(", body))
+    return {
+        "fused loops": fused,
+        "matrix products": len(re.findall(r"\bextern_kernels\.\w+\(", body)),
+    }, lambda: compiled(f)
+
+
+def model_flops(views: int, tokens: int, side: int = 252) -> dict[str, int]:
+    """Multiply-adds times two of one acting forward of the released model, by part, on the meta device."""
+    from svms_gr00t.data.tokenizer import load_tokenizer
+    from svms_gr00t.groot import action_head, backbone
+    from svms_gr00t.model import Gr00tN1d6
+    from svms_gr00t.recipes.presets import preset
+
+    backbone.static_shapes = action_head.static_shapes = lambda: True  # meta tensors have no values to look at
+    config = preset("n1d6").config(load_tokenizer("tiny"))
+    found: dict[str, int] = {}
+
+    def count(name: str, run: Callable[[], object]) -> None:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            run()
+        found[name] = counter.get_total_flops()
+
+    with torch.device("meta"):
+        model = Gr00tN1d6(config).eval()
+        hidden, mask = torch.zeros(1, tokens, config.backbone_embedding_dim), torch.ones(1, tokens, dtype=torch.bool)
+        f = Features(tokens=hidden, mask=mask, image_mask=mask)
+        state, row = torch.zeros(1, 1, config.max_state_dim), torch.zeros(1, dtype=torch.long)
+        eye = model.backbone.model.vision_model
+        eye.positions = lambda h, w: torch.zeros(h * w, config.vision_config.hidden_size)  # autocast knows no meta
+        count("vision", lambda: model.backbone.image_tokens(tuple(torch.zeros(3, side, side) for _ in range(views))))
+        language = model.backbone.model.language_model
+        count("language", lambda: language(hidden, mask, 0, config.select_layer))
+        count("SVMS", lambda: model.svms(f, losses=False))
+        count("action head, 4 steps", lambda: model.action_head.sample(f, state, row))
+    return found
+
+
 def alternating_times(a: Callable[[], object], b: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
     """ABBA order, in ms: drift of the machine hits both alike."""
     times: dict[Callable[[], object], list[float]] = {a: [], b: []}
@@ -90,6 +140,10 @@ def alternating_times(a: Callable[[], object], b: Callable[[], object], rounds: 
     return times[a], times[b]
 
 
+def median_ratio(a: list[float], b: list[float]) -> float:
+    return statistics.median(x / y for x, y in zip(a, b, strict=True))
+
+
 def measure(batch: int, tokens: int, rounds: int, device: str) -> str:
     torch.manual_seed(0)
     torch.set_default_device(device)
@@ -98,6 +152,7 @@ def measure(batch: int, tokens: int, rounds: int, device: str) -> str:
     mask = torch.ones(batch, tokens, dtype=torch.bool)
     f = Features(tokens=torch.randn(batch, tokens, 2048), mask=mask, image_mask=~mask)
     labels, rows = torch.rand(batch, tokens, 3).round(), []
+    torch.set_default_device(None)  # as a mode it would stand in the compiler's way
 
     def act() -> Tensor:
         return svms(f, losses=False).tokens
@@ -115,9 +170,18 @@ def measure(batch: int, tokens: int, rounds: int, device: str) -> str:
         rows.insert(1, ("naive, acting", sum(kernels(lambda: naive(svms, f)).values())))
         ours, theirs = alternating_times(act, lambda: naive(svms, f), rounds)
         same, again = alternating_times(act, lambda: act(), rounds)
+        implicit = copy.deepcopy(svms)
+        implicit.diffusion.scheme = "implicit"
+        exact, plain = alternating_times(lambda: implicit(f, losses=False), act, rounds)
+        compiled, fast = compiled_kernels(svms, f)
+        torch.testing.assert_close(fast(), act(), rtol=1e-4, atol=1e-4)
+        inductor, eager = alternating_times(fast, act, rounds)
+        left = [svms.delta(scheme(f).streams).square().sum().item() for scheme in (svms, implicit)]
+        before = svms.delta(svms.heads(f.tokens)).square().sum().item()
+    flops = model_flops(views=3, tokens=292)
+    share = 100 * flops["SVMS"] / sum(flops.values())
     parameters = sum(p.numel() for p in svms.parameters())
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-    noise = statistics.median(a / b for a, b in zip(same, again, strict=True))
+    ratio, noise = median_ratio(ours, theirs), median_ratio(same, again)
     top = ", ".join(f"{v} {k.removeprefix('aten::')}" for k, v in sorted(acting.items(), key=lambda kv: -kv[1]))
     lines = [
         f"Parameters: **{parameters:,}** = {100 * parameters / N16_PARAMETERS:.2f} % of N1.6's {N16_PARAMETERS:,}.",
@@ -135,6 +199,20 @@ def measure(batch: int, tokens: int, rounds: int, device: str) -> str:
         "",
         f"Median ratio of {len(ours)} paired runs, SVMS / naive: **{ratio:.2f}** (SVMS against itself: {noise:.2f}).",
         "On a CPU matrix products dominate both; on a GPU at batch 1 the kernel count does.",
+        "",
+        f"Compiled by Inductor for {device}: **{sum(compiled.values())}** kernels "
+        f"({', '.join(f'{v} {k}' for k, v in compiled.items())}), one graph. Target at most {COMPILED_TARGET}: "
+        f"**{'met' if sum(compiled.values()) <= COMPILED_TARGET else 'missed'}**. Time, compiled / eager: "
+        f"**{median_ratio(inductor, eager):.2f}**.",
+        "",
+        f"Implicit instead of explicit step, acting: **{median_ratio(exact, plain):.2f}** times the time; energy "
+        f"left after a step at eta = {svms.diffusion.eta.item():.2f}, as a share: explicit {left[0] / before:.3f}, "
+        f"implicit {left[1] / before:.3f}.",
+        "",
+        f"Arithmetic of one acting forward of the released size, three cameras, 292 tokens: "
+        f"{', '.join(f'{name} {value / 1e9:.1f}' for name, value in flops.items())} GFLOP. SVMS is **{share:.2f} %**; "
+        f"target at most {SHARE_TARGET:g} %: **{'met' if share <= SHARE_TARGET else 'missed'}** (as arithmetic; the "
+        "share of time on a GPU is not measured here).",
     ]
     return "\n".join(lines)
 
