@@ -13,6 +13,7 @@ from svms_gr00t.cli.ablate import Ablate
 from svms_gr00t.cli.card import Card
 from svms_gr00t.cli.compare import Compare
 from svms_gr00t.cli.console import errors
+from svms_gr00t.cli.data import Data
 from svms_gr00t.cli.demo import Demo
 from svms_gr00t.cli.gate import Gate
 from svms_gr00t.cli.inspect import InspectModel
@@ -87,6 +88,7 @@ Commands = (
     | Annotated[Card, _named("card")]
     | Annotated[InspectModel, _named("inspect")]
     | Annotated[Checkpoint, _named("checkpoint")]
+    | Annotated[Data, _named("data")]
     | Annotated[Labels, _named("labels")]
     | Annotated[Sim, _named("sim")]
 )

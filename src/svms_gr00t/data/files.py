@@ -53,6 +53,15 @@ def read_json(model: type[Model], path: Path, *, want: str, hint: str) -> Model:
     return validate(model, _loads(read_text(path, want=want, hint=hint), path, want=want, hint=hint), path, hint=hint)
 
 
+def read_raw(path: Path) -> dict[str, Any]:
+    """A JSON object as it is. Raises DataError when the file is missing, broken or holds something else."""
+    want, hint = "a JSON object", "Fetch the dataset again"
+    value = _loads(read_text(path, want=want, hint=hint), path, want=want, hint=hint)
+    if not isinstance(value, dict):
+        raise DataError(path, got=f"a {type(value).__name__}", want=want, hint=hint)
+    return value
+
+
 def read_jsonl(model: type[Model], path: Path, *, want: str, hint: str) -> list[Model]:
     """One `model` for each non-blank line of a JSON-lines file; faults name the line."""
     rows = []

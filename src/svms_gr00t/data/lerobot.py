@@ -16,7 +16,7 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.metadata import Episode, Info, Metadata, read_info, read_v2, version_of
 from svms_gr00t.data.metadata_v3 import read_v3
 from svms_gr00t.data.modality import Modality
-from svms_gr00t.data.table import read_columns
+from svms_gr00t.data.table import read_columns, read_images
 from svms_gr00t.data.video import VideoCache
 
 _WHOLE = 2 << 30  # datasets up to 2 GiB are fingerprinted by content
@@ -35,12 +35,15 @@ class LeRobotDataset:
     _videos: VideoCache = field(default_factory=VideoCache, repr=False, compare=False)
 
     @classmethod
-    def open(cls, root: Path | str) -> "LeRobotDataset":
-        """Read the metadata. Raises DataError when it is missing, broken or of an unknown version."""
+    def open(cls, root: Path | str, *, modality: Modality | None = None) -> "LeRobotDataset":
+        """Read the metadata; `modality` stands in for meta/modality.json.
+
+        Raises DataError when something is missing, broken or of an unknown version.
+        """
         root = Path(root)
         info = read_info(root)
         version = version_of(root, info)
-        modality = Modality.load(root / "meta" / "modality.json")
+        modality = modality or Modality.load(root / "meta" / "modality.json")
         _check_features(root, info, modality)
         metadata = read_v2(root, info) if version == 2 else read_v3(root, info)
         return cls(root=root, modality=modality, metadata=metadata)
@@ -132,7 +135,13 @@ class LeRobotDataset:
         if bad := [step for step in steps if not 0 <= step < episode.length]:
             got, want = f"step {bad[0]}", f"steps 0 to {episode.length - 1}"
             raise DataError(f"{self.root}, episode {index}", got=got, want=want, hint="Ask for steps of the episode")
-        clip = self.metadata.clips[index, self.modality.column("video", view)]
+        column = self.modality.column("video", view)
+        if self.info.features[column].dtype == "image":
+            only = index if self.metadata.shared else None
+            return read_images(
+                self.metadata.data[index], column, steps, length=episode.length, only_episode=only, root=self.root
+            )
+        clip = self.metadata.clips[index, column]
         reader = self._videos.open(clip.path)
         needed = clip.first + episode.length if clip.frames is None else clip.frames
         if len(reader) < needed or (clip.frames is not None and len(reader) != needed):
@@ -182,12 +191,13 @@ class LeRobotDataset:
 
 
 def _check_features(root: Path, info: Info, modality: Modality) -> None:
-    """Every camera that modality.json names must be a video feature."""
+    """Every camera that modality.json names must be a video feature with a path, or an image feature."""
+    kinds = ("video", "image") if info.video_path else ("image",)
+    known = [name for name, feature in info.features.items() if feature.dtype in kinds]
     for key in modality.video:
         column = modality.column("video", key)
-        feature = info.features.get(column)
-        where, hint = root / "meta" / "modality.json", "Correct original_key, or encode the pictures as videos"
-        known = [name for name, f in info.features.items() if f.dtype == "video"]
-        if feature is None or feature.dtype != "video" or info.video_path is None:
+        if column not in known:
+            feature = info.features.get(column)
+            where, hint = root / "meta" / "modality.json", "Correct original_key, or encode the pictures as videos"
             got = f"camera {key} from {column}, which is {'no feature' if feature is None else feature.dtype}"
             raise DataError(where, got=got, want=f"a video feature ({', '.join(known) or 'none here'})", hint=hint)

@@ -99,7 +99,7 @@ def fill_template(root: Path, template: str, values: Mapping[str, int | str]) ->
     where, hint = root / "meta" / "info.json", "Only the plain LeRobot path templates are allowed"
     try:
         fields = [(name, spec) for _, name, spec, _ in Formatter().parse(template) if name is not None]
-        if any(name not in values or not re.fullmatch(r"(0?\d+d)?", spec or "") for name, spec in fields):
+        if any(name not in values or not re.fullmatch(r"(0?\d{1,2}d)?", spec or "") for name, spec in fields):
             raise ValueError("another field")
         relative = PurePosixPath(template.format(**values).replace("\\", "/"))
     except ValueError as error:
@@ -127,8 +127,7 @@ def read_v2(root: Path, info: Info) -> Metadata:
         raise DataError(root / "meta" / "episodes.jsonl", got="no rows", want="at least one episode", hint=_HINT)
     episodes = tuple(Episode(index=r.episode_index, length=r.length, tasks=tuple(r.tasks)) for r in rows)
     _unique(root / "meta" / "episodes.jsonl", "episode_index", [e.index for e in episodes])
-    tasks = read_jsonl(_TaskRow, root / "meta" / "tasks.jsonl", want="the list of task texts", hint=_HINT)
-    _unique(root / "meta" / "tasks.jsonl", "task_index", [t.task_index for t in tasks])
+    tasks = read_tasks(root / "meta" / "tasks.jsonl")
     data: dict[int, Path] = {}
     clips: dict[tuple[int, str], Clip] = {}
     for episode in episodes:
@@ -137,7 +136,14 @@ def read_v2(root: Path, info: Info) -> Metadata:
         for key in videos_of(info):
             path = fill_template(root, info.video_path or "", place | {"video_key": key})
             clips[episode.index, key] = Clip(path=path, frames=episode.length)
-    return Metadata(info=info, tasks={t.task_index: t.task for t in tasks}, episodes=episodes, data=data, clips=clips)
+    return Metadata(info=info, tasks=tasks, episodes=episodes, data=data, clips=clips)
+
+
+def read_tasks(path: Path) -> dict[int, str]:
+    """Task texts by index, from tasks.jsonl. Raises DataError."""
+    tasks = read_jsonl(_TaskRow, path, want="the list of task texts", hint=_HINT)
+    _unique(path, "task_index", [t.task_index for t in tasks])
+    return {t.task_index: t.task for t in tasks}
 
 
 def videos_of(info: Info) -> list[str]:

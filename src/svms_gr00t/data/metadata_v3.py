@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.metadata import Clip, Episode, Info, Metadata, fill_template, videos_of
+from svms_gr00t.data.metadata import Clip, Episode, Info, Metadata, fill_template, read_tasks, videos_of
 
 _HINT = "Fetch the dataset again, or convert it with a LeRobot release that writes v3.0"
 
@@ -65,6 +65,9 @@ def _episode(root: Path, info: Info, row: dict[str, Any]) -> tuple[Episode, Path
 
 
 def _tasks(path: Path) -> dict[int, str]:
+    older = path.with_suffix(".jsonl")  # LeRobot's own page on v3.0 still names it so
+    if not path.is_file() and older.is_file():
+        return read_tasks(older)
     rows = _rows(path, want="the list of task texts")
     name = next((n for n in ("task", "__index_level_0__") if rows and n in rows[0]), None)
     if name is None or "task_index" not in rows[0]:

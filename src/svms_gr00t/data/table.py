@@ -1,15 +1,19 @@
 """Columns of one episode out of a parquet file, as plain arrays.
 
-Axes: T steps, D elements of a column (1 for a scalar column).
+Axes: T steps, D elements of a column (1 for a scalar column), n pictures asked for, H and W pixels.
 """
 
-from collections.abc import Iterable
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from jaxtyping import UInt8
+from PIL import Image
 
 from svms_gr00t.core.errors import DataError
 
@@ -25,13 +29,45 @@ def read_columns(
     lacks a column, has another number of rows than `length`, unequal rows, nulls, or values that are no numbers.
     """
     wanted = list(dict.fromkeys(names))
-    table = _read(path, wanted if only_episode is None else [*wanted, "episode_index"])
+    table = _rows(path, wanted, length, only_episode)
+    return {name: _array(table[name], f"{path}, {name}") for name in wanted}
+
+
+def read_images(
+    path: Path, name: str, steps: Sequence[int], *, length: int, only_episode: int | None, root: Path
+) -> UInt8[np.ndarray, "n H W 3"]:
+    """Pictures of an image column at `steps`: PNG or JPEG bytes, or a path under `root`. Raises DataError."""
+    column = _rows(path, [name], length, only_episode)[name]
+    rows = [_picture(column[step].as_py(), f"{path}, {name}, step {step}", root) for step in steps]
+    if len({row.shape for row in rows}) > 1:
+        raise DataError(f"{path}, {name}", got="pictures of several sizes", want="one size", hint=_HINT)
+    return np.stack(rows) if rows else np.zeros((0, 1, 1, 3), np.uint8)
+
+
+def _rows(path: Path, names: list[str], length: int, only_episode: int | None) -> pa.Table:
+    table = _read(path, names if only_episode is None else [*names, "episode_index"])
     if only_episode is not None:
         table = table.filter(pc.equal(table["episode_index"], only_episode))
     if len(table) != length:
         want = f"the {length} that the list of episodes says"
         raise DataError(path, got=f"{len(table)} rows", want=want, hint=_HINT)
-    return {name: _array(table[name], f"{path}, {name}") for name in wanted}
+    return table
+
+
+def _picture(value: Any, where: str, root: Path) -> np.ndarray:
+    value = value if isinstance(value, dict) else {"bytes": value}
+    data, relative = value.get("bytes"), value.get("path")
+    try:
+        if data is None and relative:
+            inside = (root / relative).resolve()
+            if not inside.is_relative_to(root.resolve()):
+                raise ValueError(f"a path outside the dataset, {relative}")
+            data = inside.read_bytes()
+        if not isinstance(data, bytes):
+            raise ValueError("no picture")
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    except (OSError, ValueError) as error:
+        raise DataError(where, got=f"no readable picture ({error})", want="PNG or JPEG bytes", hint=_HINT) from error
 
 
 def _read(path: Path, names: list[str]) -> pa.Table:

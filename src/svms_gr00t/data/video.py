@@ -60,6 +60,16 @@ class VideoReader:
         """Number of frames in the container's index."""
         return len(self._times)
 
+    @property
+    def codec(self) -> str:
+        """Name of the codec that the file says it holds."""
+        return str(self._stream.codec_context.name)
+
+    @property
+    def keyframes(self) -> int:
+        """Frames that decode on their own."""
+        return len(self._keys)
+
     def close(self) -> None:
         """Free the decoder."""
         self._frames = None

@@ -1,0 +1,57 @@
+"""One visit: open, read, run every check, report. Nothing is written.
+
+Checks are functions of what was read, so that a new one is a function and a line in the table below.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.progress import Progress
+from svms_gr00t.data.doctor.actions import check_coding, check_order
+from svms_gr00t.data.doctor.bookkeeping import check_language, check_tasks, check_times, check_totals
+from svms_gr00t.data.doctor.finding import Finding, Report, from_error, sort_findings
+from svms_gr00t.data.doctor.media import check_pictures, check_videos
+from svms_gr00t.data.doctor.modality import check_modality
+from svms_gr00t.data.doctor.numbers import (
+    check_finite,
+    check_idle,
+    check_jumps,
+    check_quaternions,
+    check_reaction,
+)
+from svms_gr00t.data.doctor.subject import Subject, open_dataset, read_subject, spread
+
+CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
+    check_modality,
+    check_totals,
+    check_finite,
+    check_order,
+    check_coding,
+    check_quaternions,
+    check_jumps,
+    check_idle,
+    check_reaction,
+    check_times,
+    check_tasks,
+    check_language,
+    check_pictures,
+)
+
+
+def examine(root: Path | str, *, episodes: int = 200, progress: Progress | None = None) -> Report:
+    """Examine the dataset at `root`, reading at most `episodes` of its episodes (0: all). Never raises DataError."""
+    root = Path(root)
+    try:
+        dataset, findings = open_dataset(root)
+    except DataError as error:
+        return Report(root=str(root), episodes=0, examined=0, findings=(from_error("metadata", error),))
+    chosen = spread([episode.index for episode in dataset.episodes], episodes)
+    subject, unreadable = read_subject(dataset, chosen, progress)
+    findings += unreadable
+    findings += check_videos(subject, progress)
+    for check in CHECKS:
+        findings += check(subject)
+    return Report(
+        root=str(root), episodes=len(dataset.episodes), examined=len(chosen), findings=sort_findings(findings)
+    )

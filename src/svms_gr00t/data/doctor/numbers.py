@@ -1,0 +1,147 @@
+"""Checks of states and actions: NaN, jumps, quaternions, idle numbers, a robot that does not react.
+
+Axes: T steps of an episode, D numbers of a key.
+
+    angle between unit quaternions p and q = 2 acos |p . q|          a sign flip is p . q < 0 between two steps
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from svms_gr00t.data.doctor.finding import Finding
+from svms_gr00t.data.doctor.subject import Subject
+
+JUMP_METRES = 0.5
+"""No arm or base moves further in one step."""
+JUMP_RADIANS = np.pi / 2
+"""No joint or gripper frame turns further in one step."""
+_NORM = 1e-2
+_STUCK_SECONDS = 2.0
+
+
+def check_finite(subject: Subject) -> Iterator[Finding]:
+    """NaN and infinity, by key."""
+    for name in subject.keys:
+        bad = {i: ~np.isfinite(rows[name]).all(axis=1) for i, rows in subject.rows.items()}
+        episodes = tuple(index for index, steps in bad.items() if steps.any())
+        if episodes:
+            step = int(np.argmax(bad[episodes[0]]))
+            found = f"NaN or infinity, first at step {step}; {sum(int(b.sum()) for b in bad.values())} steps in all"
+            todo = "Record those episodes again or leave them out: svms-gr00t train does so when it is told to"
+            yield Finding(severity="error", check="finite", where=name, found=found, todo=todo, episodes=episodes)
+
+
+def is_position(name: str) -> bool:
+    """A key in metres, by its name."""
+    last = name.split(".")[-1]
+    return any(part in last for part in ("position", "_pos", "xyz")) and "joint" not in last
+
+
+def is_quaternion(subject: Subject, name: str) -> bool:
+    """A key of unit quaternions, by its rotation type or its name."""
+    kind, key = name.split(".", 1)
+    entry = (subject.dataset.modality.state if kind == "state" else subject.dataset.modality.action)[key]
+    named = "quat" in key or (entry.rotation_type is None and "rotation" in key)
+    return entry.width == 4 and (entry.rotation_type == "quaternion" or named)
+
+
+def check_quaternions(subject: Subject) -> Iterator[Finding]:
+    """Norms away from 1, and signs that flip within an episode."""
+    for name in subject.keys:
+        if not is_quaternion(subject, name):
+            continue
+        off: dict[int, float] = {}
+        flips: dict[int, int] = {}
+        steps = 0
+        for index, rows in subject.rows.items():
+            q = rows[name]
+            worst = float(np.abs(np.linalg.norm(q, axis=1) - 1).max())
+            off |= {index: worst} if not worst <= _NORM else {}
+            count = int(((q[1:] * q[:-1]).sum(axis=1) < 0).sum())
+            flips |= {index: count} if count else {}
+            steps += max(len(q) - 1, 0)
+        if off:
+            found = f"norms up to {max(off.values()):.2g} away from 1"
+            todo = "Check start and end in modality.json, and that the column holds a quaternion (x y z w)"
+            yield Finding(severity="error", check="quaternion", where=name, found=found, todo=todo, episodes=tuple(off))
+        if flips:
+            found = f"the sign flips at {sum(flips.values())} of {steps} steps, so the same pose has two forms"
+            todo = (
+                "Keep it for robocasa_panda_omron (the released checkpoint saw the same); for a new robot fix the sign"
+                " of one component when recording, or store rot6d"
+            )
+            yield Finding(
+                severity="warning", check="quaternion", where=name, found=found, todo=todo, episodes=tuple(flips)
+            )
+
+
+def check_jumps(subject: Subject) -> Iterator[Finding]:
+    """Steps that no robot can make: positions, quaternions and joint angles of the state."""
+    for name in subject.keys:
+        if not name.startswith("state."):
+            continue
+        quaternion, position = is_quaternion(subject, name), is_position(name)
+        limit, unit = (JUMP_METRES, "m") if position else (JUMP_RADIANS, "rad")
+        worst: dict[int, tuple[float, int]] = {}
+        for index, rows in subject.rows.items():
+            size = _steps_of(rows[name], quaternion=quaternion, position=position)
+            if len(size) and np.nanmax(size, initial=0.0) > limit:
+                worst[index] = (float(np.nanmax(size)), int(np.nanargmax(size)))
+        if worst:
+            index, (size, step) = max(worst.items(), key=lambda item: item[1][0])
+            found = f"jumps by {size:.2f} {unit} after step {step} of episode {index} (at most {limit:.2f} is credible)"
+            todo = "Look at it with svms-gr00t data show; a wrap of an angle, two episodes in one, or lost packets"
+            yield Finding(severity="warning", check="jump", where=name, found=found, todo=todo, episodes=tuple(worst))
+
+
+def _steps_of(rows: np.ndarray, *, quaternion: bool, position: bool) -> np.ndarray:
+    if quaternion:
+        dots = np.abs((rows[1:] * rows[:-1]).sum(axis=1))
+        norms = np.linalg.norm(rows[1:], axis=1) * np.linalg.norm(rows[:-1], axis=1)
+        return 2 * np.arccos(np.clip(dots / np.maximum(norms, 1e-9), 0, 1))
+    moved = np.diff(rows, axis=0)
+    return np.linalg.norm(moved, axis=1) if position else np.abs(moved).max(axis=1, initial=0.0)
+
+
+def check_idle(subject: Subject) -> Iterator[Finding]:
+    """Numbers that never change: they carry nothing, and a constant action is never learned."""
+    still: dict[str, list[str]] = {"state": [], "action": []}
+    for name in subject.keys:
+        rows = subject.stacked(name)
+        if len(rows) < 2:
+            continue
+        idle = np.flatnonzero((rows == rows[0]).all(axis=0)).tolist()
+        kind, key = name.split(".", 1)
+        if len(idle) == rows.shape[1]:
+            still[kind].append(key)
+        elif idle:
+            still[kind].append(f"{key}[{', '.join(map(str, idle))}]")
+    todo = {
+        "state": "Harmless: they are normalised to 0; leave them out to save width",
+        "action": "They come back as the constant; record tasks that use them, or leave them out of the action keys",
+    }
+    for kind, keys in still.items():
+        if keys:
+            found = f"{', '.join(keys)} never change"
+            yield Finding(severity="note", check="idle", where=kind, found=found, todo=todo[kind])
+
+
+def check_reaction(subject: Subject) -> Iterator[Finding]:
+    """A state frozen over seconds while the actions change: a stuck sensor, or rows shifted against each other."""
+    need = max(int(_STUCK_SECONDS * subject.dataset.fps), 2)
+    stuck: list[int] = []
+    for index, rows in subject.rows.items():
+        state = [part for name, part in rows.items() if name.startswith("state.")]
+        action = [part for name, part in rows.items() if name.startswith("action.")]
+        if not state or not action or len(state[0]) <= need:
+            continue
+        s, a = np.concatenate(state, axis=1), np.concatenate(action, axis=1)
+        still = (s[1 : need + 1] == s[0]).all()
+        if still and (np.ptp(a[:need], axis=0) > 0).any() and (s != s[0]).any():
+            stuck.append(index)
+    if stuck:
+        found = f"the first {need + 1} states are equal while the actions change"
+        todo = "Cut the start of those episodes, or check that the recorder had received a first state"
+        where = "first states"
+        yield Finding(severity="warning", check="stuck", where=where, found=found, todo=todo, episodes=tuple(stuck))

@@ -1,0 +1,158 @@
+"""Propose a `meta/modality.json` for a dataset that has none, from its features and from what its numbers look like.
+
+Slices come from, best first: a known robot (RoboCasa's PandaOmron, whose action order is read from the numbers, because
+two orders share the name), the element names in info.json, or one key for the whole column. Nothing is guessed twice:
+every decision comes with a sentence that the owner can check.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from svms_gr00t.data.metadata import Feature, Info
+from svms_gr00t.data.modality import Modality
+from svms_gr00t.data.robocasa import ACTION_ORDERS, ALIASES, STATE_SLICES, ActionOrder
+
+_IMAGE_PREFIXES = ("observation.images.", "observation.image.", "observation.")
+_NUMBERS = ("float32", "float64")
+_BOOKKEEPING = ("timestamp", "index", "frame_index", "episode_index", "task_index")
+_GRIPPER = re.compile(r"grip|finger|jaw|claw")
+_ARM = "arm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A modality and why it looks like that."""
+
+    modality: Modality
+    """What would be written."""
+    reasons: tuple[str, ...]
+    """One sentence for each decision."""
+
+
+def propose_modality(info: Info, *, action_order: ActionOrder | None = None) -> Proposal:
+    """A modality for the features of `info`; `action_order` is what the numbers of a 12-D action look like."""
+    reasons: list[str] = []
+    low = {name: f for name, f in info.features.items() if f.dtype in _NUMBERS and name not in _BOOKKEEPING}
+    if _is_panda_omron(info, low):
+        state, action = _panda_omron(action_order, reasons)
+    else:
+        states = {name: f for name, f in low.items() if name.startswith("observation.")}
+        actions = {name: f for name, f in low.items() if name == "action" or name.startswith("action.")}
+        state = _slices(states, "observation.state", reasons)
+        action = _slices(actions, "action", reasons)
+    video = _cameras(info, reasons)
+    annotation = _annotations(info, reasons)
+    value = {"state": state, "action": action, "video": video, "annotation": annotation}
+    return Proposal(modality=Modality.from_dict(value), reasons=tuple(reasons))
+
+
+def _is_panda_omron(info: Info, low: Mapping[str, Feature]) -> bool:
+    widths = [_width(low[name]) if name in low else 0 for name in ("observation.state", "action")]
+    return info.robot_type == "PandaOmron" and widths == [16, 12]
+
+
+def _panda_omron(order: ActionOrder | None, reasons: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    if order is None:
+        reasons.append("action: base-first, RoboCasa365's published order; the numbers do not tell it from EEF-first")
+    else:
+        reasons.append(f"action: {order}, as the two-valued columns show")
+    return STATE_SLICES, ACTION_ORDERS[order or "base-first"]
+
+
+def _slices(features: Mapping[str, Feature], main: str, reasons: list[str]) -> dict[str, Any]:
+    """Keys of every numeric feature; the main column's keys need no prefix."""
+    result: dict[str, Any] = {}
+    for column, feature in features.items():
+        stem = "" if column == main else column.removeprefix("observation.").removeprefix("action.")
+        parts = group_names(_names(feature), _width(feature))
+        if not parts:
+            continue
+        named = "names in info.json" if len(parts) > 1 or _names(feature) else "no element names, so one key"
+        reasons.append(f"{column}: {', '.join(parts)} ({named})")
+        for key, (start, end, rotation) in parts.items():
+            entry: dict[str, Any] = {"start": start, "end": end}
+            entry |= {} if column == main else {"original_key": column}
+            entry |= {"rotation_type": rotation} if rotation else {}
+            key = stem if stem and len(parts) == 1 else "_".join(filter(None, (stem, key)))
+            result[key if key not in result else column] = entry
+    return result
+
+
+def group_names(names: Sequence[str], width: int) -> dict[str, tuple[int, int, str | None]]:
+    """Runs of related element names as {key: (start, end, rotation_type)}; one key when there are no names."""
+    if len(names) != width:
+        return {_ARM: (0, width, None)} if width else {}
+    stems = [_stem(name.lower()) for name in names]
+    groups: dict[str, tuple[int, int, str | None]] = {}
+    start = 0
+    for end in range(1, width + 1):
+        if end == width or stems[end] != stems[start]:
+            key = stems[start]
+            unique = key if key not in groups else f"{key}_{start}"
+            groups[unique] = (start, end, _rotation(key, end - start))
+            start = end
+    return groups
+
+
+def _stem(name: str) -> str:
+    """The group that an element belongs to: "left_gripper.pos" -> left_gripper, "x" -> position, "j3" -> arm."""
+    name = re.sub(r"(\.(pos|q|position|angle)|_joint)$", "", name.replace("/", "_"))
+    side = re.search(r"(^|_)(left|right|main)(?=_|$)", name)
+    prefix = f"{side[2]}_" if side and side[2] != "main" else ""
+    if _GRIPPER.search(name):
+        return f"{prefix}gripper"
+    base = re.sub(r"^(left|right|main)_", "", name)
+    if re.fullmatch(r"((delta|eef|ee|pos|position)_?)*[xyz]|(eef|ee)_pos_?\d", base):
+        return f"{prefix}position"
+    if re.fullmatch(r"((delta|eef|ee|rot)_?)*(roll|pitch|yaw|r[xyzw]|q[xyzw]|axis_angle\d|quat_?[wxyz\d])", base):
+        return f"{prefix}rotation"
+    indexed = re.fullmatch(r"(.+?)_\d+", base)
+    if indexed and not re.fullmatch(r"(motor|joint|j|dim|state|action)", indexed[1]):
+        return prefix + indexed[1]
+    return f"{prefix}{_ARM}"
+
+
+def _rotation(key: str, width: int) -> str | None:
+    if not key.endswith("rotation"):
+        return None
+    return {4: "quaternion", 6: "rotation_6d"}.get(width)
+
+
+def _cameras(info: Info, reasons: list[str]) -> dict[str, Any]:
+    video = {}
+    for column, feature in info.features.items():
+        if feature.dtype in ("video", "image"):
+            prefix = next((p for p in _IMAGE_PREFIXES if column.startswith(p)), "")
+            video[column.removeprefix(prefix).replace(".", "_")] = {"original_key": column}
+    if {"robot0_agentview_left", "robot0_agentview_right", "robot0_eye_in_hand"} <= video.keys():
+        video = {alias: video[name] for alias, name in ALIASES.items()} | video
+        reasons.append("cameras: RoboCasa's three, first under the names of the released N1.6 checkpoint")
+    else:
+        reasons.append(f"cameras: {', '.join(video) or 'none'}")
+    return video
+
+
+def _annotations(info: Info, reasons: list[str]) -> dict[str, Any]:
+    columns = [name for name in info.features if name.startswith("annotation.")]
+    annotation: dict[str, Any] = {name.removeprefix("annotation."): {} for name in columns}
+    key = "human.action.task_description"
+    if key not in annotation:
+        best = "annotation.human.task_description"
+        source = best if best in columns else "task_index"
+        annotation = {key: {"original_key": source}} | annotation
+        reasons.append(f"instruction: from the column {source}")
+    return annotation
+
+
+def _names(feature: Feature) -> list[str]:
+    """Element names as a flat list: LeRobot writes a list, or a list under "motors" or "axes"."""
+    names = feature.names
+    if isinstance(names, Mapping):
+        names = next(iter(names.values()), None)
+    return [str(name) for name in names] if isinstance(names, list | tuple) else []
+
+
+def _width(feature: Feature) -> int:
+    return feature.shape[0] if len(feature.shape) == 1 else 0
