@@ -24,6 +24,7 @@ ALLOWED = {
     "evaluate": {"core", "data", "groot", "streams", "sheaf", "model", "policy"},
     "sim": {"core", "data"},
     "serve": {"core", "policy"},
+    "__main__": {"cli"},
     "recipes": {"core", "data", "groot", "streams", "sheaf", "svms", "model", "policy", "train", "evaluate", "sim"},
 }
 

@@ -19,6 +19,7 @@ from svms_gr00t.cli.gate import Gate
 from svms_gr00t.cli.inspect import InspectModel
 from svms_gr00t.cli.labels import Labels
 from svms_gr00t.cli.plan import PlanMemory
+from svms_gr00t.cli.serve import Serve
 from svms_gr00t.cli.train import Train, arguments
 from svms_gr00t.core.errors import SvmsError
 
@@ -83,6 +84,7 @@ Commands = (
     | Annotated[Gate, _named("gate")]
     | Annotated[PlanMemory, _named("plan")]
     | Annotated[Evaluate, _named("evaluate")]
+    | Annotated[Serve, _named("serve")]
     | Annotated[Compare, _named("compare")]
     | Annotated[Ablate, _named("ablate")]
     | Annotated[Card, _named("card")]

@@ -1,0 +1,109 @@
+"""A client for robots and simulators: numpy, pyzmq and msgpack, no torch.
+
+    with PolicyClient(port=5555) as policy:
+        action, info = policy.get_action(observation)
+
+It speaks N1.6's protocol, so it also drives NVIDIA's own server. A request without an answer in time raises, and the
+next one starts on a fresh socket.
+"""
+
+from types import TracebackType
+from typing import Any
+
+import zmq
+
+from svms_gr00t.core.errors import SvmsError
+from svms_gr00t.serve.wire import pack, unpack
+
+
+class ServerError(SvmsError, RuntimeError):
+    """The server answered with an error, or did not answer in time."""
+
+
+class PolicyClient:
+    """One connection to a policy server."""
+
+    def __init__(
+        self, host: str = "127.0.0.1", port: int = 5555, *, timeout_ms: int = 15_000, api_token: str | None = None
+    ) -> None:
+        self.address, self.timeout_ms, self.api_token = f"tcp://{host}:{port}", timeout_ms, api_token
+        self._context = zmq.Context()
+        self._socket: zmq.Socket | None = None
+
+    def get_action(
+        self, observation: dict[str, Any], options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Action chunks (B, H, D) by key in physical units, and what the server says about them."""
+        action, info = self.call("get_action", {"observation": observation, "options": options})
+        return action, info
+
+    def reset(self, options: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A new episode begins."""
+        return self.call("reset", {"options": options})
+
+    def get_modality_config(self) -> dict[str, Any]:
+        """Keys of "video", "state", "action" and "language", each as N1.6's dict."""
+        found = self.call("get_modality_config")
+        return {name: value.get("as_json", value) for name, value in found.items()}
+
+    def ping(self) -> bool:
+        """Whether a server answers."""
+        try:
+            self.call("ping")
+        except ServerError:
+            return False
+        return True
+
+    def health(self) -> dict[str, Any]:
+        """Uptime, errors and latencies."""
+        return self.call("health")
+
+    def kill_server(self) -> None:
+        """Stop the server; it must have been started with a token."""
+        self.call("kill")
+
+    def call(self, endpoint: str, data: dict[str, Any] | None = None) -> Any:
+        """One request. Raises ServerError for an error reply and for no reply within the time limit."""
+        request: dict[str, Any] = {"endpoint": endpoint}
+        if data is not None:
+            request["data"] = data
+        if self.api_token:
+            request["api_token"] = self.api_token
+        socket = self._connected()
+        try:
+            socket.send(pack(request))
+            reply = unpack(socket.recv())
+        except zmq.Again as error:
+            self._drop()
+            text = f"{self.address}: no answer to {endpoint} within {self.timeout_ms} ms. Is the server running there?"
+            raise ServerError(text) from error
+        if isinstance(reply, dict) and "error" in reply:
+            raise ServerError(str(reply["error"]))
+        return reply
+
+    def close(self) -> None:
+        """Hang up."""
+        self._drop()
+        self._context.term()
+
+    def __enter__(self) -> "PolicyClient":
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _connected(self) -> zmq.Socket:
+        if self._socket is None:
+            self._socket = self._context.socket(zmq.REQ)
+            self._socket.setsockopt(zmq.LINGER, 0)
+            self._socket.setsockopt(zmq.RCVTIMEO, self.timeout_ms)
+            self._socket.setsockopt(zmq.SNDTIMEO, self.timeout_ms)
+            self._socket.connect(self.address)
+        return self._socket
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

@@ -1,0 +1,126 @@
+"""Bytes of the two protocols, read with suspicion: bounded sizes, bounded nesting, numbers only.
+
+    N1.6    {"__ndarray_class__": true, "as_npy": <bytes of np.save>}
+            {"__ModalityConfig_class__": true, "as_json": {..}}
+    openpi  {b"__ndarray__": true, b"data": <bytes>, b"dtype": "<f4", b"shape": [..]}
+
+Both are msgpack. An array's declared shape is compared with the bytes that came before any memory is taken for it.
+Needs numpy and msgpack alone. Source: GR00T N1.6 server_client, openpi msgpack_numpy.
+"""
+
+import io
+import tokenize
+from collections.abc import Mapping
+from math import prod
+from typing import Any, Literal
+
+import msgpack
+import numpy as np
+
+from svms_gr00t.core.errors import DataError
+
+Dialect = Literal["n1d6", "openpi"]
+MAX_BYTES = 256 << 20
+"""Largest message: 32 robots with three 512-pixel views and room to spare."""
+MAX_ITEMS = 100_000
+"""Largest list or map."""
+MAX_DEPTH = 16
+KINDS = "biuf"
+"""Booleans, integers, floats. No objects, texts, records or times."""
+_HEADER_ERRORS = (ValueError, KeyError, TypeError, SyntaxError, EOFError, MemoryError, RecursionError)
+"""What numpy's header reader raises for bytes that are no header."""
+_HINT = "Send arrays of numbers as the protocol writes them"
+
+
+def pack(value: Any, dialect: Dialect = "n1d6") -> bytes:
+    """msgpack bytes; numpy arrays and scalars in the dialect's form."""
+    return msgpack.packb(value, default=_encode_n1d6 if dialect == "n1d6" else _encode_openpi)
+
+
+def unpack(data: bytes, *, limit: int = MAX_BYTES) -> Any:
+    """The value, arrays of either dialect restored. Raises DataError for anything that is not one."""
+    if len(data) > limit:
+        _refuse(f"{len(data)} bytes", f"at most {limit}", "Send smaller images or fewer robots")
+    bounds = {"max_str_len": 1 << 20, "max_bin_len": limit, "max_array_len": MAX_ITEMS, "max_map_len": MAX_ITEMS}
+    try:
+        raw = msgpack.unpackb(data, strict_map_key=False, max_ext_len=0, **bounds)
+    except (ValueError, TypeError, UnicodeDecodeError, RecursionError, msgpack.UnpackException) as error:
+        _refuse(f"bytes that are no msgpack ({type(error).__name__})", "one msgpack message")
+    return _restore(raw, 0)
+
+
+def _restore(value: Any, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        _refuse("deeper nesting", f"at most {MAX_DEPTH} levels")
+    if isinstance(value, list):
+        return [_restore(item, depth + 1) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "__ndarray_class__" in value:
+        return _from_npy(value.get("as_npy"))
+    if b"__ndarray__" in value or "__ndarray__" in value:
+        return _from_parts({_text(key): item for key, item in value.items()})
+    return {key: _restore(item, depth + 1) for key, item in value.items()}
+
+
+def _from_npy(data: Any) -> np.ndarray:
+    if not isinstance(data, bytes):
+        _refuse(f"as_npy as {type(data).__name__}", "bytes of np.save")
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, fortran, dtype = reader(stream, max_header_size=10_000)
+    except (*_HEADER_ERRORS, tokenize.TokenError) as error:
+        _refuse(f"as_npy with a broken header ({type(error).__name__})", "bytes of np.save")
+    flat = _numbers(data[stream.tell() :], dtype, shape)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _from_parts(parts: Mapping[str, Any]) -> np.ndarray:
+    shape, data = parts.get("shape"), parts.get("data")
+    whole = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) for n in shape)
+    if not whole or not isinstance(data, bytes):
+        _refuse("an array without shape and data", "a list of lengths, and bytes")
+    assert isinstance(shape, list)
+    try:
+        dtype = np.dtype(_text(parts.get("dtype")))
+    except (TypeError, ValueError) as error:
+        _refuse(f"dtype {parts.get('dtype')!r} ({type(error).__name__})", "a numpy dtype such as <f4")
+    return _numbers(data, dtype, tuple(shape)).reshape(shape)
+
+
+def _numbers(data: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    if dtype.kind not in KINDS or dtype.hasobject or dtype.subdtype is not None:
+        _refuse(f"an array of {dtype}", "booleans, integers or floats")
+    if any(n < 0 for n in shape) or len(shape) > 8 or prod(shape) * dtype.itemsize != len(data):
+        _refuse(f"shape {list(shape)[:9]} of {dtype} in {len(data)} bytes", "as many bytes as the shape says")
+    return np.frombuffer(data, dtype=dtype)
+
+
+def _encode_n1d6(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        stream = io.BytesIO()
+        np.save(stream, value, allow_pickle=False)
+        return {"__ndarray_class__": True, "as_npy": stream.getvalue()}
+    if isinstance(value, np.generic):
+        return value.item()
+    if hasattr(value, "delta_indices") and hasattr(value, "to_dict"):
+        return {"__ModalityConfig_class__": True, "as_json": value.to_dict()}
+    raise TypeError(f"cannot send {type(value).__name__}")
+
+
+def _encode_openpi(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return {b"__ndarray__": True, b"data": value.tobytes(), b"dtype": value.dtype.str, b"shape": value.shape}
+    if isinstance(value, np.generic):
+        return {b"__npgeneric__": True, b"data": value.item(), b"dtype": value.dtype.str}
+    raise TypeError(f"cannot send {type(value).__name__}")
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _refuse(got: str, want: str, hint: str = _HINT) -> Any:
+    raise DataError("message", got=got, want=want, hint=hint)
