@@ -4,8 +4,8 @@ Axes: T steps of an episode, D elements of a key, n frames asked for, H and W pi
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -35,10 +35,13 @@ class LeRobotDataset:
     _videos: VideoCache = field(default_factory=VideoCache, repr=False, compare=False)
 
     @classmethod
-    def open(cls, root: Path | str, *, modality: Modality | None = None) -> "LeRobotDataset":
+    def open(
+        cls, root: Path | str, *, modality: Modality | None = None, empty_episodes: bool = False
+    ) -> "LeRobotDataset":
         """Read the metadata; `modality` stands in for meta/modality.json.
 
-        Raises DataError when something is missing, broken or of an unknown version.
+        Raises DataError when something is missing, broken or of an unknown version, and for episodes without steps
+        unless `empty_episodes` lets them pass.
         """
         root = Path(root)
         info = read_info(root)
@@ -46,6 +49,10 @@ class LeRobotDataset:
         modality = modality or Modality.load(root / "meta" / "modality.json")
         _check_features(root, info, modality)
         metadata = read_v2(root, info) if version == 2 else read_v3(root, info)
+        empty = [episode.index for episode in metadata.episodes if episode.length < 1]
+        if empty and not empty_episodes:
+            hint = "Remove it from the list of episodes"
+            raise DataError(f"{root}, episode {empty[0]}", got="0 steps", want="at least one", hint=hint)
         return cls(root=root, modality=modality, metadata=metadata)
 
     @property
@@ -92,6 +99,27 @@ class LeRobotDataset:
     @property
     def _span(self) -> str:
         return f"{min(self._by_index)} to {max(self._by_index)}"
+
+    def without(self, episodes: Collection[int]) -> "LeRobotDataset":
+        """The same dataset without these episodes."""
+        kept = tuple(episode for episode in self.episodes if episode.index not in episodes)
+        return replace(self, metadata=replace(self.metadata, episodes=kept))
+
+    def only(self, episodes: Collection[int]) -> "LeRobotDataset":
+        """The same dataset with these episodes only. Raises DataError for a number that it does not have."""
+        for index in episodes:
+            self.episode(index)
+        return self.without(self._by_index.keys() - set(episodes))
+
+    def check_episode(self, index: int) -> None:
+        """Read its rows, its instruction and the length of its clips. Raises DataError for the first fault."""
+        if self.episode(index).length < 1:
+            hint = "Remove it from the list of episodes"
+            raise DataError(f"{self.root}, episode {index}", got="0 steps", want="at least one", hint=hint)
+        self.lowdim(index)
+        self.instructions(index)
+        for view in self.views:
+            self.frames(index, view, [])
 
     def columns(self, index: int, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Parquet columns of one episode as (T, D) arrays of their stored type. Raises DataError."""

@@ -45,7 +45,7 @@ class Info(BaseModel):
 class _EpisodeRow(BaseModel):
     model_config = _LAX
     episode_index: Annotated[int, Field(ge=0)]
-    length: Annotated[int, Field(ge=1)]
+    length: Annotated[int, Field(ge=0)]
     tasks: list[str] = []
 
 

@@ -42,6 +42,8 @@ class VideoReader:
             stored = [p for p in self._container.demux(self._stream) if p.pts is not None]
         except (av.FFmpegError, IndexError) as error:
             raise DataError(path, got=f"an unreadable video ({error})", want=_WANT, hint=_HINT) from error
+        if self._stream.codec_context is None:
+            raise DataError(path, got="an unknown codec", want=_WANT, hint=_HINT)
         if len(stored) < self._stream.frames:  # the header promises more than the file holds
             got = f"{len(stored)} of {self._stream.frames} frames, a truncated video"
             raise DataError(path, got=got, want="a complete video", hint=_HINT)
@@ -120,6 +122,9 @@ class VideoReader:
             if frame.pts is None:
                 continue
             self._at = frame.pts
+            if frame.is_corrupt:  # the decoder would go on and make a picture up
+                self._frames = None
+                raise DataError(self.path, got="a broken picture", want=_WANT, hint=_HINT)
             if frame.pts >= time:
                 return frame if frame.pts == time else None
         self._frames = None

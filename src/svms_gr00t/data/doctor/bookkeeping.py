@@ -33,7 +33,11 @@ def check_totals(subject: Subject) -> Iterator[Finding]:
         found = f"total_tasks {info['total_tasks']}, but the list has {len(dataset.tasks)} (also {texts})"
         todo = "Nothing: RoboCasa appends class names; they are never used as instructions unless a column says so"
         yield Finding(severity="note", check="totals", where=where, found=found, todo=todo)
-    short = tuple(episode.index for episode in dataset.episodes if episode.length < _SHORT)
+    empty = tuple(episode.index for episode in dataset.episodes if episode.length < 1)
+    if empty:
+        found, todo = "no steps", "Take it out of the list of episodes"
+        yield Finding(severity="error", check="totals", where="episodes", found=found, todo=todo, episodes=empty)
+    short = tuple(episode.index for episode in dataset.episodes if 0 < episode.length < _SHORT)
     if short:
         found = f"{len(short)} episodes of fewer than {_SHORT} steps, an action chunk"
         todo = "Check that they are whole; the missing steps are masked out in training"

@@ -46,7 +46,7 @@ def examine(root: Path | str, *, episodes: int = 200, progress: Progress | None 
         dataset, findings = open_dataset(root)
     except DataError as error:
         return Report(root=str(root), episodes=0, examined=0, findings=(from_error("metadata", error),))
-    chosen = spread([episode.index for episode in dataset.episodes], episodes)
+    chosen = spread([episode.index for episode in dataset.episodes if episode.length], episodes)
     subject, unreadable = read_subject(dataset, chosen, progress)
     findings += unreadable
     findings += check_videos(subject, progress)

@@ -28,7 +28,7 @@ def check_finite(subject: Subject) -> Iterator[Finding]:
         if episodes:
             step = int(np.argmax(bad[episodes[0]]))
             found = f"NaN or infinity, first at step {step}; {sum(int(b.sum()) for b in bad.values())} steps in all"
-            todo = "Record those episodes again or leave them out: svms-gr00t train does so when it is told to"
+            todo = "Record those episodes again, or take them out of the list of episodes"
             yield Finding(severity="error", check="finite", where=name, found=found, todo=todo, episodes=episodes)
 
 
