@@ -23,6 +23,8 @@ from svms_gr00t.svms import SheafStreams
 from svms_gr00t.train.phases import PHASES
 from svms_gr00t.train.trainable import trainable_names
 
+FEW = ["plain", "no_correction", "full"]
+
 
 @pytest.fixture(scope="module")
 def config(small_kitchen) -> AblationConfig:
@@ -31,10 +33,9 @@ def config(small_kitchen) -> AblationConfig:
 
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory):
-    """Every variant on one seed, a second one for three of them."""
+    """Three variants on two seeds."""
     output = tmp_path_factory.mktemp("ablation")
-    ablate(config, output, seeds=[0], workers=1)
-    return output, ablate(config, output, seeds=[0, 1], variants=["plain", "no_correction", "full"], workers=1)
+    return output, ablate(config, output, seeds=[0, 1], variants=FEW, workers=1)
 
 
 def test_the_adapter_is_as_large_as_svms_and_fresh_changes_nothing():
@@ -97,8 +98,10 @@ def test_shuffled_labels_are_as_many_and_somewhere_else():
     assert ShuffledLabels(labeler, 4)(text) != dealt
 
 
+@pytest.mark.slow
 def test_every_variant_is_in_the_table_with_equal_data_and_budget(finished, config):
     output, _ = finished
+    ablate(config, output, seeds=[0], workers=1)
     facts = {name: RunFacts.load(output / name / "seed_0" / "facts.json") for name in VARIANTS}
     assert len({(f.data, f.held_out, f.base, json.dumps(f.budget)) for f in facts.values()}) == 1
     assert facts["plain"].added == 0
@@ -110,7 +113,7 @@ def test_every_variant_is_in_the_table_with_equal_data_and_budget(finished, conf
 
 def test_table_and_figure_say_what_was_found(finished):
     output, result = finished
-    assert [row.variant for row in result.rows] == ["plain", "no_correction", "full"]
+    assert [row.variant for row in result.rows] == FEW
     assert result.row("full").against_plain.seeds == 2
     assert result.row("plain").against_plain is None
     assert result.row("full").rho is not None
@@ -124,7 +127,7 @@ def test_finished_runs_are_kept_and_other_settings_refused(finished, config):
     output, result = finished
     file = output / "full" / "seed_0" / "open_loop.json"
     before = file.stat().st_mtime_ns
-    again = ablate(config, output, seeds=[0, 1], variants=["plain", "no_correction", "full"], workers=1)
+    again = ablate(config, output, seeds=[0, 1], variants=FEW, workers=1)
     assert again == result
     assert file.stat().st_mtime_ns == before
     with pytest.raises(CheckpointError, match="other settings"):
@@ -157,7 +160,7 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(finished, confi
 @pytest.mark.slow
 def test_two_processes_find_what_one_finds(finished, config, tmp_path):
     _, result = finished
-    other = ablate(config, tmp_path, seeds=[0, 1], variants=["plain", "no_correction", "full"], workers=2)
+    other = ablate(config, tmp_path, seeds=[0, 1], variants=FEW, workers=2)
     assert other == result
 
 
@@ -165,8 +168,7 @@ def test_two_processes_find_what_one_finds(finished, config, tmp_path):
 def test_a_local_ray_finds_what_processes_find(finished, config, tmp_path):
     pytest.importorskip("ray", reason="Ray is an extra")
     _, result = finished
-    variants = ["plain", "no_correction", "full"]
-    assert ablate(config, tmp_path, seeds=[0, 1], variants=variants, backend="ray") == result
+    assert ablate(config, tmp_path, seeds=[0, 1], variants=FEW, backend="ray") == result
 
 
 def test_recipes_cost_what_they_say():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from svms_gr00t.cli.main import main
 from svms_gr00t.core.errors import ConfigError, DataError
 from svms_gr00t.data.labels import Labeler
 from svms_gr00t.data.lerobot import LeRobotDataset
@@ -11,7 +12,7 @@ from svms_gr00t.data.steps import StepDataset
 from svms_gr00t.evaluate.detectors import detect
 from svms_gr00t.evaluate.knockout import OFF, silenced
 from svms_gr00t.evaluate.looks import Look, look, look_at_episodes, shifts
-from svms_gr00t.evaluate.monitor import chunk_rho
+from svms_gr00t.evaluate.monitor import Monitor, chunk_rho
 from svms_gr00t.evaluate.open_loop import Recorded
 from svms_gr00t.evaluate.protocols import INSTRUCTION
 from svms_gr00t.evaluate.stream_study import StreamStudy, by_time, cut, monitor_of, study_streams
@@ -160,10 +161,10 @@ def test_a_silenced_stream_weighs_nothing_and_silence_ends(policy, dataset):
 
 def test_the_study_reads_a_real_policy(policy, dataset, tmp_path):
     episodes = (0, 1, 2, 3)
-    steps = StepDataset(dataset, policy.processor, episodes=episodes, labeler=Labeler(), stride=20)
+    steps = StepDataset(dataset, policy.processor, episodes=episodes, labeler=Labeler(), stride=45)
     report, _ = read_streams(policy.model, steps)
     statistics = policy.processor.statistics[policy.processor.config.embodiment_tag]
-    study = study_streams(policy, dataset, episodes, report, statistics=statistics, stride=20, alpha=0.34, draws=2)
+    study = study_streams(policy, dataset, episodes, report, statistics=statistics, stride=45, alpha=0.34, draws=2)
     assert set(study.knockout) == {"visual", "temporal", "state", OFF}
     assert all(one.mse > 0 and one.keys for one in study.knockout.values())
     assert study.detectors["frozen state"]["rho"].auroc == pytest.approx(0.5)
@@ -186,3 +187,19 @@ def test_the_monitor_is_calibrated_on_a_real_policy(policy, dataset):
     plain = Experiment.prepare(dataset.root, seed=0)
     with pytest.raises(DataError, match="without streams"):
         monitor_of(plain.policy(plain.model(use_sheaf_streams=False)), dataset, (0,), alpha=0.5)
+
+
+def test_the_command_saves_a_monitor_beside_the_weights(policy, small_kitchen, tmp_path, capsys):
+    folder = policy.save_pretrained(tmp_path / "run" / "policy")
+    asked = ["--checkpoint", tmp_path / "run", "--dataset-path", small_kitchen, "--stride", 40, "--every-episode"]
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", "calibrate", *map(str, asked), "--alpha", "0.1"])
+    assert stopped.value.code == 0
+    monitor = Monitor.beside(folder)
+    assert monitor.episodes == 9, "the smallest number that can promise 10 %"
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", "calibrate", *map(str, asked), "--alpha", "0.05"])
+    assert stopped.value.code == 2
+    assert "at least 19 episodes, not 9" in capsys.readouterr().err
+    assert Monitor.beside(folder) == monitor, "a refused calibration leaves the old one"
+    assert Policy.from_pretrained(folder).model.svms is not None

@@ -95,7 +95,7 @@ def detectors(fit: Sequence[Look]) -> dict[str, Detector]:
 
 def _shrunk(rows: Float[ndarray, "N M"], share: float = 0.1) -> Float[ndarray, "M M"]:
     """Covariance drawn towards a multiple of the identity, so that few rows can be inverted."""
-    covariance = np.atleast_2d(np.cov(rows.T))
+    covariance = np.atleast_2d(np.cov(rows.T, bias=True))  # one row has no spread, and says so
     level = float(np.trace(covariance)) / len(covariance)
     return (1 - share) * covariance + share * max(level, 1e-12) * np.eye(len(covariance))
 
