@@ -38,11 +38,12 @@ STATE_SOURCES = {
 
 
 def _action(*parts: tuple[str, int]) -> dict[str, Any]:
-    kinds = {
+    kinds: dict[str, dict[str, Any]] = {
         "end_effector_position": {"absolute": False},
         "end_effector_rotation": {"absolute": False, "rotation_type": "axis_angle"},
     }
-    slices, start = {}, 0
+    slices: dict[str, Any] = {}
+    start = 0
     for key, width in parts:
         slices[key] = {"start": start, "end": start + width, **kinds.get(key, {})}
         start += width

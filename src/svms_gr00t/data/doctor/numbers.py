@@ -89,8 +89,8 @@ def check_jumps(subject: Subject) -> Iterator[Finding]:
             if len(size) and np.nanmax(size, initial=0.0) > limit:
                 worst[index] = (float(np.nanmax(size)), int(np.nanargmax(size)))
         if worst:
-            index, (size, step) = max(worst.items(), key=lambda item: item[1][0])
-            found = f"jumps by {size:.2f} {unit} after step {step} of episode {index} (at most {limit:.2f} is credible)"
+            index, (most, step) = max(worst.items(), key=lambda item: item[1][0])
+            found = f"jumps by {most:.2f} {unit} after step {step} of episode {index} (at most {limit:.2f} is credible)"
             todo = "Look at it with svms-gr00t data show; a wrap of an angle, two episodes in one, or lost packets"
             yield Finding(severity="warning", check="jump", where=name, found=found, todo=todo, episodes=tuple(worst))
 

@@ -141,7 +141,7 @@ def _present(dataset: LeRobotDataset, index: int, names: list[str]) -> dict[str,
     try:
         return dataset.columns(index, names)
     except DataError:
-        found = {}
+        found: dict[str, np.ndarray] = {}
         for name in names:
             try:
                 found |= dataset.columns(index, [name])

@@ -1,0 +1,98 @@
+"""The report says exactly how much a base's statistics would cut off, and names what it never saw move."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omron_dataset import write_omron
+
+from svms_gr00t.data.compatibility import compare_with_base
+from svms_gr00t.data.embodiment import EmbodimentConfig, from_modality
+from svms_gr00t.data.lerobot import LeRobotDataset
+from svms_gr00t.data.relative import with_relative
+from svms_gr00t.data.statistics import compute_statistics
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> LeRobotDataset:
+    return LeRobotDataset.open(write_omron(tmp_path / "set", episodes=3))
+
+
+def parts(dataset: LeRobotDataset) -> tuple[EmbodimentConfig, dict[str, Any]]:
+    embodiment = with_relative(from_modality(dataset.modality, horizon=4), ["base_motion=base_rotation"])
+    return embodiment, copy.deepcopy(dict(compute_statistics(dataset, embodiment=embodiment)))
+
+
+def test_its_own_statistics_fit(dataset: LeRobotDataset) -> None:
+    report = compare_with_base(dataset, *parts(dataset))
+    assert report.fits
+    assert report.findings == ()
+    assert max(element.clipped for element in report.elements) == 0
+    moving = [element for element in report.elements if not element.constant]
+    assert all(element.used == pytest.approx(1) for element in moving)
+
+
+def test_the_clip_share_is_counted_over_all_values(dataset: LeRobotDataset) -> None:
+    embodiment, base = parts(dataset)
+    rows = np.concatenate([dataset.lowdim(e.index)["action.end_effector_position"] for e in dataset.episodes])
+    base["action"]["end_effector_position"] |= {"min": [-0.5] * 3, "max": [0.25] * 3}
+    expected = ((rows < -0.5) | (rows > 0.25)).mean(axis=0)
+    report = compare_with_base(dataset, embodiment, base)
+    got = [element.clipped for element in report.elements if element.key == "action.end_effector_position"]
+    np.testing.assert_allclose(got, expected)
+    assert [finding.check for finding in report.findings] == ["clipped"]
+    assert f"{expected.max():.1%} of element {expected.argmax()}" in report.findings[0].found
+    assert report.fits
+
+
+def test_relative_actions_are_judged_at_their_own_horizon_step(dataset: LeRobotDataset) -> None:
+    embodiment, base = parts(dataset)
+    own = base["relative_action"]["base_motion"]
+    own["max"][3][1] = own["min"][3][1] = own["mean"][3][1]  # only the last step, only one element
+    report = compare_with_base(dataset, embodiment, base)
+    clipped = {e.element: e.clipped for e in report.elements if e.key == "relative_action.base_motion"}
+    steps = [sum(e.length - h for e in dataset.episodes) for h in range(4)]
+    assert clipped[1] == pytest.approx(steps[3] / sum(steps), rel=0.05)
+    assert clipped[0] == clipped[2] == 0
+
+
+@pytest.mark.parametrize(
+    ("edit", "check", "severity", "text"),
+    [
+        (
+            lambda base: base["action"]["control_mode"].update(min=[0.0], max=[1.0]),
+            "coding",
+            "error",
+            "coded -1/1 in the data, 0/1 in the base",
+        ),
+        (
+            lambda base: base["action"]["end_effector_rotation"].update(min=[0.0] * 3, max=[0.0] * 3),
+            "constant",
+            "error",
+            "elements 0, 1, 2 move in the data",
+        ),
+        (
+            lambda base: base["state"]["base_position"].update(min=[-9e3] * 3, max=[9e3] * 3),
+            "unused",
+            "warning",
+            "0.0% of the base's range",
+        ),
+        (lambda base: base["state"].pop("gripper_qpos"), "keys", "error", "the base has no statistics"),
+        (
+            lambda base: base["state"]["gripper_qpos"].update(min=[0.0], max=[1.0]),
+            "keys",
+            "error",
+            "2 numbers in the data, 1 in the base",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(dataset: LeRobotDataset, edit: Any, check: str, severity: str, text: str) -> None:
+    embodiment, base = parts(dataset)
+    edit(base)
+    report = compare_with_base(dataset, embodiment, base)
+    assert [(finding.check, finding.severity) for finding in report.findings] == [(check, severity)]
+    assert text in report.findings[0].found
+    assert report.findings[0].todo
+    assert report.fits == (severity != "error")
