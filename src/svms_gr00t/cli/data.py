@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 from svms_gr00t.cli.data_doctor import Doctor
+from svms_gr00t.cli.data_files import DataStatistics, InitModality
 from svms_gr00t.cli.data_labels import DataLabels
 
 _named = tyro.conf.subcommand
@@ -13,9 +14,14 @@ _named = tyro.conf.subcommand
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Examine a dataset and label its language."""
+    """Name a dataset's columns, examine it, summarise its numbers, label its language."""
 
-    command: Annotated[Doctor, _named("doctor")] | Annotated[DataLabels, _named("labels")]
+    command: (
+        Annotated[Doctor, _named("doctor")]
+        | Annotated[InitModality, _named("init-modality")]
+        | Annotated[DataStatistics, _named("statistics")]
+        | Annotated[DataLabels, _named("labels")]
+    )
 
     def run(self) -> int:
         """Run the chosen member."""

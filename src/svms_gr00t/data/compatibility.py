@@ -9,6 +9,7 @@ Axes: D elements of a key; relative actions are judged by horizon step and summe
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.doctor.finding import Finding, sort_findings
 from svms_gr00t.data.embodiment import EmbodimentConfig
+from svms_gr00t.data.files import read_raw
 from svms_gr00t.data.lerobot import LeRobotDataset
+from svms_gr00t.data.processor_config import ProcessorConfig
 from svms_gr00t.data.relative import relative_chunks, relative_keys
 
 CLIPPED = 0.01
@@ -200,3 +203,18 @@ def _judge(name: str, elements: list[ElementFit]) -> Iterator[Finding]:
 
 def _list(elements: list[ElementFit]) -> str:
     return ", ".join(str(e.element) for e in elements)
+
+
+def read_base(folder: Path, embodiment_tag: str | None = None) -> tuple[ProcessorConfig, dict[str, Any]]:
+    """Processor settings of a checkpoint and its statistics of one robot; no weights, no tokenizer are read.
+
+    Raises DataError or CheckpointError when files are missing or do not name the robot.
+    """
+    where = folder / "processor_config.json"
+    config = ProcessorConfig.from_dict(read_raw(where), embodiment_tag=embodiment_tag, where=where)
+    statistics = read_raw(folder / "statistics.json")
+    if config.embodiment_tag not in statistics:
+        want = f"statistics of {config.embodiment_tag}"
+        hint = "Pass one of its robots as embodiment tag"
+        raise DataError(folder / "statistics.json", got=", ".join(statistics) or "none", want=want, hint=hint)
+    return config, dict(statistics[config.embodiment_tag])

@@ -8,17 +8,25 @@ every decision comes with a sentence that the owner can check.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from svms_gr00t.data.metadata import Feature, Info
+import numpy as np
+
+from svms_gr00t.core.errors import DataError
+from svms_gr00t.data.files import dump_json
+from svms_gr00t.data.metadata import Feature, Info, read_info, read_v2, version_of
+from svms_gr00t.data.metadata_v3 import read_v3
 from svms_gr00t.data.modality import Modality
-from svms_gr00t.data.robocasa import ACTION_ORDERS, ALIASES, STATE_SLICES, ActionOrder
+from svms_gr00t.data.robocasa import ACTION_ORDERS, ALIASES, STATE_SLICES, ActionOrder, action_order
+from svms_gr00t.data.table import read_columns
 
 _IMAGE_PREFIXES = ("observation.images.", "observation.image.", "observation.")
 _NUMBERS = ("float32", "float64")
 _BOOKKEEPING = ("timestamp", "index", "frame_index", "episode_index", "task_index")
 _GRIPPER = re.compile(r"grip|finger|jaw|claw")
 _ARM = "arm"
+_PEEK = 8  # episodes whose actions are looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +39,12 @@ class Proposal:
     """One sentence for each decision."""
 
 
-def propose_modality(info: Info, *, action_order: ActionOrder | None = None) -> Proposal:
-    """A modality for the features of `info`; `action_order` is what the numbers of a 12-D action look like."""
+def propose_modality(info: Info, *, order: ActionOrder | None = None) -> Proposal:
+    """A modality for the features of `info`; `order` is what the numbers of a 12-D action look like."""
     reasons: list[str] = []
     low = {name: f for name, f in info.features.items() if f.dtype in _NUMBERS and name not in _BOOKKEEPING}
     if _is_panda_omron(info, low):
-        state, action = _panda_omron(action_order, reasons)
+        state, action = _panda_omron(order, reasons)
     else:
         states = {name: f for name, f in low.items() if name.startswith("observation.")}
         actions = {name: f for name, f in low.items() if name == "action" or name.startswith("action.")}
@@ -156,3 +164,35 @@ def _names(feature: Feature) -> list[str]:
 
 def _width(feature: Feature) -> int:
     return feature.shape[0] if len(feature.shape) == 1 else 0
+
+
+def propose_for(root: Path) -> Proposal:
+    """A modality for the dataset at `root`; a 12-D action's order is read from its first episodes.
+
+    Raises DataError when the folder is no dataset.
+    """
+    info = read_info(root)
+    first = propose_modality(info)
+    order = None
+    action = info.features.get("action")
+    if action is not None and _width(action) == 12:
+        metadata = read_v2(root, info) if version_of(root, info) == 2 else read_v3(root, info)
+        rows = []
+        for episode in metadata.episodes[:_PEEK]:
+            only = episode.index if metadata.shared else None
+            path = metadata.data[episode.index]
+            rows.append(read_columns(path, ["action"], length=episode.length, only_episode=only)["action"])
+        order = action_order(np.concatenate(rows)) if rows else None
+    return propose_modality(info, order=order) if order else first
+
+
+def write_modality(root: Path, modality: Modality, *, replace: bool = False) -> Path:
+    """Write `meta/modality.json`, all or nothing. Raises DataError when there is one, unless told to `replace` it."""
+    path = root / "meta" / "modality.json"
+    if path.exists() and not replace:
+        hint = "Keep it, or pass --replace"
+        raise DataError(path, got="a modality.json already", want="none", hint=hint)
+    partial = path.with_name(".modality.json.partial")
+    dump_json(partial, modality.to_dict())
+    partial.replace(path)
+    return path

@@ -1,0 +1,120 @@
+"""`svms-gr00t data init-modality | statistics`: what a dataset's columns mean, and how its numbers are spread."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from rich.table import Table
+
+from svms_gr00t.cli.console import Bars, console
+from svms_gr00t.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from svms_gr00t.data.lerobot import LeRobotDataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitModality:
+    """Propose meta/modality.json from a dataset's features and numbers, and write it when there is none."""
+
+    dataset_path: Annotated[Path, tyro.conf.Positional]
+    """Folder that holds meta/info.json."""
+    dry_run: bool = False
+    """Only show it."""
+    replace: bool = False
+    """Write over a modality.json that is there."""
+
+    def run(self) -> int:
+        """Print the proposal with its reasons, then write it."""
+        from svms_gr00t.data.init_modality import propose_for, write_modality
+
+        proposal = propose_for(self.dataset_path)
+        console.print_json(json.dumps(proposal.modality.to_dict()))
+        for reason in proposal.reasons:
+            console.print(f"- {reason}", markup=False, highlight=False, soft_wrap=True)
+        if not self.dry_run:
+            path = write_modality(self.dataset_path, proposal.modality, replace=self.replace)
+            console.print(f"Wrote {path}. Check the names, then: svms-gr00t data doctor", soft_wrap=True)
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataStatistics:
+    """Exact statistics of a dataset; with --base, whether a checkpoint's statistics fit it (exit code 1 if not)."""
+
+    dataset_path: Annotated[Path, tyro.conf.Positional]
+    """A LeRobot dataset with a modality.json."""
+    output: Path | None = None
+    """JSON file to write; with --base it holds the comparison."""
+    relative: tuple[str, ...] = ()
+    """Relative action keys: KEY, KEY=STATE for joints, KEY=STATE:xyz+rot6d or KEY=STATE:xyz+rotvec for poses."""
+    horizon: int = 16
+    """Action steps of a chunk; relative actions have a range for each."""
+    base: Path | None = None
+    """Checkpoint folder with processor_config.json and statistics.json."""
+    embodiment_tag: str | None = None
+    """Robot of the base; may be left out when it knows only one."""
+
+    def run(self) -> int:
+        """Print a table."""
+        from svms_gr00t.data.lerobot import LeRobotDataset
+
+        dataset = LeRobotDataset.open(self.dataset_path)
+        return self._summary(dataset) if self.base is None else self._compare(dataset, self.base)
+
+    def _summary(self, dataset: "LeRobotDataset") -> int:
+        from svms_gr00t.data.embodiment import from_modality
+        from svms_gr00t.data.relative import with_relative
+        from svms_gr00t.data.statistics import compute_statistics
+
+        robot = None
+        if self.relative:
+            robot = with_relative(from_modality(dataset.modality, horizon=self.horizon), self.relative)
+        statistics = compute_statistics(dataset, embodiment=robot, progress=Bars())
+        table = Table("key", "element", "min", "q01", "mean", "q99", "max", "std")
+        for kind in ("state", "action"):
+            for key, columns in statistics[kind].items():
+                for i in range(len(columns["min"])):
+                    values = [f"{columns[name][i]:.4g}" for name in ("min", "q01", "mean", "q99", "max", "std")]
+                    table.add_row(f"{kind}.{key}" if i == 0 else "", str(i), *values)
+        for key, columns in statistics.get("relative_action", {}).items():
+            for i in range(len(columns["min"][0])):
+                ends = [(columns["min"][h][i], columns["max"][h][i]) for h in (0, -1)]
+                text = " to ".join(f"[{low:.3g}, {high:.3g}]" for low, high in ends)
+                console.print(f"relative_action.{key} {i}: {text} from the first to the last horizon step")
+        console.print(table)
+        if self.output is not None:
+            self._write(statistics)
+        return 0
+
+    def _compare(self, dataset: "LeRobotDataset", base: Path) -> int:
+        from svms_gr00t.data.compatibility import compare_with_base, read_base
+
+        config, statistics = read_base(base, self.embodiment_tag)
+        report = compare_with_base(
+            dataset, config.embodiment, statistics, use_percentiles=config.use_percentiles, progress=Bars()
+        )
+        table = Table("key", "element", "base", "data", "clipped", "of its range used")
+        for e in report.elements:
+            ends = [f"[{low:.3g}, {high:.3g}]" for low, high in (e.base, e.data)]
+            used = "constant" if e.constant else f"{e.used:.0%}"
+            table.add_row(e.key if e.element == 0 else "", str(e.element), *ends, f"{e.clipped:.2%}", used)
+        console.print(table)
+        for finding in report.findings:
+            line = f"{finding.severity} {finding.where}: {finding.found}\n    -> {finding.todo}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{base} ({config.embodiment_tag}): {'fits' if report.fits else 'does NOT fit'}", soft_wrap=True)
+        if self.output is not None:
+            self._write(report.to_dict())
+        return 0 if report.fits else 1
+
+    def _write(self, value: object) -> None:
+        from svms_gr00t.data.files import dump_json
+
+        assert self.output is not None
+        if self.output.is_dir():
+            raise ConfigError("output", got=str(self.output), want="a file", hint="Such as statistics.json")
+        dump_json(self.output, value)
+        console.print(f"Wrote {self.output}", soft_wrap=True)
