@@ -32,6 +32,8 @@ from svms_gr00t.train.phases import PHASES, Phase
 from svms_gr00t.train.trainer import LoopConfig
 
 POLICIES = ("plain", "svms")
+BASE = "base"
+"""The checkpoint that both start from, measured as it comes: what fine-tuning has to beat."""
 Result = TypeVar("Result", bound=JsonRecord)
 
 
@@ -94,6 +96,8 @@ class Demo:
         held_out = experiment.steps(train=False, stride=4)
         trained = {name: self._train(experiment, name, train, held_out, base) for name in POLICIES}
         open_loop = {name: self._open_loop(experiment, name) for name in POLICIES}
+        if base is not None:
+            open_loop[BASE] = self._open_loop(experiment, BASE)
         closed_loop = {name: self._closed_loop(name) for name in POLICIES} if self.config.rollouts else {}
         from svms_gr00t.recipes.demo_report import assemble
 
@@ -131,7 +135,7 @@ class Demo:
         def measure() -> OpenLoopResult:
             tag = experiment.processor.config.embodiment_tag
             return evaluate_open_loop(
-                Policy.from_pretrained(self.output / name / "policy"),
+                self._policy(experiment, name),
                 experiment.dataset,
                 experiment.split.validation,
                 statistics=experiment.processor.statistics[tag],
@@ -142,6 +146,11 @@ class Demo:
             )
 
         return self._once(f"open_loop_{name}.json", OpenLoopResult, measure)
+
+    def _policy(self, experiment: Experiment, name: str) -> Policy:
+        if name == BASE:
+            return experiment.policy(experiment.model(use_sheaf_streams=False, base=starting_point(self.config.base)))
+        return Policy.from_pretrained(self.output / name / "policy")
 
     def _closed_loop(self, name: str) -> RolloutResult:
         from svms_gr00t.recipes.closed_loop import drive_kitchen

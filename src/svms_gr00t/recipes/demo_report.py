@@ -9,7 +9,7 @@ from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
 from svms_gr00t.evaluate.report.comparison import build_comparison
 from svms_gr00t.evaluate.report.data import Gate, ReportData
 from svms_gr00t.evaluate.rollout_result import RolloutResult
-from svms_gr00t.recipes.demo import curves, gates, passport
+from svms_gr00t.recipes.demo import BASE, curves, gates, passport
 from svms_gr00t.recipes.evidence import read_routes, read_streams
 from svms_gr00t.recipes.experiment import Experiment
 from svms_gr00t.recipes.phases_in_turn import Trained
@@ -33,7 +33,7 @@ def assemble(
     words, patches = read_routes(model, held_out, _examples(held_out))
     (last,) = end_gate(open_loop["svms"].scores.mse, open_loop["plain"].scores.mse)
     seconds = time.monotonic() - demo.began
-    order = ("svms", "plain")
+    order = [name for name in ("svms", "plain", BASE) if name in open_loop]
     return ReportData(
         title="SVMS beside plain GR00T N1.6 in the embedded kitchen",
         subtitle="A tiny model on a CPU: the same code as the full one, other numbers.",
@@ -79,7 +79,8 @@ def summary_lines(
         span = f" ({change.estimate:+.1f} %, 95 % interval {change.low:+.1f} to {change.high:+.1f} %)"
     lines = [f"Open-loop error: SVMS {svms.scores.mse:.4f}, plain {plain.scores.mse:.4f}{span}."]
     others = [f"{name} {m.mse:.4f}" for name, m in plain.methods.items() if name != plain.policy]
-    lines.append(f"Naive baselines on the same steps: {', '.join(others)}.")
+    before = f"before fine-tuning {open_loop[BASE].scores.mse:.4f}, " if BASE in open_loop else ""
+    lines.append(f"On the same steps: {before}{', '.join(others)}.")
     if closed_loop:
         counts = [f"{n} {r.overall.successes}/{r.overall.episodes}" for n, r in closed_loop.items()]
         lines.append(f"Closed loop, episodes won: {', '.join(counts)}.")
