@@ -6,14 +6,17 @@ Axes: T steps of an episode, D elements of a column, H and W pixels.
     data/chunk-000/episode_000000.parquet        videos/chunk-000/<column>/episode_000000.mp4
     extras/episode_000000/<name>.json            whatever the recorder wants to keep beside an episode
 
-The dataset grows under a temporary name beside its target and `finish()` renames it. Equal calls write equal bytes.
+The dataset grows under a temporary name beside its target and `finish()` renames it. Equal calls write equal bytes,
+also when they were interrupted: with a resume key the finished episodes are kept, and `done` says how many there are.
 """
 
+import json
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +26,9 @@ from jaxtyping import Shaped, UInt8
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.files import dump_json, dump_jsonl
 from svms_gr00t.data.modality import Modality
+from svms_gr00t.data.staging import KEY, Staging, publish
 from svms_gr00t.data.statistics import RunningSummary, Summary
+from svms_gr00t.data.table import read_columns
 from svms_gr00t.data.video import encode_video
 
 INSTRUCTION_COLUMN = "annotation.human.action.task_description"
@@ -57,10 +62,14 @@ class LeRobotWriter:
         lowdim: dict[str, list[str]],
         videos: dict[str, tuple[int, int]],
         provenance: dict[str, Any],
+        float_type: Literal["float32", "float64"] = "float32",
+        resume: Mapping[str, Any] | None = None,
     ) -> None:
         """Start a dataset at `root`: `lowdim` names the elements of each column, `videos` gives (H, W) of each feature.
 
-        Raises DataError when `root` is in use or `modality` speaks of columns that will not be there.
+        `resume` says what is written, from what: the same value goes on where an interrupted writer stopped.
+        Raises DataError when `root` is in use, `modality` speaks of columns that will not be there, or another job
+        was interrupted there.
         """
         self.root = Path(root)
         if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
@@ -74,9 +83,35 @@ class LeRobotWriter:
         self._episodes: list[dict[str, Any]] = []
         self._episode_stats: list[dict[str, Any]] = []
         self._totals = {name: RunningSummary() for name in [*lowdim, *_SCALARS]}
-        self._frames = 0
+        self._frames, self._float, self._journal = 0, np.dtype(float_type), None
         self._folder: Path | None = self.root.with_name(f".{self.root.name}.{uuid.uuid4().hex[:8]}.partial")
-        self._folder.mkdir(parents=True)
+        if resume is not None:
+            self._folder = Staging(self.root, resume).folder
+            self._journal = self._folder / "journal.jsonl"
+            self._take_up()
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def done(self) -> int:
+        """Episodes written so far."""
+        return len(self._episodes)
+
+    def _take_up(self) -> None:
+        """Read back what an interrupted writer finished; a half-written last line does not count."""
+        assert self._journal is not None
+        lines = self._journal.read_bytes().splitlines(keepends=True) if self._journal.is_file() else []
+        lines = [line for line in lines if line.endswith(b"\n")]
+        for line in lines:
+            row = json.loads(line)
+            index, length = row["episode_index"], row["length"]
+            self._tasks.setdefault(row["tasks"][0], len(self._tasks))
+            path = self._open() / DATA_PATH.format(episode_chunk=index // CHUNK, episode_index=index)
+            for name, rows in read_columns(path, list(self._totals), length=length).items():
+                self._totals[name].update(rows)
+            self._episode_stats.append({"episode_index": index, "stats": row.pop("stats")})
+            self._episodes.append(row)
+            self._frames += length
+        self._journal.write_bytes(b"".join(lines))
 
     def __enter__(self) -> "LeRobotWriter":
         return self
@@ -90,10 +125,10 @@ class LeRobotWriter:
             self.finish()
 
     def abort(self) -> None:
-        """Throw away what was written; the target name stays free."""
-        if self._folder is not None:
+        """Throw away what was written, unless it can be resumed; the target name stays free."""
+        if self._folder is not None and self._journal is None:
             shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        self._folder = None
 
     def add_episode(
         self,
@@ -109,17 +144,18 @@ class LeRobotWriter:
         Raises DataError for missing or unknown columns, other sizes, NaN or an empty instruction.
         """
         folder, index = self._open(), len(self._episodes)
+        columns = {name: np.asarray(rows).astype(self._float) for name, rows in columns.items()}
         length = self._check_episode(columns, videos, instruction)
         task = self._tasks.setdefault(instruction, len(self._tasks))
         steps = np.arange(length)
         scalars = {
-            "timestamp": steps / self._fps,
+            "timestamp": (steps / self._fps).astype(np.float32),
             "frame_index": steps,
             "episode_index": np.full(length, index),
             "index": steps + self._frames,
             "task_index": np.full(length, task),
             INSTRUCTION_COLUMN: np.full(length, task),
-            "next.reward": (steps == length - 1) * float(success),
+            "next.reward": ((steps == length - 1) * float(success)).astype(np.float32),
             "next.done": steps == length - 1,
         }
         place = {"episode_chunk": index // CHUNK, "episode_index": index}
@@ -131,6 +167,10 @@ class LeRobotWriter:
         self._note_statistics(index, columns | {k: v[:, None] for k, v in scalars.items()}, videos)
         self._episodes.append({"episode_index": index, "tasks": [instruction], "length": length})
         self._frames += length
+        if self._journal is not None:
+            line = json.dumps(self._episodes[-1] | {"stats": self._episode_stats[-1]["stats"]}, ensure_ascii=False)
+            with self._journal.open("ab") as file:
+                file.write(f"{line}\n".encode())
         return index
 
     def finish(self) -> Path:
@@ -147,16 +187,14 @@ class LeRobotWriter:
         dump_jsonl(meta / "tasks.jsonl", [{"task_index": i, "task": task} for task, i in self._tasks.items()])
         dump_jsonl(meta / "episodes.jsonl", self._episodes)
         dump_jsonl(meta / "episodes_stats.jsonl", self._episode_stats)
+        if self._journal is not None:
+            self._journal.unlink()
+            (folder / KEY).unlink()
         try:
-            if self.root.is_dir():
-                self.root.rmdir()
-            folder.rename(self.root)
-        except OSError as error:
+            publish(folder, self.root)
+        except DataError:
             self.abort()
-            hint = "Choose another name and record again"
-            raise DataError(
-                self.root, got=f"a name taken meanwhile ({error})", want="a free name", hint=hint
-            ) from error
+            raise
         self._folder = None
         return self.root
 
@@ -203,7 +241,8 @@ class LeRobotWriter:
 
     def _info(self) -> dict[str, Any]:
         features: dict[str, Any] = {
-            name: {"dtype": "float32", "shape": [len(names)], "names": names} for name, names in self._lowdim.items()
+            name: {"dtype": self._float.name, "shape": [len(names)], "names": names}
+            for name, names in self._lowdim.items()
         }
         for name, (height, width) in self._videos.items():
             video = {"video.fps": self._fps, "video.height": height, "video.width": width, "video.channels": 3}
@@ -267,7 +306,7 @@ def _write_parquet(path: Path, columns: dict[str, np.ndarray], scalars: dict[str
     path.parent.mkdir(parents=True, exist_ok=True)
     table: dict[str, pa.Array] = {}
     for name, rows in columns.items():
-        flat = pa.array(np.ascontiguousarray(rows, dtype=np.float32).reshape(-1))
+        flat = pa.array(np.ascontiguousarray(rows).reshape(-1))
         offsets = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1])
         table[name] = pa.ListArray.from_arrays(offsets, flat)
     for name, values in scalars.items():
