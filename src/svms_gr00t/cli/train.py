@@ -94,7 +94,9 @@ class Train:
         for gate in trained.gates:
             verdict = {True: "pass", False: "FAIL", None: "not measured"}[gate.passed]
             advice = "" if gate.passed else f" ({gate.advice})"
-            console.print(f"{gate.phase}: {gate.criterion}: {gate.measured}: {verdict}{advice}", highlight=False)
+            found = "" if gate.measured is None else f" {gate.measured}:"
+            text = f"{gate.phase}: {gate.criterion}:{found} {verdict}{advice}"
+            console.print(text, highlight=False, soft_wrap=True)
         console.print(f"Policy: {output / 'policy'}", highlight=False, soft_wrap=True)
         return 0
 
