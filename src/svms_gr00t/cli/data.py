@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from svms_gr00t.cli.data_convert import Convert
 from svms_gr00t.cli.data_doctor import Doctor
 from svms_gr00t.cli.data_files import DataStatistics, InitModality
 from svms_gr00t.cli.data_labels import DataLabels
@@ -14,11 +15,12 @@ _named = tyro.conf.subcommand
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Name a dataset's columns, examine it, summarise its numbers, label its language."""
+    """Name a dataset's columns, examine it, convert it, summarise its numbers, label its language."""
 
     command: (
         Annotated[Doctor, _named("doctor")]
         | Annotated[InitModality, _named("init-modality")]
+        | Annotated[Convert, _named("convert")]
         | Annotated[DataStatistics, _named("statistics")]
         | Annotated[DataLabels, _named("labels")]
     )

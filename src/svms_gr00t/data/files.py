@@ -72,6 +72,15 @@ def read_jsonl(model: type[Model], path: Path, *, want: str, hint: str) -> list[
     return rows
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Every JSON object of a JSON-lines file as it is; none without a file. Raises DataError for broken lines."""
+    if not path.is_file():
+        return []
+    want, hint = "a JSON object a line", "Fetch the dataset again"
+    lines = enumerate(read_text(path, want=want, hint=hint).splitlines(), start=1)
+    return [_loads(line, f"{path}, line {n}", want=want, hint=hint) for n, line in lines if line.strip()]
+
+
 def dump_json(path: Path, value: Any) -> None:
     """Write indented JSON with the keys in the order given and a final newline; NaN is refused (it is not JSON)."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,7 @@ class VideoReader:
     @property
     def codec(self) -> str:
         """Name of the codec that the file says it holds."""
-        return str(self._stream.codec_context.name)
+        return str(self._stream.codec_context.codec.canonical_name)
 
     @property
     def keyframes(self) -> int:

@@ -1,0 +1,82 @@
+"""Parquet tables of both layouts: lists in v2.1, fixed-size lists in v3.0, the same values and order of columns."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from svms_gr00t.core.errors import DataError
+from svms_gr00t.data.metadata import Feature
+
+_HINT = "Fetch or convert that file again"
+
+
+def read_table(path: Path, *, episode: int | None = None, length: int | None = None) -> pa.Table:
+    """A whole parquet file, or the rows of one episode. Raises DataError when it cannot be read or has other rows."""
+    try:
+        table = pq.ParquetFile(path).read()
+    except FileNotFoundError as error:
+        raise DataError(path, got="no such file", want="a parquet file of the dataset", hint=_HINT) from error
+    except (OSError, pa.ArrowException) as error:
+        want = "a parquet file of the dataset"
+        raise DataError(path, got=f"an unreadable file ({error})", want=want, hint=_HINT) from error
+    if episode is not None:
+        table = table.filter(pc.equal(table["episode_index"], episode))  # type: ignore[attr-defined]
+    if length is not None and len(table) != length:
+        want = f"the {length} that the list of episodes says"
+        raise DataError(path, got=f"{len(table)} rows", want=want, hint=_HINT)
+    return table
+
+
+def with_fixed_lists(table: pa.Table, features: Mapping[str, Feature]) -> pa.Table:
+    """Numeric vectors as fixed-size lists of the width in info.json."""
+    return _cast(table, features, fixed=True)
+
+
+def with_plain_lists(table: pa.Table, features: Mapping[str, Feature]) -> pa.Table:
+    """Numeric vectors as lists of any length."""
+    return _cast(table, features, fixed=False)
+
+
+def _cast(table: pa.Table, features: Mapping[str, Feature], *, fixed: bool) -> pa.Table:
+    fields = []
+    for item in table.schema:
+        kind, feature = item.type, features.get(item.name)
+        listed = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind)
+        if listed and feature is not None and len(feature.shape) == 1:
+            kind = pa.list_(kind.value_type, feature.shape[0]) if fixed else pa.list_(kind.value_type)
+        fields.append(pa.field(item.name, kind))
+    return table.cast(pa.schema(fields)).replace_schema_metadata(None)
+
+
+def write_tables(path: Path, tables: Sequence[pa.Table]) -> None:
+    """One file, one row group for each table, the types of the first."""
+    with pq.ParquetWriter(path, tables[0].schema) as writer:
+        for table in tables:
+            writer.write_table(table.cast(writer.schema))
+
+
+def write_tasks(path: Path, tasks: Mapping[int, str]) -> None:
+    """meta/tasks.parquet of v3.0: the text is the pandas index, which other readers look it up by."""
+    columns = [
+        {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64"},
+        {"name": "task", "field_name": "task", "pandas_type": "unicode", "numpy_type": "object"},
+    ]
+    pandas = {
+        "index_columns": ["task"],
+        "column_indexes": [],
+        "columns": [column | {"metadata": None} for column in columns],
+        "creator": {"library": "pyarrow", "version": pa.__version__},
+        "pandas_version": "2.0.0",
+    }
+    table = pa.table({"task_index": pa.array(list(tasks), pa.int64()), "task": list(tasks.values())})
+    pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """Every row of meta/episodes of v3.0, in file order."""
+    return [row for file in sorted(folder.glob("chunk-*/*.parquet")) for row in read_table(file).to_pylist()]
