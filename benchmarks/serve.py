@@ -72,8 +72,8 @@ def timed(call: Callable[[], object]) -> float:
 def report(bare: np.ndarray, served: np.ndarray, args: argparse.Namespace) -> str:
     """The page."""
     rows = [
-        f"| {share:.0%} | {np.quantile(bare, share):.2f} | {np.quantile(served, share):.2f} | {gap(bare, served, share):+.2f} |"
-        for share in (0.5, 0.95)
+        f"| {q:.0%} | {np.quantile(bare, q):.2f} | {np.quantile(served, q):.2f} | {gap(bare, served, q):+.2f} |"
+        for q in (0.5, 0.95)
     ]
     ran = ", ".join(f"{name} {number}" for name, number in versions().items())
     return "\n".join(

@@ -32,12 +32,13 @@ def main() -> None:
     args = parser.parse_args()
     experiment = Experiment.prepare(shipped("kitchen"), base=shipped("tiny_base"))
     batches = Batches(experiment.steps(train=True), 32, 0)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     lines = [
         "# Training speed at tiny size",
         "",
         f"`python benchmarks/train_speed.py --steps {args.steps}`, commit {commit()}.",
-        ", ".join(f"{name} {number}" for name, number in versions().items())
-        + f"; {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads. Batch 32, three views of 84 pixels.",
+        ", ".join(f"{name} {number}" for name, number in versions().items()) + f"; {machine}.",
+        "Batch 32, three views of 84 pixels.",
         "",
         "| phase | plain, steps/s | SVMS, steps/s | plain / SVMS | time in data, SVMS |",
         "|---|---:|---:|---:|---:|",
