@@ -70,7 +70,8 @@ class Experiment:
         def described(limit: int) -> tuple[EmbodimentConfig, Statistics]:
             """This dataset's robot as a processor wants it."""
             found = from_modality(dataset.modality, horizon=min(16, limit), views=views or None)
-            return found, compute_statistics(dataset, split.train, progress=progress or Silent())
+            summaries = compute_statistics(dataset, split.train, embodiment=found, progress=progress or Silent())
+            return found, summaries
 
         if base is not None:
             processor = _taught(base, tag, described)
