@@ -15,12 +15,12 @@ from svms_gr00t.data.processor import Sample
 
 
 def collate(samples: Sequence[Sample], label_weight: Float[Tensor, " S"] | None = None) -> ModelInputs:
-    """The model's input. Raises DataError for no samples, or when only some have actions or labels."""
+    """The model's input. Raises DataError for no samples, or when only some have actions, labels or states."""
     if not samples:
         raise DataError("batch", got="no samples", want="at least one", hint="Check the sampler")
     width = max(len(sample.input_ids) for sample in samples)
     first = samples[0]
-    actions, labels = _all("action", samples), _all("labels", samples)
+    actions, labels, cached = _all("action", samples), _all("labels", samples), _all("hidden", samples)
     return ModelInputs(
         images=tuple(image for sample in samples for image in sample.images),
         input_ids=torch.stack([_left(sample.input_ids, width, first.pad_id) for sample in samples]),
@@ -34,6 +34,8 @@ def collate(samples: Sequence[Sample], label_weight: Float[Tensor, " S"] | None 
             torch.stack([_left(s.label_mask, width) for s in samples if s.label_mask is not None]) if labels else None
         ),
         label_weight=label_weight if labels else None,
+        hidden=torch.stack([_left(s.hidden, width) for s in samples if s.hidden is not None]) if cached else None,
+        hidden_layer=first.hidden_layer,
     )
 
 

@@ -72,9 +72,10 @@ class Observation:
             language=_texts(values["language"], language_key),
         )
 
-    def check(self, config: EmbodimentConfig) -> None:
+    def check(self, config: EmbodimentConfig, *, video: bool = True) -> None:
         """Raises DataError, listing what the embodiment needs, when a key or a number of past steps is wrong."""
-        for kind, given, wanted in (("video", self.video, config.video), ("state", self.state, config.state)):
+        parts = (("video", self.video, config.video), ("state", self.state, config.state))
+        for kind, given, wanted in parts if video else parts[1:]:
             if missing := [key for key in wanted.modality_keys if key not in given]:
                 got = f"no {', '.join(missing)} (only {', '.join(given) or 'nothing'})"
                 _refuse(f"observation {kind}", got, f"keys {', '.join(wanted.modality_keys)}", _FLAT)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from svms_gr00t.core.errors import CheckpointError, DataError
 from svms_gr00t.data.files import dump_json, read_json
+from svms_gr00t.data.images import CELL
 from svms_gr00t.data.label_tokens import Labeler, Span, instruction_spans, overlapping
 from svms_gr00t.data.lowdim import LowDimCodec, only
 from svms_gr00t.data.observation import Observation
@@ -59,6 +60,10 @@ class Sample:
     """Token labels; absent without a labeler."""
     label_mask: Bool[Tensor, " T"] | None = None
     """True where a label counts: the instruction's tokens."""
+    hidden: Float[Tensor, "T M"] | None = None
+    """Cached hidden states of the tokens, in place of the images."""
+    hidden_layer: int = 0
+    """Language layers that `hidden` has been through."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,18 +114,20 @@ class Processor:
         action_pad: Bool[np.ndarray, " h"] | None = None,
         rng: np.random.Generator | None = None,
         labeler: Labeler | None = None,
+        image_tokens: tuple[int, ...] | None = None,
     ) -> Sample:
         """One robot's observation as a sample; `rng` switches the training augmentation on.
 
         `actions` are physical, key -> (horizon, D), with `action_pad` True on steps beyond the episode's end.
+        `image_tokens` are the tokens of each image when a feature cache stands for the pictures: none is encoded.
         Raises DataError for missing keys, wrong shapes, NaN or a batch of several robots.
         """
         if len(observation) != 1:
             got, hint = f"{len(observation)} robots", "Encode observation.split() one by one, then collate"
             raise DataError("observation", got=got, want="one", hint=hint)
-        observation.check(self.config.embodiment)
-        images = self._images(observation, rng)
-        counts = tuple(image.shape[-2] * image.shape[-1] // 784 for image in images)
+        observation.check(self.config.embodiment, video=image_tokens is None)
+        images = self._images(observation, rng) if image_tokens is None else ()
+        counts = image_tokens or tuple(image.shape[-2] * image.shape[-1] // CELL**2 for image in images)
         text = self._text(observation.language[0], counts)
         state = {key: numbers[0] for key, numbers in observation.state.items()}
         sample = Sample(

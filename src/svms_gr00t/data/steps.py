@@ -3,23 +3,29 @@
 Axes: T steps of an episode, H horizon, D numbers of a key.
 
 Sample i is one (episode, step). Its augmentation depends on (seed, epoch, i) and on nothing else, so a batch is the
-same in whichever process it is made. Past the end of an episode the last action is repeated and masked out.
+same in whichever process it is made. Past the end of an episode the last action is repeated and masked out. Numbers
+come from one flat table, pictures from a frame store, or neither pictures nor the frozen backbone from a feature cache.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.core.errors import DataError, SvmsError
+from svms_gr00t.core.progress import Progress
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.data.collate import collate
+from svms_gr00t.data.feature_cache import FeatureCache
+from svms_gr00t.data.frames import frame_store
 from svms_gr00t.data.lerobot import LeRobotDataset
+from svms_gr00t.data.lowdim_table import LowDimTable
 from svms_gr00t.data.observation import Observation
 from svms_gr00t.data.processor import Labeler, Processor, Sample
 from svms_gr00t.data.sampler import Draw, ResumableSampler
@@ -33,22 +39,13 @@ class Step:
     step: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Episode:
-    """One episode in memory."""
-
-    lowdim: dict[str, np.ndarray]
-    """"state.<key>" and "action.<key>", float32 (T, D)."""
-    frames: dict[str, np.ndarray]
-    """View -> resized uint8 (T, h, w, 3)."""
-    instructions: list[str]
-
-
 class StepDataset(Dataset[Sample]):
-    """Steps of `episodes`, read and decoded once, then held in memory as small uint8 frames.
+    """Steps of `episodes`.
 
-    Meant for data whose resized frames fit in memory (84 px: 0.02 MB a frame). `augment` switches the training crops
-    and colour jitter on. Raises DataError for an episode that cannot be read, and for no episodes.
+    `frames` says where pictures come from ("memory", "clips", "auto": memory when they fit, or the folder of a pack).
+    With `features` no picture is read at all. `tables` is a folder that keeps the numbers between runs. `augment`
+    switches the training crops and colour jitter on. Raises DataError for an episode that cannot be read, and for no
+    episodes.
     """
 
     def __init__(
@@ -61,57 +58,81 @@ class StepDataset(Dataset[Sample]):
         augment: bool = False,
         seed: int = 0,
         stride: int = 1,
+        frames: str | Path = "auto",
+        features: FeatureCache | None = None,
+        tables: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
         if not episodes:
             raise DataError(dataset.root, got="no episodes", want="at least one", hint="Choose episodes of the dataset")
-        self.processor, self.labeler, self.augment, self.seed = processor, labeler, augment, seed
-        self._episodes: dict[int, _Episode] = {}
-        with (progress or Silent()).task("reading demonstrations", len(episodes)) as task:
-            for index in episodes:
-                self._episodes[index] = self._read(dataset, index)
-                task.advance()
+        self.dataset, self.processor, self.labeler = dataset, processor, labeler
+        self.augment, self.seed, self.features = augment, seed, features
+        self.episodes = tuple(episodes)
+        self._views = processor.config.embodiment.video.modality_keys
+        self._table = LowDimTable.build(dataset, self.episodes, folder=tables, progress=progress)
+        self._frames = None
+        if features is None:
+            images = processor.config.images
+            self._frames = frame_store(dataset, images, self.episodes, self._views, where=frames, progress=progress)
+        elif missing := features.missing(self.episodes):
+            got, want = f"{len(missing)} episodes of a copy missing", "all episodes and copies"
+            raise DataError(features.root, got=got, want=want, hint="Run data cache build again; it goes on")
         self.steps: tuple[Step, ...] = tuple(
-            Step(episode=index, step=step)
-            for index, episode in self._episodes.items()
-            for step in range(0, len(episode.instructions), stride)
+            Step(episode=index, step=step) for index in self.episodes for step in range(0, self.length(index), stride)
         )
+        self._first = {at.episode: index for index, at in enumerate(self.steps) if at.step == 0}
 
-    def _read(self, dataset: LeRobotDataset, index: int) -> _Episode:
-        length = dataset.episode(index).length
-        views = self.processor.config.embodiment.video.modality_keys
-        resize = self.processor.config.images.resize
-        frames = {view: resize(dataset.frames(index, view, range(length))) for view in views}
-        return _Episode(lowdim=dataset.lowdim(index), frames=frames, instructions=dataset.instructions(index))
+    def length(self, episode: int) -> int:
+        """Steps of an episode."""
+        return self.dataset.episode(episode).length
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __getitem__(self, index: int) -> Sample:
         """Sample `index`; a `Draw` carries its epoch, so that augmentation differs between epochs."""
-        at = self.steps[index]
-        episode = self._episodes[at.episode]
-        rng = np.random.default_rng([self.seed, getattr(index, "epoch", 0), int(index)]) if self.augment else None
-        actions, pad = self._chunk(episode, at.step)
-        return self.processor.encode(self._observation(episode, at.step), actions, pad, rng, self.labeler)
+        at, epoch = self.steps[index], getattr(index, "epoch", 0)
+        if self.features is not None:
+            copies = self.features.key.variants if self.augment else 0
+            return self.cached(at, 1 + (epoch + int(index)) % copies if copies else 0)
+        return self.sample(at, np.random.default_rng([self.seed, epoch, int(index)]) if self.augment else None)
+
+    def sample(self, at: Step, rng: np.random.Generator | None = None) -> Sample:
+        """The sample at a step from its pictures; `rng` switches the training augmentation on."""
+        actions, pad = self._chunk(at)
+        return self.processor.encode(self.observation(at), actions, pad, rng, self.labeler)
+
+    def cached(self, at: Step, variant: int) -> Sample:
+        """The sample at a step with copy `variant` of its cached states."""
+        assert self.features is not None
+        actions, pad = self._chunk(at)
+        counts = self.features.image_tokens(at.episode)
+        plain = self.processor.encode(self._blind(at), actions, pad, labeler=self.labeler, image_tokens=counts)
+        hidden = self.features.read(variant, at.episode, at.step)
+        if len(hidden) != len(plain.input_ids):
+            got, want = f"{len(hidden)} cached tokens", f"{len(plain.input_ids)}, as many as the prompt has"
+            raise DataError(f"{self.features.root}, episode {at.episode}", got=got, want=want, hint="Build it again")
+        return replace(plain, hidden=hidden, hidden_layer=self.features.key.layer)
 
     def instruction(self, at: Step) -> str:
         """The instruction in force at a step."""
-        return self._episodes[at.episode].instructions[at.step]
+        return self._table.instruction(at.episode, at.step)
 
-    def _observation(self, episode: _Episode, step: int) -> Observation:
-        state = {k.removeprefix("state."): v[step] for k, v in episode.lowdim.items() if k.startswith("state.")}
-        video = {view: frames[step] for view, frames in episode.frames.items()}
-        return Observation.single(video=video, state=state, language=episode.instructions[step])
+    def observation(self, at: Step) -> Observation:
+        """What the robot saw at a step, frames resized."""
+        assert self._frames is not None
+        video = {view: self._frames.frame(at.episode, view, at.step) for view in self._views}
+        return replace(self._blind(at), video={view: np.asarray(frame)[None, None] for view, frame in video.items()})
 
-    def _chunk(self, episode: _Episode, step: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Actions (H, D) of each key from `step` on, and which of them lie beyond the end."""
-        offsets = np.array(self.processor.config.embodiment.action.delta_indices)
-        wanted = step + offsets
-        last = len(episode.instructions) - 1
-        rows = np.clip(wanted, 0, last)
-        actions = {k.removeprefix("action."): v[rows] for k, v in episode.lowdim.items() if k.startswith("action.")}
-        return actions, wanted > last
+    def _blind(self, at: Step) -> Observation:
+        state = self._table.rows(at.episode, at.step, "state")
+        return Observation.single(video={}, state=state, language=self.instruction(at))
+
+    def _chunk(self, at: Step) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Actions (H, D) of each key from the step on, and which of them lie beyond the end."""
+        wanted = at.step + np.array(self.processor.config.embodiment.action.delta_indices)
+        last = self.length(at.episode) - 1
+        return self._table.rows(at.episode, np.clip(wanted, 0, last), "action"), wanted > last
 
     def batch(self, indices: Sequence[int], label_weight: Float[Tensor, " S"] | None = None) -> ModelInputs:
         """The samples at `indices`, collated."""
@@ -125,32 +146,83 @@ class StepDataset(Dataset[Sample]):
         if self.labeler is None:
             return None
         positives, total = torch.zeros(0), 0
-        for episode in self._episodes.values():
-            sample = self.processor.encode(self._observation(episode, 0), labeler=self.labeler)
+        for index in self.episodes:
+            sample = self[self._first[index]]
             assert sample.labels is not None
             assert sample.label_mask is not None
             chosen = sample.labels[sample.label_mask]
-            weight = len(episode.instructions)
+            weight = self.length(index)
             positives = chosen.sum(0) * weight + (positives if len(positives) else 0)
             total += len(chosen) * weight
         return torch.where(positives > 0, (total - positives) / positives.clamp(min=1), torch.ones_like(positives))
 
 
 class Batches:
-    """Batch n of a seeded endless stream: a function of n alone, so a resumed run sees the very next batch."""
+    """Batch n of a seeded endless stream: a function of n alone, so a resumed run sees the very next batch.
 
-    def __init__(self, steps: StepDataset, batch_size: int, seed: int) -> None:
-        self.steps, self.label_weight = steps, steps.label_weight()
+    `workers` processes prefetch the batches after the one asked for last; 0 makes each here. The batches are the same.
+    """
+
+    def __init__(self, steps: StepDataset, batch_size: int, seed: int, *, workers: int = 0) -> None:
+        self.steps, self.label_weight, self.workers = steps, steps.label_weight(), workers
+        self._size, self._seed = batch_size, seed
         self._sampler = ResumableSampler(len(steps), batch_size, seed)
+        self._ahead: Iterator[ModelInputs | SvmsError] | None = None
+        self._next = 0
 
     def __call__(self, number: int) -> ModelInputs:
         """Batch `number`, from 0."""
-        return self.steps.batch(self.indices(number), self.label_weight)
+        if self.workers == 0:
+            return self.steps.batch(self.indices(number), self.label_weight)
+        if self._ahead is None or number != self._next:
+            self._ahead = self._start(number)
+        self._next = number + 1
+        batch = next(self._ahead)
+        if isinstance(batch, SvmsError):
+            self.close()
+            raise batch
+        return batch
 
     def indices(self, number: int) -> list[Draw]:
         """Sample numbers of that batch."""
         self._sampler.batch = number
         return [index for index in next(self._sampler) if isinstance(index, Draw)]
+
+    def _start(self, number: int) -> Iterator[ModelInputs | SvmsError]:
+        self.close()
+        sampler = ResumableSampler(len(self.steps), self._size, self._seed)
+        sampler.batch = number
+        return iter(
+            DataLoader(
+                _Caught(self.steps),
+                batch_sampler=sampler,  # type: ignore[arg-type]
+                num_workers=self.workers,
+                collate_fn=partial(_collated, label_weight=self.label_weight),
+            )
+        )
+
+    def close(self) -> None:
+        """Stop the workers; the next call starts new ones."""
+        self._ahead = None
+
+
+class _Caught(Dataset[Sample | SvmsError]):
+    """Hands errors over as values: the way out of a worker would turn them into another type with a long text."""
+
+    def __init__(self, steps: StepDataset) -> None:
+        self._steps = steps
+
+    def __getitem__(self, index: int) -> Sample | SvmsError:
+        try:
+            return self._steps[index]
+        except SvmsError as error:
+            return error
+
+
+def _collated(items: Sequence[Sample | SvmsError], label_weight: Float[Tensor, " S"] | None) -> ModelInputs | SvmsError:
+    samples = [item for item in items if isinstance(item, Sample)]
+    bad = [item for item in items if isinstance(item, SvmsError)]
+    return bad[0] if bad else collate(samples, label_weight)
 
 
 def in_order(steps: StepDataset, batch_size: int) -> Iterator[list[int]]:

@@ -131,6 +131,9 @@ class VideoReader:
         return None
 
 
+_inherited: "list[OrderedDict[Path, VideoReader]]" = []
+
+
 class VideoCache:
     """The most recently used readers, kept open. Copies sent to other processes start empty."""
 
@@ -147,7 +150,10 @@ class VideoCache:
 
     def open(self, path: Path) -> VideoReader:
         """The reader of `path`, opened at first use. Raises DataError."""
-        if self._owner != os.getpid():  # after a fork the file offsets are shared with the parent: never touch them
+        if self._owner != os.getpid():
+            # After a fork the file offsets are shared with the parent, and freeing a decoder waits for threads that are
+            # only there: never touch these readers, not even to free them.
+            _inherited.append(self._readers)
             self._readers, self._owner = OrderedDict(), os.getpid()
         if path in self._readers:
             self._readers.move_to_end(path)

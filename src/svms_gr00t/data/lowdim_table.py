@@ -1,0 +1,107 @@
+"""The numbers of all steps of a dataset as one flat float32 array, so that no parquet file is opened while training.
+
+Axes: N steps of the chosen episodes one after the other, D numbers of all state and action keys.
+
+With a folder the array is written there once, under a name made of the data and the choice, and memory-mapped by every
+worker and every later run; without one it stays in memory.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int32
+from pydantic import BaseModel, ConfigDict
+
+from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.data.files import dump_json, read_json
+from svms_gr00t.data.frames import save_array
+from svms_gr00t.data.lerobot import LeRobotDataset
+
+
+class _Layout(BaseModel):
+    """What the flat array holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    first: dict[int, int]
+    """Row of step 0, by episode, in file order."""
+    steps: int
+    columns: dict[str, tuple[int, int]]
+    """"state.<key>" and "action.<key>" -> their columns."""
+    texts: list[str]
+    """Distinct instructions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowDimTable:
+    """State, actions and instruction of any step by two lookups."""
+
+    values: Float32[np.ndarray, "N D"]
+    """All keys side by side, physical units."""
+    text: Int32[np.ndarray, " N"]
+    """Number of the instruction in force at each step."""
+    layout: _Layout
+
+    @classmethod
+    def build(
+        cls,
+        dataset: LeRobotDataset,
+        episodes: Sequence[int],
+        *,
+        folder: Path | None = None,
+        progress: Progress | None = None,
+    ) -> "LowDimTable":
+        """Read every episode once, or map what an earlier run wrote. Raises DataError for an unreadable episode."""
+        if folder is None:
+            return cls._read(dataset, episodes, progress)
+        choice = json.dumps([dataset.fingerprint(), list(episodes)]).encode()
+        stem = folder / f"lowdim_{hashlib.sha256(choice).hexdigest()[:16]}"
+        layout, values, text = (stem.with_name(stem.name + end) for end in (".json", ".values.npy", ".text.npy"))
+        if not layout.is_file():  # written last: when it is there, the arrays are complete
+            table = cls._read(dataset, episodes, progress)
+            save_array(values, table.values)
+            save_array(text, table.text)
+            partial = layout.with_name(f".{layout.name}.partial")
+            dump_json(partial, table.layout.model_dump())
+            partial.replace(layout)
+        return cls(
+            values=np.load(values, mmap_mode="r", allow_pickle=False),
+            text=np.load(text, mmap_mode="r", allow_pickle=False),
+            layout=read_json(_Layout, layout, want="the layout of a table", hint=f"Delete {layout}"),
+        )
+
+    @classmethod
+    def _read(cls, dataset: LeRobotDataset, episodes: Sequence[int], progress: Progress | None) -> "LowDimTable":
+        rows, texts = [], []
+        numbers: dict[str, int] = {}
+        first, columns, steps = {}, {}, 0
+        with (progress or Silent()).task("reading numbers", len(episodes)) as task:
+            for index in episodes:
+                episode = dataset.lowdim(index)
+                edges = np.cumsum([0, *(part.shape[1] for part in episode.values())]).tolist()
+                columns = {key: (edges[i], edges[i + 1]) for i, key in enumerate(episode)}
+                rows.append(np.concatenate(list(episode.values()), axis=1))
+                texts.append([numbers.setdefault(text, len(numbers)) for text in dataset.instructions(index)])
+                first[index] = steps
+                steps += len(rows[-1])
+                task.advance()
+        layout = _Layout(first=first, steps=steps, columns=columns, texts=list(numbers))
+        text = np.array([number for part in texts for number in part], dtype=np.int32)
+        return cls(values=np.concatenate(rows), text=text, layout=layout)
+
+    def rows(self, episode: int, steps: np.ndarray | int, kind: str) -> dict[str, np.ndarray]:
+        """Numbers of each "state" or "action" key at one step (D,), or at several (n, D)."""
+        picked = self.values[self.layout.first[episode] + steps]
+        prefix = f"{kind}."
+        return {
+            key.removeprefix(prefix): picked[..., first:last]
+            for key, (first, last) in self.layout.columns.items()
+            if key.startswith(prefix)
+        }
+
+    def instruction(self, episode: int, step: int) -> str:
+        """The instruction in force at a step."""
+        return self.layout.texts[int(self.text[self.layout.first[episode] + step])]

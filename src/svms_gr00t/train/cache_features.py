@@ -1,0 +1,188 @@
+"""Fills and checks a feature cache: the frozen part of the backbone, run once over every step.
+
+    hidden = prefix(images, prompt, layer)        stored;   training runs suffix(hidden) from there
+
+The cut is the highest language layer that no phase trains: 12 of 16 in N1.6, 2 of 3 in the tiny model. One cache then
+serves all phases, and any model whose weights below the cut are the same.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.data.collate import collate
+from svms_gr00t.data.feature_cache import (
+    CacheKey,
+    CacheSize,
+    Dtype,
+    FeatureCache,
+    cache_size,
+    image_fingerprint,
+    prompt_fingerprint,
+)
+from svms_gr00t.data.processor import Sample
+from svms_gr00t.data.steps import Step, StepDataset
+from svms_gr00t.groot.config import Gr00tN1d6Config
+from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.train.phases import PHASES
+
+_LAYERS = "backbone.model.language_model.model.layers."
+_NORM = "backbone.model.language_model.model.norm."
+TOLERANCE = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 3e-2}
+"""Largest relative error (Frobenius) between stored and recomputed states: rounding of the type, other batch shapes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheReport:
+    """What `verify_cache` found."""
+
+    episodes: int
+    """Episodes and copies whose checksum was compared."""
+    damaged: tuple[str, ...]
+    """Those that differ from their checksum."""
+    recomputed: int
+    """Steps computed again from pictures."""
+    worst: float
+    """Largest relative error among them."""
+    tolerance: float
+    """What the stored type allows."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the cache says what the model says."""
+        return not self.damaged and self.worst <= self.tolerance
+
+
+def cache_layer(config: Gr00tN1d6Config) -> int:
+    """The highest cut below every language layer that some phase trains."""
+    kept = config.select_layer
+    return kept - max(phase.llm_layers(kept) for phase in PHASES.values())
+
+
+def prefix_fingerprint(model: Gr00tN1d6, layer: int) -> str:
+    """A hash of every weight below the cut: names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        upper = name.startswith(_LAYERS) and int(name.removeprefix(_LAYERS).split(".")[0]) >= layer
+        if not name.startswith("backbone.") or upper or name.startswith(_NORM):
+            continue
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:32]
+
+
+def cache_key(model: Gr00tN1d6, steps: StepDataset, *, dtype: Dtype = "bfloat16", variants: int = 0) -> CacheKey:
+    """What the states of this model over these steps depend on."""
+    layer, processor = cache_layer(model.config), steps.processor
+    return CacheKey(
+        dataset=steps.dataset.fingerprint(),
+        checkpoint=prefix_fingerprint(model, layer),
+        layer=layer,
+        prompt=prompt_fingerprint(processor.tokenizer, processor.config),
+        images=image_fingerprint(processor.config),
+        dtype=dtype,
+        variants=variants,
+        seed=steps.seed,
+    )
+
+
+def estimate_cache(
+    steps: StepDataset, config: Gr00tN1d6Config, *, dtype: Dtype = "bfloat16", variants: int = 0
+) -> CacheSize:
+    """Disk that a cache of these episodes takes; one prompt of each instruction is tokenised, no model runs."""
+    counts: Counter[str] = Counter()
+    where: dict[str, Step] = {}
+    for episode in steps.episodes:
+        for step in range(steps.length(episode)):
+            at = Step(episode=episode, step=step)
+            counts[steps.instruction(at)] += 1
+            where.setdefault(steps.instruction(at), at)
+    tokens = [len(steps.sample(where[text]).input_ids) for text in counts]
+    return cache_size(
+        tokens, list(counts.values()), width=config.backbone_embedding_dim, dtype=dtype, variants=variants
+    )
+
+
+def build_cache(
+    model: Gr00tN1d6,
+    steps: StepDataset,
+    root: Path,
+    *,
+    dtype: Dtype = "bfloat16",
+    variants: int = 0,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+) -> FeatureCache:
+    """Compute what is missing at `root`, episode by episode; an interrupted build goes on where it stopped.
+
+    Raises DataError when `root` holds a cache of another model, data, prompt, image pipeline or type.
+    """
+    cache = FeatureCache.create(root, cache_key(model, steps, dtype=dtype, variants=variants))
+    missing = cache.missing(steps.episodes)
+    was_training = model.training
+    model.eval()
+    with (progress or Silent()).task("caching features", len(missing)) as task:
+        for variant, episode in missing:
+            states: list[Tensor] = []
+            image_tokens: tuple[int, ...] = ()
+            for first in range(0, steps.length(episode), batch_size):
+                last = min(first + batch_size, steps.length(episode))
+                samples = [_sample(steps, cache.key, variant, episode, step) for step in range(first, last)]
+                image_tokens = tuple(image.shape[-2] * image.shape[-1] // 784 for image in samples[0].images)
+                states += _states(model, samples, cache.key.layer)
+            cache.write(variant, episode, states, image_tokens)
+            task.advance()
+    model.train(was_training)
+    return cache
+
+
+def verify_cache(
+    model: Gr00tN1d6, steps: StepDataset, cache: FeatureCache, *, samples: int = 8, seed: int = 0
+) -> CacheReport:
+    """Compare every checksum, and `samples` random steps with what the model computes now.
+
+    Raises DataError when the cache is not one of this model, data and pipeline, or is not complete.
+    """
+    key = cache_key(model, steps, dtype=cache.key.dtype, variants=cache.key.variants)
+    cache = FeatureCache.open(cache.root, key)
+    if missing := cache.missing(steps.episodes):
+        got, hint = f"{len(missing)} episodes of a copy missing", "Run data cache build again; it goes on"
+        raise DataError(cache.root, got=got, want="all of them", hint=hint)
+    pairs = [(variant, episode) for variant in range(key.variants + 1) for episode in steps.episodes]
+    damaged = tuple(f"v{v:02d}/episode {e}" for v, e in pairs if cache.damaged(v, e))
+    rng, worst = np.random.default_rng(seed), 0.0
+    model.eval()
+    for _ in range(samples):
+        variant, episode = pairs[int(rng.integers(len(pairs)))]
+        step = int(rng.integers(steps.length(episode)))
+        (fresh,) = _states(model, [_sample(steps, key, variant, episode, step)], key.layer)
+        stored = cache.read(variant, episode, step).float()
+        fresh = fresh.float().cpu()
+        same = stored.shape == fresh.shape
+        worst = max(worst, float((stored - fresh).norm() / fresh.norm()) if same else float("inf"))
+    tolerance = TOLERANCE[key.dtype]
+    return CacheReport(episodes=len(pairs), damaged=damaged, recomputed=samples, worst=worst, tolerance=tolerance)
+
+
+def _sample(steps: StepDataset, key: CacheKey, variant: int, episode: int, step: int) -> Sample:
+    """The step under the draw of its copy: a function of (seed, copy, episode, step) alone."""
+    rng = np.random.default_rng([key.seed, variant, episode, step]) if variant else None
+    return steps.sample(Step(episode=episode, step=step), rng)
+
+
+@torch.no_grad()
+def _states(model: Gr00tN1d6, samples: Sequence[Sample], layer: int) -> list[Tensor]:
+    """Hidden states of each sample, padding cut off."""
+    device = next(model.parameters()).device
+    inputs = collate(samples).to(device)
+    images = tuple(image.to(next(model.backbone.parameters()).dtype) for image in inputs.images)
+    hidden = model.backbone.prefix(images, inputs.input_ids, inputs.attention_mask, layer)
+    return [row[-len(sample.input_ids) :] for row, sample in zip(hidden, samples, strict=True)]
