@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from svms_gr00t.cli.data_cache import DataCache
 from svms_gr00t.cli.data_convert import Convert
 from svms_gr00t.cli.data_doctor import Doctor
 from svms_gr00t.cli.data_files import DataStatistics, InitModality
@@ -15,7 +16,7 @@ _named = tyro.conf.subcommand
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Name a dataset's columns, examine it, convert it, summarise its numbers, label its language."""
+    """Name a dataset's columns, examine it, convert it, summarise its numbers, label its language, cache its features."""
 
     command: (
         Annotated[Doctor, _named("doctor")]
@@ -23,6 +24,7 @@ class Data:
         | Annotated[Convert, _named("convert")]
         | Annotated[DataStatistics, _named("statistics")]
         | Annotated[DataLabels, _named("labels")]
+        | Annotated[DataCache, _named("cache")]
     )
 
     def run(self) -> int:
