@@ -23,7 +23,7 @@ ALLOWED = {
     "train": {"core", "data", "groot", "streams", "sheaf", "svms", "model"},
     "evaluate": {"core", "data", "groot", "streams", "sheaf", "model", "policy"},
     "sim": {"core", "data"},
-    "serve": {"core", "policy"},
+    "serve": {"core", "policy", "evaluate"},
     "__main__": {"cli"},
     "recipes": {"core", "data", "groot", "streams", "sheaf", "svms", "model", "policy", "train", "evaluate", "sim"},
 }

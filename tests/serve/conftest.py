@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from svms_gr00t.cli.serve import Judge
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.shipped import shipped
-from svms_gr00t.serve.service import Service
+from svms_gr00t.serve.judge import Judge
+from svms_gr00t.serve.limits import Limits
+from svms_gr00t.serve.service import Served, Service
 from svms_gr00t.serve.zmq_server import ZmqServer
 
 
@@ -39,8 +40,11 @@ def start(policy: Policy) -> Iterator[Start]:
     """Starts servers in threads, and stops them."""
     running: list[tuple[ZmqServer, threading.Thread]] = []
 
-    def make(token: str | None = None, **options: Any) -> ZmqServer:
-        server = ZmqServer(Service(policy=policy, token=token, judge=Judge()), port=0, **options)
+    def make(
+        token: str | None = None, *, limits: Limits | None = None, served: Served | None = None, **options: Any
+    ) -> ZmqServer:
+        service = Service(policy=served or policy, token=token, judge=Judge(), limits=limits or Limits())
+        server = ZmqServer(service, port=0, **options)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         running.append((server, thread))
@@ -51,3 +55,23 @@ def start(policy: Policy) -> Iterator[Start]:
         server.service.stopping.set()
         thread.join(timeout=10)
         assert not thread.is_alive()
+
+
+class Slow:
+    """The policy, but each call waits until it is let go."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.go, self.calls = policy, threading.Event(), 0
+        self.get_modality_config, self.reset = policy.get_modality_config, policy.reset
+
+    def get_action(self, observation: Any, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        self.calls += 1
+        self.go.wait(20)
+        return self.policy.get_action(observation, options)
+
+
+@pytest.fixture
+def slow(policy: Policy) -> Iterator[Slow]:
+    made = Slow(policy)
+    yield made
+    made.go.set()

@@ -1,9 +1,14 @@
 """openpi's websocket: one robot unbatched in, chunks out, equal to the policy's own; health and token in the header."""
 
 import http.client
+import json
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -13,23 +18,31 @@ import pytest
 if find_spec("websockets") is None:
     pytest.skip("the websocket server needs the serve extra", allow_module_level=True)
 
-from websockets.exceptions import InvalidStatus
+from hostile import frames
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from svms_gr00t.cli.serve import Judge
 from svms_gr00t.policy import Policy
+from svms_gr00t.serve.judge import Judge
+from svms_gr00t.serve.limits import Limits
 from svms_gr00t.serve.service import Service
+from svms_gr00t.serve.traffic import Recorder, replay
 from svms_gr00t.serve.websocket import WebsocketServer
+
+HEADER = {"Authorization": "Api-Key secret"}
 
 
 @pytest.fixture
-def server(policy: Policy) -> Iterator[WebsocketServer]:
-    made = WebsocketServer(Service(policy=policy, token="secret", judge=Judge()), port=0)
+def server(policy: Policy, tmp_path: Path) -> Iterator[WebsocketServer]:
+    service = Service(policy=policy, token="secret", judge=Judge(), limits=Limits(max_clients=2, max_bytes=1 << 20))
+    recorder = Recorder(tmp_path / "traffic.bin")
+    made = WebsocketServer(service, port=0, seen=recorder)
     thread = threading.Thread(target=made.run, daemon=True)
     thread.start()
     yield made
-    made.stop()
+    service.stopping.set()
     thread.join(timeout=10)
+    recorder.close()
     assert not thread.is_alive()
 
 
@@ -50,12 +63,13 @@ def unbatched(observation: dict[str, Any]) -> dict[str, Any]:
     return found | {"prompt": "open the left drawer"}
 
 
-def test_one_frame_in_one_chunk_out(server: WebsocketServer, policy: Policy, observation: dict[str, Any]) -> None:
-    header = {"Authorization": "Api-Key secret"}
+def test_one_frame_in_one_chunk_out(
+    server: WebsocketServer, policy: Policy, observation: dict[str, Any], tmp_path: Path
+) -> None:
     policy.reset(0)
     expected, _ = policy.get_action(observation)
     policy.reset(0)
-    with connect(f"ws://127.0.0.1:{server.port}", additional_headers=header, max_size=None) as socket:
+    with connect(f"ws://127.0.0.1:{server.port}", additional_headers=HEADER, max_size=None) as socket:
         metadata = msgpack.unpackb(socket.recv())
         assert metadata["modality_keys"]["action"] == list(expected)
         for call in range(2):
@@ -72,11 +86,85 @@ def test_one_frame_in_one_chunk_out(server: WebsocketServer, policy: Policy, obs
         assert "msgpack" in socket.recv()
         socket.send(msgpack.packb(unbatched(observation)))
         assert isinstance(socket.recv(), bytes), "it goes on"
+        socket.send("text")
+        assert "binary" in socket.recv()
+    policy.reset(0)
+    found = list(replay(tmp_path / "traffic.bin", Service(policy=policy)))
+    assert [(one.endpoint, one.difference) for one in found] == [("get_action", 0.0)] * 3, "no errors, no token needed"
+    assert b"secret" not in (tmp_path / "traffic.bin").read_bytes()
 
 
-def test_health_needs_no_token_and_the_rest_does(server: WebsocketServer) -> None:
+def get(server: WebsocketServer, path: str, **headers: str) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-    connection.request("GET", "/healthz")
-    assert connection.getresponse().status == 200
-    with pytest.raises(InvalidStatus, match="401"):
-        connect(f"ws://127.0.0.1:{server.port}", additional_headers={"Authorization": "Api-Key wrong"})
+    connection.request("GET", path, headers=headers)
+    response = connection.getresponse()
+    return response.status, response.read().decode()
+
+
+def test_life_needs_no_token_and_the_rest_does(server: WebsocketServer) -> None:
+    assert get(server, "/healthz") == (200, "OK\n")
+    assert get(server, "/health")[0] == 401
+    status, text = get(server, "/health", **HEADER)
+    assert status == 200
+    assert json.loads(text)["status"] == "ok"
+    for wrong in ({}, {"Authorization": "Api-Key wrong"}, {"Authorization": "secrets"}):
+        with pytest.raises(InvalidStatus, match="401"):
+            connect(f"ws://127.0.0.1:{server.port}", additional_headers=wrong)
+
+
+def test_a_killed_client_frees_its_slot(server: WebsocketServer, observation: dict[str, Any]) -> None:
+    url = f"ws://127.0.0.1:{server.port}"
+    code = (
+        "from websockets.sync.client import connect; import time\n"
+        f"s = connect({url!r}, additional_headers={HEADER!r}); s.recv(); print('in', flush=True); time.sleep(60)"
+    )
+    killed = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for one in killed:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "in\n"
+    with pytest.raises(InvalidStatus, match="503"):
+        connect(url, additional_headers=HEADER)
+    for one in killed:
+        one.kill()
+        one.wait()
+    ends = time.monotonic() + 10
+    while server.clients and time.monotonic() < ends:
+        time.sleep(0.01)
+    with connect(url, additional_headers=HEADER) as socket:
+        socket.recv()
+        socket.send(msgpack.packb(unbatched(observation)))
+        assert isinstance(socket.recv(), bytes)
+
+
+def test_bad_frames_leave_it_answering(
+    server: WebsocketServer, observation: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"ws://127.0.0.1:{server.port}"
+    with connect(url, additional_headers=HEADER) as socket:
+        socket.recv()
+        for frame in frames(observation, 120):
+            socket.send(frame)
+            assert isinstance(socket.recv(), str)
+        socket.send(msgpack.packb(unbatched(observation)))
+        assert isinstance(socket.recv(), bytes)
+    with connect(url, additional_headers=HEADER) as socket:
+        socket.recv()
+        socket.send(b"x" * (2 << 20))
+        with pytest.raises(ConnectionClosed, match="1009"):
+            socket.recv()
+    assert not [record for record in caplog.records if record.name.startswith("svms_gr00t")]
+    assert get(server, "/healthz")[0] == 200
+
+
+def test_stopping_closes_connections(policy: Policy) -> None:
+    service = Service(policy=policy)
+    made = WebsocketServer(service, port=0)
+    thread = threading.Thread(target=made.run, daemon=True)
+    thread.start()
+    with connect(f"ws://127.0.0.1:{made.port}") as socket:
+        socket.recv()
+        service.stopping.set()
+        with pytest.raises(ConnectionClosed, match="1001"):
+            socket.recv(timeout=10)
+        thread.join(timeout=10)
+        assert not thread.is_alive()

@@ -1,17 +1,24 @@
-"""`svms-gr00t serve`: a policy for robots and simulators, by N1.6's protocol or openpi's."""
+"""`svms-gr00t serve`: a policy for robots and simulators, by N1.6's protocol, openpi's, or both at once."""
 
+import os
 import signal
-from collections.abc import Mapping
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from svms_gr00t.cli.console import console
-from svms_gr00t.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from svms_gr00t.serve.limits import Limits
     from svms_gr00t.serve.service import Service
+    from svms_gr00t.serve.traffic import Recorder
+    from svms_gr00t.serve.websocket import WebsocketServer
+    from svms_gr00t.serve.zmq_server import ZmqServer
+
+TOKEN_VARIABLE = "SVMS_GR00T_TOKEN"
+"""Where a token comes from that should not stand in the list of processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,91 +27,98 @@ class Serve:
 
     model_path: str
     """A checkpoint, delta or run folder, or a hub id."""
-    protocol: Literal["n1d6", "openpi"] = "n1d6"
+    protocol: Literal["n1d6", "openpi", "both"] = "n1d6"
     """n1d6: ZMQ and msgpack, as GR00T N1.6's clients speak; openpi: websocket."""
     embodiment_tag: str | None = None
     """Needed only when the checkpoint knows several robots."""
     host: str = "127.0.0.1"
-    """Interface; any but the loopback needs --api-token."""
+    """Interface; any but the loopback needs a token."""
     port: int | None = None
     """By default 5555 for n1d6 and 8000 for openpi; 0 takes a free one."""
+    websocket_port: int = 8000
+    """openpi's port when both protocols are served."""
     api_token: str | None = None
-    """What clients must send; without one nobody can stop the server from afar."""
+    """What clients must send; by default the variable SVMS_GR00T_TOKEN. Without one nobody can stop the server."""
     device: str = "cpu"
     """cpu, or cuda."""
     max_mb: int = 256
     """Largest request."""
+    max_robots: int = 64
+    """Most observations in one request."""
+    patience: float = 15.0
+    """Seconds that a request may wait for its turn before it is answered with an error."""
     record: Path | None = None
-    """Write requests and replies to this new file (n1d6)."""
+    """Write requests and replies to this new file."""
     replay: Path | None = None
     """Instead of serving, ask a recorded file's requests again and report the largest difference."""
 
     def run(self) -> int:
         """Serve, and say how it went."""
+        from svms_gr00t.serve.limits import check_exposure
+        from svms_gr00t.serve.traffic import Recorder
+
+        check_exposure(self.host, self._token)  # before the checkpoint takes its time
         service = self._service()
         if self.replay is not None:
             return _replay(self.replay, service)
-        if self.protocol == "openpi":
-            return self._websocket(service)
-        from svms_gr00t.serve.traffic import Recorder
-        from svms_gr00t.serve.zmq_server import ZmqServer
-
         recorder = Recorder(self.record) if self.record else None
-        port = 5555 if self.port is None else self.port
-        server = ZmqServer(service, host=self.host, port=port, max_bytes=self.max_mb << 20, seen=recorder)
         _stop_on_signals(service)
-        console.print(f"Serving {self.model_path} on tcp://{self.host}:{server.port}", highlight=False, soft_wrap=True)
-        server.run()
-        if recorder is not None:
-            recorder.close()
+        servers = self._servers(service, recorder)
+        others = [threading.Thread(target=server.run, name="second protocol") for server in servers[1:]]
+        for thread in others:
+            thread.start()
+        try:
+            servers[0].run()
+        finally:
+            service.stopping.set()
+            for thread in others:
+                thread.join()
+            if recorder is not None:
+                recorder.close()
         _report(service)
         return 0
+
+    @property
+    def _token(self) -> str | None:
+        return self.api_token or os.environ.get(TOKEN_VARIABLE) or None
+
+    def _limits(self) -> "Limits":
+        from svms_gr00t.serve.limits import Limits
+
+        return Limits(max_bytes=self.max_mb << 20, max_robots=self.max_robots, patience_s=self.patience)
 
     def _service(self) -> "Service":
         from svms_gr00t.cli.evaluate import policy_folder
         from svms_gr00t.evaluate.monitor import Monitor
         from svms_gr00t.policy import Policy
+        from svms_gr00t.serve.judge import Judge
         from svms_gr00t.serve.service import Service
 
+        limits = self._limits()
         folder = policy_folder(Path(self.model_path)) if Path(self.model_path).is_dir() else self.model_path
         policy = Policy.from_pretrained(folder, embodiment_tag=self.embodiment_tag, device=self.device)
         monitor = Monitor.beside(folder) if Path(folder).is_dir() else None
-        return Service(policy=policy, token=self.api_token, judge=Judge(monitor))
+        token = None if self.replay is not None else self._token  # recordings hold none
+        return Service(policy=policy, token=token, judge=Judge(monitor), limits=limits)
 
-    def _websocket(self, service: "Service") -> int:
+    def _servers(self, service: "Service", recorder: "Recorder | None") -> "list[ZmqServer | WebsocketServer]":
+        """One or two, bound. The line says where before anyone is served."""
         from svms_gr00t.serve.websocket import WebsocketServer
+        from svms_gr00t.serve.zmq_server import ZmqServer
 
-        if self.record is not None:
-            raise ConfigError("--record", got=str(self.record), want="--protocol n1d6", hint="Leave it out for openpi")
-        port = 8000 if self.port is None else self.port
-        server = WebsocketServer(service, host=self.host, port=port, max_bytes=self.max_mb << 20)
-        console.print(f"Serving {self.model_path} on ws://{self.host}:{server.port}", highlight=False, soft_wrap=True)
-        try:
-            server.run()
-        except KeyboardInterrupt:
-            server.stop()
-        _report(service)
-        return 0
+        made: list[ZmqServer | WebsocketServer] = []
+        if self.protocol != "openpi":
+            port = 5555 if self.port is None else self.port
+            made.append(ZmqServer(service, host=self.host, port=port, seen=recorder))
+            self._say("tcp", made[-1].port)
+        if self.protocol != "n1d6":
+            port = self.websocket_port if self.protocol == "both" else self.port if self.port is not None else 8000
+            made.append(WebsocketServer(service, host=self.host, port=port, seen=recorder))
+            self._say("ws", made[-1].port)
+        return made
 
-
-@dataclass(frozen=True)
-class Judge:
-    """Evidence -> what the reply's info says: rho (B,), rho_edges (B, E), and flag and threshold when calibrated."""
-
-    monitor: Any = None
-
-    def __call__(self, evidence: Mapping[str, Any]) -> dict[str, Any]:
-        """{} for a policy without streams."""
-        from svms_gr00t.evaluate.monitor import chunk_rho
-
-        if "rho" not in evidence:
-            return {}
-        edges = chunk_rho(evidence)
-        said: dict[str, Any] = {"rho": edges.mean(1), "rho_edges": edges}
-        if self.monitor is not None:
-            readings = self.monitor.read(evidence)
-            said |= {"flag": [reading.flag for reading in readings], "threshold": self.monitor.threshold}
-        return said
+    def _say(self, scheme: str, port: int) -> None:
+        console.print(f"Serving {self.model_path} on {scheme}://{self.host}:{port}", highlight=False, soft_wrap=True)
 
 
 def _stop_on_signals(service: "Service") -> None:
@@ -121,7 +135,7 @@ def _stop_on_signals(service: "Service") -> None:
 def _report(service: "Service") -> None:
     found = service.latency.summary()
     times = "" if not found["requests"] else f", p50 {found['p50_ms']:.1f} ms, p95 {found['p95_ms']:.1f} ms"
-    console.print(f"{found['requests']} requests, {service.errors} errors{times}", highlight=False)
+    console.print(f"{found['requests']} actions, {service.errors} errors{times}", highlight=False)
 
 
 def _replay(path: Path, service: "Service") -> int:

@@ -1,9 +1,10 @@
 """From overlapping action chunks to one action a step: temporal ensembling, and asking ahead while the robot moves.
 
-    a(t) = sum_i w_i chunk_i[t - t_i] / sum_i w_i,   w_i = exp(-decay * age_i),   age counted from the oldest chunk
+    a(t) = sum_i w_i chunk_i[t - t_i] / sum_i w_i,   w_i = exp(-decay * i),   i = 0 is the oldest chunk
 
-Chunk i was asked for at step t_i; decay 0 averages, a positive one trusts the oldest chunk most.
-Source: Zhao et al. 2023, arXiv:2304.13705.
+Chunk i was asked for at step t_i; decay 0 averages, a positive one trusts the oldest chunk most, a negative one the
+newest. Means are right for positions, velocities and small rotation vectors, not for quaternions: name such keys as
+switches. Source: Zhao et al. 2023, arXiv:2304.13705.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.errors import ConfigError, SvmsError
 
 Chunk = dict[str, np.ndarray]
 """Action key -> (H, D)."""
@@ -30,54 +31,80 @@ class Ensemble:
         """Take in a chunk whose first row belongs to step `start`."""
         self._chunks.append((start, {key: np.asarray(rows, dtype=float) for key, rows in chunk.items()}))
 
+    def reaches(self, step: int) -> bool:
+        """Whether some chunk holds an action for this step; those that have run out are forgotten."""
+        self._chunks = [(t, c) for t, c in self._chunks if step < t + len(next(iter(c.values())))]
+        return any(t <= step for t, _ in self._chunks)
+
     def at(self, step: int) -> dict[str, np.ndarray]:
         """The action (D,) of a step by key. Raises ConfigError when no chunk reaches it."""
-        self._chunks = [(t, c) for t, c in self._chunks if t <= step < t + len(next(iter(c.values())))]
-        if not self._chunks:
+        if not self.reaches(step):
             hint = "Ask at least once every horizon steps"
             raise ConfigError("step", got=step, want="a step that some chunk reaches", hint=hint)
-        weights = np.exp(-self.decay * np.arange(len(self._chunks)))
+        current = [(start, chunk) for start, chunk in self._chunks if start <= step]
+        weights = np.exp(-self.decay * np.arange(len(current)))
         action = {}
-        for key in self._chunks[-1][1]:
-            rows = np.stack([chunk[key][step - start] for start, chunk in self._chunks])
+        for key in current[-1][1]:
+            rows = np.stack([chunk[key][step - start] for start, chunk in current])
             action[key] = rows[-1] if key in self.switches else weights @ rows / weights.sum()
         return action
 
 
 class AsyncChunks:
-    """Acts every step and asks every `every` steps in the background, so that the robot never waits for a chunk."""
+    """Acts every step and asks every `every` steps in the background, so that the robot does not wait for a chunk.
+
+    The first step of an episode waits. Later ones follow what has arrived, also when a request fails or is late; only
+    when no chunk reaches the step does the robot wait, and an error is raised.
+    """
 
     def __init__(self, ask: Callable[[Any], Chunk], *, every: int = 8, ensemble: Ensemble | None = None) -> None:
-        """`ask` maps an observation to a chunk, for example through a `PolicyClient`."""
+        """`ask` maps an observation to a chunk, for example `PolicyClient.chunk`; it runs in one other thread."""
         if every < 1:
             raise ConfigError("every", got=every, want="at least 1 step", hint="8 is N1.6's own")
         self._ask, self._every, self._ensemble = ask, every, ensemble or Ensemble()
+        self._fresh = (self._ensemble.decay, self._ensemble.switches)
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._pending: tuple[int, Future[Chunk]] | None = None
-        self._step = 0
+        self._step = self._next = 0
+        self.failures = 0
+        """Requests of this episode that brought no chunk."""
 
     def act(self, observation: Any) -> dict[str, np.ndarray]:
-        """The action of this step. The first call waits for its chunk; later ones use what has arrived."""
-        if self._pending is None and self._step % self._every == 0:
-            self._pending = (self._step, self._pool.submit(self._ask, observation))
-        if self._pending is not None and (self._step == 0 or self._pending[1].done()):
-            self._collect()
-        try:
-            action = self._ensemble.at(self._step)
-        except ConfigError:
+        """The action of this step. Raises what `ask` raised when there is no older chunk to follow."""
+        if self._pending is not None and self._pending[1].done():
+            self._collect(tolerant=True)
+        if self._pending is None and self._step >= self._next:
+            self._submit(observation)
+        while not self._ensemble.reaches(self._step):
             if self._pending is None:
-                raise
-            self._collect()  # the last chunk has run out: now the robot has to wait
-            action = self._ensemble.at(self._step)
+                self._submit(observation)
+            self._collect(tolerant=False)
+        action = self._ensemble.at(self._step)
         self._step += 1
         return action
+
+    def reset(self) -> None:
+        """A new episode: nothing of the last one is followed."""
+        if self._pending is not None:
+            self._pending[1].exception()
+        self._pending, self._ensemble = None, Ensemble(*self._fresh)
+        self._step = self._next = self.failures = 0
 
     def close(self) -> None:
         """Let the request under way finish."""
         self._pool.shutdown()
 
-    def _collect(self) -> None:
+    def _submit(self, observation: Any) -> None:
+        self._pending = (self._step, self._pool.submit(self._ask, observation))
+        self._next = self._step + self._every
+
+    def _collect(self, *, tolerant: bool) -> None:
         assert self._pending is not None
-        start, future = self._pending
-        self._ensemble.add(start, future.result())
-        self._pending = None
+        (start, future), self._pending = self._pending, None
+        try:
+            self._ensemble.add(start, future.result())
+        except SvmsError:
+            self.failures += 1
+            self._next = self._step  # ask again with what the robot sees now
+            if not tolerant:
+                raise

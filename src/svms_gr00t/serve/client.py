@@ -4,15 +4,16 @@
         action, info = policy.get_action(observation)
 
 It speaks N1.6's protocol, so it also drives NVIDIA's own server. A request without an answer in time raises, and the
-next one starts on a fresh socket.
+next one starts on a fresh socket. One client belongs to one thread at a time.
 """
 
+import time
 from types import TracebackType
 from typing import Any
 
 import zmq
 
-from svms_gr00t.core.errors import SvmsError
+from svms_gr00t.core.errors import DataError, SvmsError
 from svms_gr00t.serve.wire import pack, unpack
 
 
@@ -37,6 +38,11 @@ class PolicyClient:
         action, info = self.call("get_action", {"observation": observation, "options": options})
         return action, info
 
+    def chunk(self, observation: dict[str, Any]) -> dict[str, Any]:
+        """The action chunk (H, D) by key of an observation of one robot (B = 1); for `chunking.AsyncChunks`."""
+        action, _ = self.get_action(observation)
+        return {key.removeprefix("action."): rows[0] for key, rows in action.items()}
+
     def reset(self, options: dict[str, Any] | None = None) -> dict[str, Any]:
         """A new episode begins."""
         return self.call("reset", {"options": options})
@@ -47,15 +53,29 @@ class PolicyClient:
         return {name: value.get("as_json", value) for name, value in found.items()}
 
     def ping(self) -> bool:
-        """Whether a server answers."""
+        """Whether a server answers, and would answer this client."""
         try:
             self.call("ping")
         except ServerError:
             return False
         return True
 
+    def wait(self, seconds: float = 60.0) -> bool:
+        """Wait until a server answers, for example while it loads its checkpoint; False when it did not in time."""
+        ends, limit = time.monotonic() + seconds, self.timeout_ms
+        try:
+            while (left := ends - time.monotonic()) > 0:
+                self.timeout_ms = max(1, min(limit, 1000, int(1e3 * left)))
+                if self.ping():
+                    return True
+                time.sleep(min(0.1, left))
+        finally:
+            self.timeout_ms = limit
+            self._drop()  # the next socket has the full time limit again
+        return False
+
     def health(self) -> dict[str, Any]:
-        """Uptime, errors and latencies."""
+        """Uptime, counts and latencies; not part of N1.6's protocol."""
         return self.call("health")
 
     def kill_server(self) -> None:
@@ -69,10 +89,13 @@ class PolicyClient:
             request["data"] = data
         if self.api_token:
             request["api_token"] = self.api_token
-        socket = self._connected()
+        message, socket = pack(request), self._connected()
         try:
-            socket.send(pack(request))
+            socket.send(message)
             reply = unpack(socket.recv())
+        except DataError as error:
+            self._drop()
+            raise ServerError(f"{self.address}: the answer to {endpoint} cannot be read ({error})") from error
         except zmq.Again as error:
             self._drop()
             text = f"{self.address}: no answer to {endpoint} within {self.timeout_ms} ms. Is the server running there?"

@@ -1,5 +1,6 @@
 """How long answers took, in fixed buckets: constant memory, quantiles to within a bucket (a quarter of their value)."""
 
+import threading
 from bisect import bisect_left
 
 EDGES = tuple(0.1 * 1.25**i for i in range(60))
@@ -7,16 +8,18 @@ EDGES = tuple(0.1 * 1.25**i for i in range(60))
 
 
 class Histogram:
-    """Counts of latencies."""
+    """Counts of latencies; may be filled from several threads."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(EDGES) + 1)
         self.longest = 0.0
+        self._lock = threading.Lock()
 
     def add(self, milliseconds: float) -> None:
         """Take in one."""
-        self.counts[bisect_left(EDGES, milliseconds)] += 1
-        self.longest = max(self.longest, milliseconds)
+        with self._lock:
+            self.counts[bisect_left(EDGES, milliseconds)] += 1
+            self.longest = max(self.longest, milliseconds)
 
     @property
     def total(self) -> int:
@@ -34,7 +37,12 @@ class Histogram:
                 return min(end, self.longest)
         return self.longest
 
+    def buckets(self) -> dict[str, int]:
+        """Upper end in milliseconds -> count, without empty buckets."""
+        ends = [f"{end:.3g}" for end in EDGES] + ["inf"]
+        return {end: count for end, count in zip(ends, self.counts, strict=True) if count}
+
     def summary(self) -> dict[str, float | int | None]:
-        """For the health endpoint."""
+        """For people and dashboards."""
         numbers = {name: self.quantile(share) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))}
         return {"requests": self.total, **{f"{k}_ms": v for k, v in numbers.items()}, "max_ms": self.longest}

@@ -3,25 +3,32 @@
     {"endpoint": "get_action", "data": {"observation": .., "options": ..}, "api_token"?: ..}  ->  [action, info]
 
 Endpoints of N1.6: ping, get_action, reset, get_modality_config, kill; ours beside them: health. One request is
-computed at a time, because the policy is one. An error is a reply {"error": sentence}; nothing that a client sends ends
-the server but kill with the token.
+computed at a time, because the policy is one; what does not need the policy is answered at once. An error is a reply
+{"error": sentence}; nothing that a client sends ends the server but kill with the token.
 """
 
 import hmac
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from svms_gr00t.core.errors import SvmsError
 from svms_gr00t.serve.latency import Histogram
+from svms_gr00t.serve.limits import Limits, check_size
 from svms_gr00t.serve.wire import unpack
 
 log = logging.getLogger(__name__)
 Evidence = Mapping[str, Any]
 UNAUTHORISED = "Unauthorized: Invalid API token"
+LATER: Final = object()
+"""Instead of a reply: this request needs the policy."""
+NEED_POLICY = ("get_action", "reset", "get_modality_config")
+_COARSE = "annotation.human.coarse_action"
+"""Where some of N1.6's simulators put the instruction that the policy knows as "task"."""
 
 
 @runtime_checkable
@@ -44,96 +51,151 @@ class Service:
     """What every request must bring as `api_token`; None asks for nothing, and then nobody can kill the server."""
     judge: Callable[[Evidence], dict[str, Any]] = field(default=lambda _evidence: {})
     """Evidence of a chunk -> what the reply's info says about it (rho, flag)."""
-    latency: Histogram = field(default_factory=Histogram)
-    errors: int = 0
+    limits: Limits = field(default_factory=Limits)
     stopping: threading.Event = field(default_factory=threading.Event)
-    began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self._turn = threading.Lock()
+        self.latency = Histogram()  # of get_action, from arrival to reply: waiting included
+        self.compute = Histogram()  # of get_action, the policy alone
+        self.requests: Counter[str] = Counter()
+        self._began = time.monotonic()
+        self._turn, self._counting = threading.Lock(), threading.Lock()
 
-    def answer(self, request: Any) -> Any:
-        """The reply to one decoded request; never raises for what a client did."""
-        began = time.perf_counter()
-        try:
-            return self._dispatch(request)
-        except SvmsError as error:
-            self.errors += 1
-            return {"error": str(error)}
-        except Exception as error:  # whatever one request provokes may not end the server for the others
-            self.errors += 1
-            log.exception("request failed")
-            return {"error": f"the server failed on this request ({type(error).__name__}); its log says more"}
-        finally:
-            self.latency.add(1e3 * (time.perf_counter() - began))
+    @property
+    def errors(self) -> int:
+        """Requests that were answered with an error."""
+        return self.requests["error"]
 
-    def answer_bytes(self, request: bytes, *, limit: int, adapt: Callable[[Any], Any] = lambda value: value) -> Any:
-        """The reply to one message as it came in; `adapt` makes a request of what another protocol says."""
-        try:
-            return self.answer(adapt(unpack(request, limit=limit)))
-        except SvmsError as error:
-            self.errors += 1
-            return {"error": str(error)}
-        except Exception as error:  # a reader's own fault must not be everyone's
-            self.errors += 1
-            log.exception("message of %d bytes could not be read", len(request))
-            return {"error": f"the server failed to read this message ({type(error).__name__})"}
+    def receive(self, message: bytes) -> tuple[Any, Any]:
+        """A message as it came in -> the request, and its reply or LATER."""
 
-    def allowed(self, token: Any) -> bool:
-        """Whether that token opens the server; compared in constant time."""
-        if self.token is None:
-            return True
-        return isinstance(token, str) and hmac.compare_digest(token.encode(), self.token.encode())
+        def opened() -> tuple[Any, Any]:
+            request = unpack(message, limit=self.limits.max_bytes)
+            return request, self.at_once(request)
 
-    def health(self) -> dict[str, Any]:
-        """Time since the start, counts and latencies."""
-        seconds = time.monotonic() - self.began
-        return {"status": "ok", "uptime_s": seconds, "errors": self.errors, "latency": self.latency.summary()}
+        reply = self.guarded(opened)
+        return (None, reply) if isinstance(reply, dict) else reply
 
-    def _dispatch(self, request: Any) -> Any:
+    def at_once(self, request: Any) -> Any:
+        """The reply to what needs no policy, else LATER."""
         if not isinstance(request, dict):
-            return self._bad(f"a request must be a map with an endpoint, not {type(request).__name__}")
+            return self.refuse(f"a request must be a map with an endpoint, not {type(request).__name__}")
         if not self.allowed(request.get("api_token")):
-            return self._bad(UNAUTHORISED)
-        name, data = request.get("endpoint", "get_action"), request.get("data") or {}
+            return self.refuse(UNAUTHORISED)
+        name, data = request.get("endpoint", "get_action"), _data(request)
+        if not isinstance(name, str) or name not in (*NEED_POLICY, "ping", "health", "kill"):
+            known = f"{', '.join(NEED_POLICY)}, ping, health, kill"
+            return self.refuse(f"Unknown endpoint: {str(name)[:60]!r}, but need one of {known}")
+        self._count(name)
         if name == "ping":
             return {"status": "ok", "message": "Server is running"}
         if name == "health":
             return self.health()
         if name == "kill":
             return self._kill()
-        if name not in ("get_action", "reset", "get_modality_config"):
-            known = "get_action, reset, get_modality_config, ping, health, kill"
-            return self._bad(f"Unknown endpoint: {str(name)[:60]!r}, but need one of {known}")
-        if not isinstance(data, dict):
-            return self._bad(f"data must be a map, not {type(data).__name__}")
-        with self._turn:
-            if name == "get_modality_config":
-                return dict(self.policy.get_modality_config())
-            if name == "reset":
-                return self.policy.reset(data.get("options"))
-            return self._act(data)
+        return LATER if isinstance(data, dict) else self.refuse(f"data must be a map, not {type(data).__name__}")
 
-    def _act(self, data: dict[str, Any]) -> Any:
+    def answer(self, request: Any) -> Any:
+        """The reply to one decoded request; never raises for what a client did."""
+        reply = self.at_once(request)
+        return self.ask_policy(request, time.monotonic()) if reply is LATER else reply
+
+    def ask_policy(self, request: dict[str, Any], arrived: float) -> Any:
+        """The reply to a request for which `at_once` said LATER; `arrived` is its `time.monotonic()`."""
+        left = self.limits.patience_s - (time.monotonic() - arrived)
+        if left <= 0 or not self._turn.acquire(timeout=left):
+            return self.refuse(f"the server is too busy: this request waited {self.limits.patience_s:g} s")
+        began = time.monotonic()
+        try:
+            return self.guarded(lambda: self._dispatch(request))
+        finally:
+            self._turn.release()
+            if request.get("endpoint", "get_action") == "get_action":
+                self.compute.add(1e3 * (time.monotonic() - began))
+                self.latency.add(1e3 * (time.monotonic() - arrived))
+
+    def allowed(self, token: Any) -> bool:
+        """Whether that token opens the server; compared in constant time."""
+        if self.token is None:
+            return True
+        return isinstance(token, str) and hmac.compare_digest(_bytes(token), _bytes(self.token))
+
+    def health(self) -> dict[str, Any]:
+        """Time since the start, counts and latencies."""
+        latency = self.latency.summary() | {"histogram_ms": self.latency.buckets()}
+        found = {"status": "ok", "uptime_s": time.monotonic() - self._began, "errors": self.errors}
+        return found | {"requests": dict(self.requests), "latency": latency, "compute": self.compute.summary()}
+
+    def refuse(self, text: str) -> dict[str, str]:
+        """An error reply, counted."""
+        self._count("error")
+        return {"error": text}
+
+    def guarded(self, work: Callable[[], Any]) -> Any:
+        """What `work` returns, or an error reply: what a user can mend in full, anything else by its name."""
+        try:
+            return work()
+        except SvmsError as error:
+            return self.refuse(str(error))
+        except Exception as error:  # whatever one request provokes may not end the server for the others
+            log.exception("request failed")
+            return self.refuse(f"the server failed on this request ({type(error).__name__}); its log says more")
+
+    def _dispatch(self, request: dict[str, Any]) -> Any:
+        name, data = request.get("endpoint", "get_action"), _data(request)
+        if name == "get_modality_config":
+            return dict(self.policy.get_modality_config())
+        options = data.get("options")
+        if fault := _fault(options):
+            return self.refuse(fault)
+        if name == "reset":
+            return self.policy.reset(options)
         observation = data.get("observation")
         if not isinstance(observation, dict):
-            return self._bad(f"observation must be a mapping of keys to arrays, not {type(observation).__name__}")
-        action, evidence = self.policy.get_action(observation, data.get("options"))
+            return self.refuse(f"observation must be a mapping of keys to arrays, not {type(observation).__name__}")
+        check_size(observation, self.limits)
+        action, evidence = self.policy.get_action(self._named(observation), options)
         if is_flat(observation):
             action = {f"action.{key}": value for key, value in action.items()}
         return [action, self.judge(evidence)]
 
+    def _named(self, observation: dict[str, Any]) -> dict[str, Any]:
+        """The instruction under the policy's own key."""
+        if _COARSE not in observation or self.policy.get_modality_config()["language"].modality_keys[0] != "task":
+            return observation
+        return observation | {"task": observation[_COARSE]}
+
     def _kill(self) -> Any:
         if self.token is None:
-            return self._bad("kill needs a token: start the server with --api-token")
+            return self.refuse("kill needs a token: start the server with --api-token")
         self.stopping.set()
         return None
 
-    def _bad(self, text: str) -> dict[str, str]:
-        self.errors += 1
-        return {"error": text}
+    def _count(self, name: str) -> None:
+        with self._counting:
+            self.requests[name] += 1
 
 
-def is_flat(observation: Any) -> bool:
+def is_flat(observation: Mapping[str, Any]) -> bool:
     """Whether keys are those of N1.6's simulation wrapper, "video.<camera>"; replies then say "action.<key>"."""
-    return isinstance(observation, dict) and not any(isinstance(observation.get(k), dict) for k in ("video", "state"))
+    return not any(isinstance(observation.get(k), dict) for k in ("video", "state", "language"))
+
+
+def _data(request: Mapping[str, Any]) -> Any:
+    return {} if request.get("data") is None else request["data"]
+
+
+def _fault(options: Any) -> str | None:
+    """What is wrong with the options of a request."""
+    if options is None:
+        return None
+    if not isinstance(options, dict):
+        return f"options must be a map or null, not {type(options).__name__}"
+    seeds = options.get("seeds") if options.get("seeds") is not None else []
+    seed = 0 if options.get("seed") is None else options["seed"]
+    whole = isinstance(seeds, list) and all(isinstance(one, int) for one in (seed, *seeds))
+    return None if whole else "options.seed must be a whole number, and options.seeds a list of them"
+
+
+def _bytes(token: str) -> bytes:
+    return token.encode("utf-8", "surrogatepass")

@@ -3,7 +3,10 @@
 The file is a stream of msgpack maps {"request": bytes, "reply": bytes}, flushed after each.
 """
 
+import logging
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,10 @@ import msgpack
 import numpy as np
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.serve.service import Service
-from svms_gr00t.serve.wire import MAX_BYTES, unpack
+from svms_gr00t.serve.service import NEED_POLICY, Service
+from svms_gr00t.serve.wire import MAX_BYTES, pack, unpack
+
+log = logging.getLogger(__name__)
 
 
 class Recorder:
@@ -23,28 +28,42 @@ class Recorder:
         if path.exists():
             raise DataError(path, got="a file", want="a new one", hint="Choose another --record file")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("xb")
+        self._file, self._lock = path.open("xb"), threading.Lock()
 
     def __call__(self, request: bytes, reply: bytes) -> None:
-        """Keep one exchange, without the client's token."""
-        self._file.write(msgpack.packb({"request": _without_token(request), "reply": reply}))
-        self._file.flush()
+        """Keep one exchange, without the client's token. A full disk ends the recording, not the server."""
+        exchange = msgpack.packb({"request": _without_token(request), "reply": reply})
+        with self._lock:
+            if self._file.closed:
+                return
+            try:
+                self._file.write(exchange)
+                self._file.flush()
+            except OSError as error:
+                log.error("the recording ends here: %s", error)
+                with suppress(OSError):  # what is still in the buffer does not fit either
+                    self._file.close()
 
     def close(self) -> None:
         """Finish the file."""
-        self._file.close()
+        with self._lock:
+            self._file.close()
 
 
 def _without_token(request: bytes) -> bytes:
+    """What cannot be read is left out when it might hold a token."""
     if b"api_token" not in request:
         return request
     try:
-        found = msgpack.unpackb(request, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException):
+        found = unpack(request)
+    except DataError:
         return b""
     if isinstance(found, dict):
         found.pop("api_token", None)
-    return msgpack.packb(found)
+    try:
+        return pack(found)
+    except (TypeError, ValueError, OverflowError):
+        return b""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,20 +76,34 @@ class Replayed:
 
 
 def replay(path: Path, service: Service) -> Iterator[Replayed]:
-    """Ask every recorded request again. Raises DataError for a file that is no recording."""
+    """Ask every recorded request of the policy again, in order, but those that were answered with an error.
+
+    Raises DataError for a file that is no recording.
+    """
+    for raw, answered in _exchanges(path):
+        before = unpack(answered, limit=2 * MAX_BYTES)
+        if isinstance(before, dict) and "error" in before:
+            continue
+        request = unpack(raw, limit=2 * MAX_BYTES)
+        name = str(request.get("endpoint", "get_action")) if isinstance(request, dict) else "?"
+        if name in NEED_POLICY:
+            now = unpack(pack(service.answer(request)), limit=2 * MAX_BYTES)
+            yield Replayed(endpoint=name, difference=difference(before, now))
+
+
+def _exchanges(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Request and reply of each; what a crash cut off at the end is left out."""
     with path.open("rb") as file:
-        stream = msgpack.Unpacker(file, max_buffer_size=2 * MAX_BYTES)
+        stream = msgpack.Unpacker(file, max_buffer_size=4 * MAX_BYTES)
         while True:
             try:
                 one = next(stream)
-                request, before = unpack(one["request"]), unpack(one["reply"])
+                exchange = (bytes(one["request"]), bytes(one["reply"]))
             except StopIteration:
                 return
             except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
                 raise DataError(path, got=f"broken bytes ({error})", want="a recording", hint="Record again") from error
-            name = str(request.get("endpoint", "get_action")) if isinstance(request, dict) else "?"
-            if name != "kill":
-                yield Replayed(endpoint=name, difference=difference(before, service.answer(request)))
+            yield exchange
 
 
 def difference(a: Any, b: Any) -> float:
@@ -83,4 +116,5 @@ def difference(a: Any, b: Any) -> float:
         return float(np.abs(a.astype(float) - b.astype(float)).max(initial=0.0))
     if isinstance(a, int | float) and isinstance(b, int | float):
         return abs(float(a) - float(b))
-    return 0.0 if type(a) is type(b) and a == b else float("inf")
+    arrays = isinstance(a, np.ndarray) or isinstance(b, np.ndarray)
+    return 0.0 if not arrays and type(a) is type(b) and a == b else float("inf")

@@ -2,35 +2,44 @@
 
 On connecting the server sends its metadata. An observation is one robot's, unbatched: "video.<camera>" (H, W, 3),
 "state.<key>" (D,), and "prompt" or the language key. The answer holds "actions" (H, all numbers in key order), the same
-by key as "action.<key>", "info", and "server_timing". A text frame is an error. GET /healthz answers 200.
+by key as "action.<key>", "info", and "server_timing". A text frame is an error. GET /healthz answers 200; GET /health,
+with the token, answers counts and latencies as JSON.
 """
 
 import http
+import json
+import threading
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from svms_gr00t.core.errors import ConfigError, MissingExtra
+from svms_gr00t.serve.limits import check_exposure
 from svms_gr00t.serve.service import UNAUTHORISED, Service
-from svms_gr00t.serve.wire import MAX_BYTES, pack
-from svms_gr00t.serve.zmq_server import check_exposure
+from svms_gr00t.serve.wire import pack, unpack
+from svms_gr00t.serve.zmq_server import Seen
 
 
 class WebsocketServer:
     """Bound on construction; `run` serves each connection in a thread until the service stops."""
 
     def __init__(
-        self, service: Service, *, host: str = "127.0.0.1", port: int = 8000, max_bytes: int = MAX_BYTES
+        self, service: Service, *, host: str = "127.0.0.1", port: int = 8000, seen: Seen | None = None
     ) -> None:
         """Raises ConfigError as `ZmqServer` does, MissingExtra without websockets."""
         check_exposure(host, service.token)
         try:
+            from websockets.exceptions import ConnectionClosed
             from websockets.sync.server import serve
         except ImportError as error:
             raise MissingExtra("the websocket server", package="websockets", extra="serve") from error
-        self.service, self.max_bytes = service, max_bytes
-        limits: dict[str, Any] = {"max_size": max_bytes, "compression": None, "open_timeout": 10}
+        self.service, self.seen, self._closed = service, seen, ConnectionClosed
+        self._open: set[Any] = set()
+        self._guard = threading.Lock()
+        limits: dict[str, Any] = {"max_size": service.limits.max_bytes, "max_queue": 2, "compression": None}
         try:
             self._server = serve(self._connection, host, port, process_request=self._before, **limits)
         except OSError as error:
@@ -39,57 +48,96 @@ class WebsocketServer:
         self.port = int(self._server.socket.getsockname()[1])
 
     def run(self) -> None:
-        """Serve until `stop`."""
-        self._server.serve_forever()
+        """Serve until `service.stopping` is set; the requests at work are finished first."""
+        accepting = threading.Thread(target=self._server.serve_forever, daemon=True, name="websocket")
+        accepting.start()
+        try:
+            while not self.service.stopping.wait(0.1):
+                pass
+        finally:
+            self._server.shutdown()
+            with self._guard:
+                left = list(self._open)
+            for connection in left:  # releases of websockets before 16 leave them open
+                connection.close(1001, "the server is stopping")
+            accepting.join(timeout=10)
 
-    def stop(self) -> None:
-        """Take no more connections."""
-        self._server.shutdown()
+    @property
+    def clients(self) -> int:
+        """Connections that are open."""
+        return len(self._open)
 
     def _before(self, connection: Any, request: Any) -> Any:
-        """Health without a token; everything else needs the one that openpi's client sends in its header."""
+        """Life without a token; everything else needs the one that openpi's client sends in its header."""
         if request.path == "/healthz":
             return connection.respond(http.HTTPStatus.OK, "OK\n")
         given = request.headers.get("Authorization", "").removeprefix("Api-Key ")
         if not self.service.allowed(given):
             return connection.respond(http.HTTPStatus.UNAUTHORIZED, UNAUTHORISED + "\n")
+        if request.path == "/health":
+            return connection.respond(http.HTTPStatus.OK, json.dumps(self.service.health()) + "\n")
+        if self.clients >= self.service.limits.max_clients:
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{self.clients} clients already\n")
         return None
 
     def _connection(self, connection: Any) -> None:
+        with self._guard:
+            self._open.add(connection)
+        try:
+            # A client that was killed says no goodbye.
+            with suppress(self._closed):
+                self._talk(connection)
+        finally:
+            with self._guard:
+                self._open.discard(connection)
+
+    def _talk(self, connection: Any) -> None:
         config = self.service.policy.get_modality_config()
         keys = {name: list(value.modality_keys) for name, value in config.items()}
         connection.send(pack({"modality_keys": keys}, "openpi"))
         before = 0.0
         for message in connection:
             began = time.perf_counter()
-            if isinstance(message, str):
-                connection.send("a request is one binary msgpack frame")
-                continue
-            reply = self.service.answer_bytes(message, limit=self.max_bytes, adapt=lambda v: self._request(v, config))
-            if isinstance(reply, dict) and "error" in reply:
+            reply = self._reply(message, config)
+            if isinstance(reply, dict):
                 connection.send(str(reply["error"]))
                 continue
             infer = 1e3 * (time.perf_counter() - began)
             connection.send(pack(_answer(reply, keys["action"], infer, before), "openpi"))
             before = 1e3 * (time.perf_counter() - began)
 
-    def _request(self, given: Any, config: dict[str, Any]) -> dict[str, Any]:
-        """The batched observation of one robot as a service request."""
-        observation = dict(given) if isinstance(given, dict) else {}
-        if "prompt" in observation:
-            observation[config["language"].modality_keys[0]] = [observation.pop("prompt")]
-        for key, value in observation.items():
-            if str(key).startswith("video.") and isinstance(value, np.ndarray) and value.ndim == 3:
-                observation[key] = value[None, None]
-            elif str(key).startswith("state.") and isinstance(value, np.ndarray) and value.ndim == 1:
-                observation[key] = value.astype(np.float32)[None, None]
-        request = {"endpoint": "get_action", "data": {"observation": observation}}
-        return request | ({"api_token": self.service.token} if self.service.token else {})  # the header was checked
+    def _reply(self, message: bytes | str, config: Mapping[str, Any]) -> Any:
+        """[action, info], or {"error": sentence}."""
+        if isinstance(message, str):
+            return self.service.refuse("a request is one binary msgpack frame")
+        limit, token = self.service.limits.max_bytes, self.service.token
+        request = self.service.guarded(lambda: _request(unpack(message, limit=limit), config))
+        if "error" in request:
+            return request
+        # The header was checked when the connection opened.
+        reply = self.service.answer(request | ({"api_token": token} if token else {}))
+        if self.seen is not None:
+            self.seen(pack(request), pack(reply))
+        return reply
+
+
+def _request(given: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The batched observation of one robot as a request of the service."""
+    observation = {str(key): value for key, value in given.items()} if isinstance(given, dict) else {}
+    if "prompt" in observation:
+        observation[config["language"].modality_keys[0]] = [observation.pop("prompt")]
+    for key, value in observation.items():
+        if key.startswith("video.") and isinstance(value, np.ndarray) and value.ndim == 3:
+            observation[key] = value[None, None]
+        elif key.startswith("state.") and isinstance(value, np.ndarray | np.generic) and value.ndim < 2:
+            observation[key] = np.atleast_1d(value).astype(np.float32)[None, None]
+    return {"endpoint": "get_action", "data": {"observation": observation}}
 
 
 def _answer(reply: Any, keys: list[str], infer: float, before: float) -> dict[str, Any]:
     action, info = reply
-    chunks = {key: np.asarray(action[f"action.{key}"], dtype=np.float32)[0] for key in keys}
+    plain = {key.removeprefix("action."): value for key, value in action.items()}
+    chunks = {key: np.asarray(plain[key], dtype=np.float32)[0] for key in keys}
     timing = {"infer_ms": infer} | ({"prev_total_ms": before} if before else {})
     joined = np.concatenate(list(chunks.values()), axis=-1)
     return {"actions": joined, **{f"action.{k}": v for k, v in chunks.items()}, "info": info, "server_timing": timing}

@@ -3,8 +3,10 @@
     N1.6    {"__ndarray_class__": true, "as_npy": <bytes of np.save>}
             {"__ModalityConfig_class__": true, "as_json": {..}}
     openpi  {b"__ndarray__": true, b"data": <bytes>, b"dtype": "<f4", b"shape": [..]}
+            {b"__npgeneric__": true, b"data": <number>, b"dtype": "<f4"}
 
-Both are msgpack. An array's declared shape is compared with the bytes that came before any memory is taken for it.
+Both are msgpack. An array's declared shape is compared with the bytes that came before any memory is taken for it, and
+the items of all lists and maps are counted together: a byte of msgpack can become an object of 64.
 Needs numpy and msgpack alone. Source: GR00T N1.6 server_client, openpi msgpack_numpy.
 """
 
@@ -12,7 +14,7 @@ import io
 import tokenize
 from collections.abc import Mapping
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import msgpack
 import numpy as np
@@ -20,10 +22,15 @@ import numpy as np
 from svms_gr00t.core.errors import DataError
 
 Dialect = Literal["n1d6", "openpi"]
+Order = Literal["C", "F"]
 MAX_BYTES = 256 << 20
-"""Largest message: 32 robots with three 512-pixel views and room to spare."""
-MAX_ITEMS = 100_000
-"""Largest list or map."""
+"""Largest message."""
+MAX_ITEMS = 10_000
+"""Largest list."""
+MAX_KEYS = 1_000
+"""Largest map."""
+MAX_TOTAL = 100_000
+"""Items of all lists and maps of a message."""
 MAX_DEPTH = 16
 KINDS = "biuf"
 """Booleans, integers, floats. No objects, texts, records or times."""
@@ -41,12 +48,28 @@ def unpack(data: bytes, *, limit: int = MAX_BYTES) -> Any:
     """The value, arrays of either dialect restored. Raises DataError for anything that is not one."""
     if len(data) > limit:
         _refuse(f"{len(data)} bytes", f"at most {limit}", "Send smaller images or fewer robots")
-    bounds = {"max_str_len": 1 << 20, "max_bin_len": limit, "max_array_len": MAX_ITEMS, "max_map_len": MAX_ITEMS}
+    bounds = {"max_str_len": 1 << 20, "max_bin_len": limit, "max_array_len": MAX_ITEMS, "max_map_len": MAX_KEYS}
+    count = _Count()
     try:
-        raw = msgpack.unpackb(data, strict_map_key=False, max_ext_len=0, **bounds)
+        raw = msgpack.unpackb(data, strict_map_key=False, max_ext_len=0, list_hook=count, object_hook=count, **bounds)
+    except DataError:
+        raise
     except (ValueError, TypeError, UnicodeDecodeError, RecursionError, msgpack.UnpackException) as error:
         _refuse(f"bytes that are no msgpack ({type(error).__name__})", "one msgpack message")
     return _restore(raw, 0)
+
+
+class _Count:
+    """Hook of the msgpack reader: passes lists and maps on until there were too many items."""
+
+    def __init__(self) -> None:
+        self.items = 0
+
+    def __call__(self, value: Any) -> Any:
+        self.items += 1 + len(value)
+        if self.items > MAX_TOTAL:
+            _refuse("lists and maps without end", f"at most {MAX_TOTAL} items")
+        return value
 
 
 def _restore(value: Any, depth: int) -> Any:
@@ -60,6 +83,8 @@ def _restore(value: Any, depth: int) -> Any:
         return _from_npy(value.get("as_npy"))
     if b"__ndarray__" in value or "__ndarray__" in value:
         return _from_parts({_text(key): item for key, item in value.items()})
+    if b"__npgeneric__" in value or "__npgeneric__" in value:
+        return _from_scalar({_text(key): item for key, item in value.items()})
     return {key: _restore(item, depth + 1) for key, item in value.items()}
 
 
@@ -70,11 +95,10 @@ def _from_npy(data: Any) -> np.ndarray:
     try:
         version = np.lib.format.read_magic(stream)
         reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, fortran, dtype = reader(stream, max_header_size=10_000)
+        shape, fortran, dtype = reader(stream, max_header_size=10_000)  # type: ignore[call-arg]
     except (*_HEADER_ERRORS, tokenize.TokenError) as error:
         _refuse(f"as_npy with a broken header ({type(error).__name__})", "bytes of np.save")
-    flat = _numbers(data[stream.tell() :], dtype, shape)
-    return flat.reshape(shape, order="F" if fortran else "C")
+    return _numbers(memoryview(data)[stream.tell() :], dtype, shape, "F" if fortran else "C")
 
 
 def _from_parts(parts: Mapping[str, Any]) -> np.ndarray:
@@ -83,19 +107,37 @@ def _from_parts(parts: Mapping[str, Any]) -> np.ndarray:
     if not whole or not isinstance(data, bytes):
         _refuse("an array without shape and data", "a list of lengths, and bytes")
     assert isinstance(shape, list)
+    return _numbers(data, _dtype(parts.get("dtype")), tuple(shape), "C")
+
+
+def _from_scalar(parts: Mapping[str, Any]) -> Any:
+    number, dtype = parts.get("data"), _dtype(parts.get("dtype"))
+    fits = isinstance(number, bool) if dtype.kind == "b" else isinstance(number, int | float)
+    if fits and dtype.kind in "iu":
+        span = np.iinfo(dtype)
+        fits = isinstance(number, int) and span.min <= number <= span.max
+    if dtype.kind not in KINDS or not fits:
+        _refuse(f"{str(number)[:60]} as {str(dtype)[:60]}", "a number that fits its dtype")
+    return dtype.type(number)
+
+
+def _dtype(name: Any) -> np.dtype:
+    text = _text(name)
     try:
-        dtype = np.dtype(_text(parts.get("dtype")))
-    except (TypeError, ValueError) as error:
-        _refuse(f"dtype {parts.get('dtype')!r} ({type(error).__name__})", "a numpy dtype such as <f4")
-    return _numbers(data, dtype, tuple(shape)).reshape(shape)
+        return np.dtype(text if len(text) <= 16 else "")
+    except (TypeError, ValueError, SyntaxError) as error:
+        return _refuse(f"dtype {text[:60]!r} ({type(error).__name__})", "a numpy dtype such as <f4")
 
 
-def _numbers(data: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+def _numbers(data: bytes | memoryview, dtype: np.dtype, shape: tuple[int, ...], order: Order) -> np.ndarray:
     if dtype.kind not in KINDS or dtype.hasobject or dtype.subdtype is not None:
-        _refuse(f"an array of {dtype}", "booleans, integers or floats")
-    if any(n < 0 for n in shape) or len(shape) > 8 or prod(shape) * dtype.itemsize != len(data):
-        _refuse(f"shape {list(shape)[:9]} of {dtype} in {len(data)} bytes", "as many bytes as the shape says")
-    return np.frombuffer(data, dtype=dtype)
+        _refuse(f"an array of {str(dtype)[:60]}", "booleans, integers or floats")
+    if len(shape) > 8 or any(n < 0 for n in shape) or prod(shape) * dtype.itemsize != len(data):
+        _refuse(f"shape {str(list(shape)[:9])[:80]} of {dtype} in {len(data)} bytes", "as many bytes as the shape says")
+    try:
+        return np.frombuffer(data, dtype=dtype).reshape(shape, order=order)
+    except (ValueError, OverflowError):  # an empty array may still have an axis that numpy cannot write down
+        return _refuse(f"shape {str(list(shape))[:80]}", "axes that fit into memory")
 
 
 def _encode_n1d6(value: Any) -> Any:
@@ -122,5 +164,5 @@ def _text(value: Any) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
-def _refuse(got: str, want: str, hint: str = _HINT) -> Any:
+def _refuse(got: str, want: str, hint: str = _HINT) -> NoReturn:
     raise DataError("message", got=got, want=want, hint=hint)
