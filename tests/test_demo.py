@@ -1,6 +1,7 @@
 """The demo, interrupted in every stage and run again, ends with the numbers of a run that was left alone."""
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from svms_gr00t.cli.demo import Demo as Command
-from svms_gr00t.cli.main import parse
+from svms_gr00t.cli.main import main, parse
 from svms_gr00t.core.provenance import commit
 from svms_gr00t.recipes.demo import POLICIES, Demo, DemoConfig
 
@@ -93,3 +94,14 @@ def test_the_passport_names_the_commit_that_ran() -> None:
     found = commit()
     assert found is not None
     assert head.startswith(found.removesuffix("+changes"))
+
+
+def test_without_the_simulator_the_demo_says_so_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "robosuite", None)  # what the import system says of a package that is not there
+    with pytest.raises(SystemExit) as done:
+        main(["demo", "--output-dir", str(tmp_path / "demo")])
+    assert done.value.code == 2
+    assert "--rollouts 0 does without" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()

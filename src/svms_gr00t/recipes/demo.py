@@ -9,12 +9,13 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
-from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.core.errors import CheckpointError, MissingExtra
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.provenance import commit, versions
 from svms_gr00t.data.steps import StepDataset
@@ -83,6 +84,8 @@ class Demo:
 
     def run(self) -> ReportData:
         """Do what is not done yet, and return the report's data. Raises SvmsError for bad input."""
+        if self.config.rollouts and find_spec("robosuite") is None:  # not after minutes of training
+            raise MissingExtra("the demo's closed loop (--rollouts 0 does without)", package="robosuite", extra="sim")
         self._claim()
         base = starting_point(self.config.base)
         experiment = Experiment.prepare(
