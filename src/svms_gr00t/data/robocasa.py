@@ -9,12 +9,13 @@ Gripper and mode take two values (-1 and 1, or 0 and 1; the gripper also 0 befor
 continuous: which columns are two-valued tells the orders apart. Source: RoboCasa 1.0.1, robosuite 1.5.2.
 """
 
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Shaped
 
-from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.errors import ConfigError, DataError
 
 ActionOrder = Literal["base-first", "eef-first", "robosuite"]
 
@@ -103,3 +104,74 @@ def filter_episodes(episodes: list[int], filter_key: str, *, seed: int = 0) -> l
     shuffled = list(episodes)
     random.Random(seed).shuffle(shuffled)
     return sorted(shuffled[: int(number)])
+
+
+_ATOMIC_SEEN = (
+    *("CloseBlenderLid", "CloseFridge", "CloseToasterOvenDoor", "CoffeeSetupMug", "NavigateKitchen", "OpenCabinet"),
+    *("OpenDrawer", "OpenStandMixerHead", "PickPlaceCounterToCabinet", "PickPlaceCounterToStove"),
+    *("PickPlaceDrawerToCounter", "PickPlaceSinkToCounter", "PickPlaceToasterToCounter", "SlideDishwasherRack"),
+    *("TurnOffStove", "TurnOnElectricKettle", "TurnOnMicrowave", "TurnOnSinkFaucet"),
+)
+_COMPOSITE_SEEN = (
+    *("DeliverStraw", "GetToastedBread", "KettleBoiling", "LoadDishwasher", "PackIdenticalLunches", "PreSoakPan"),
+    *("PrepareCoffee", "RinseSinkBasin", "ScrubCuttingBoard", "SearingMeat", "SetUpCuttingStation"),
+    *("StackBowlsCabinet", "SteamInMicrowave", "StirVegetables", "StoreLeftoversInBowl", "WashLettuce"),
+)
+_COMPOSITE_UNSEEN = (
+    *("ArrangeBreadBasket", "ArrangeTea", "BreadSelection", "CategorizeCondiments", "CuttingToolSelection"),
+    *("GarnishPancake", "GatherTableware", "HeatKebabSandwich", "MakeIceLemonade", "PanTransfer", "PortionHotDogs"),
+    *("RecycleBottlesByType", "SeparateFreezerRack", "WaffleReheat", "WashFruitColander", "WeighIngredients"),
+)
+TASK_SETS: dict[str, tuple[str, ...]] = {
+    "atomic_seen": _ATOMIC_SEEN,
+    "composite_seen": _COMPOSITE_SEEN,
+    "composite_unseen": _COMPOSITE_UNSEEN,
+    "target50": _ATOMIC_SEEN + _COMPOSITE_SEEN + _COMPOSITE_UNSEEN,
+}
+"""RoboCasa365's target tasks."""
+
+SOUPS: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
+    "target50": ("target", "target50", ("human",)),
+    "target_atomic_seen": ("target", "atomic_seen", ("human",)),
+    "target_composite_seen": ("target", "composite_seen", ("human",)),
+    "target_composite_unseen": ("target", "composite_unseen", ("human",)),
+    "pretrain_atomic_seen": ("pretrain", "atomic_seen", ("mg",)),
+    "pretrain_human300": ("pretrain", None, ("human",)),
+    "pretrain_human300_mg60": ("pretrain", None, ("human", "mg")),
+}
+"""Soup -> split, task set (None: every task of the split) and sources; "_10p" and "_30p" take a part of the demos."""
+
+_DEMOS = {"target": 500, "pretrain": 100}
+_PLACES = {"human": "*/lerobot", "mg": "**/mg/demo/*/lerobot"}
+
+
+def soup_folders(root: Path, name: str) -> tuple[tuple[Path, ...], str | None]:
+    """Datasets of a soup under `root` (ROOT/v1.0/SPLIT/atomic|composite/TASK/DATE/lerobot) and its filter key.
+
+    Of several dates of a task the newest is taken. Raises ConfigError for an unknown name, and DataError when a task
+    of the soup is not there, naming those that are missing.
+    """
+    stem, _, percent = name.rpartition("_") if name.endswith(("_10p", "_30p")) else (name, "", "")
+    if stem not in SOUPS:
+        want, hint = f"one of {', '.join(SOUPS)}, or with _10p or _30p", "Or name the datasets one by one"
+        raise ConfigError("soup", got=name, want=want, hint=hint)
+    split, task_set, sources = SOUPS[stem]
+    groups = [folder for kind in ("atomic", "composite") for folder in sorted(root.glob(f"v*/{split}/{kind}/*"))]
+    tasks = TASK_SETS[task_set] if task_set else tuple(dict.fromkeys(folder.name for folder in groups))
+    found: list[Path] = []
+    missing: list[str] = []
+    for task in tasks:
+        here = [_newest(groups, task, source) for source in sources]
+        found += [folder for folder in here if folder is not None]
+        # MimicGen made data for some tasks only; human demonstrations are there for all.
+        missing += [task] if here[0] is None else []
+    if missing or not found:
+        got = f"{len(found)} datasets, none for {', '.join(missing[:5]) or 'any task'}"
+        raise DataError(root, got=got, want=f"the datasets of {name}", hint="Download them, or name what is there")
+    filter_key = f"{_DEMOS[split] * int(percent[:-1]) // 100}_demos" if percent else None
+    return tuple(found), filter_key
+
+
+def _newest(groups: list[Path], task: str, source: str) -> Path | None:
+    folders = [path for group in groups if group.name == task for path in group.glob(_PLACES[source])]
+    return max(folders, key=lambda path: path.as_posix(), default=None)
