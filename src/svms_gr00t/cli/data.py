@@ -10,19 +10,21 @@ from svms_gr00t.cli.data_convert import Convert
 from svms_gr00t.cli.data_doctor import Doctor
 from svms_gr00t.cli.data_files import DataStatistics, InitModality
 from svms_gr00t.cli.data_labels import DataLabels
+from svms_gr00t.cli.data_show import Show
 
 _named = tyro.conf.subcommand
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Name a dataset's columns, examine it, convert it, summarise its numbers, label its language, cache its features."""
+    """Name a dataset's columns, examine, show and convert it, summarise its numbers, label its language, cache features."""
 
     command: (
         Annotated[Doctor, _named("doctor")]
         | Annotated[InitModality, _named("init-modality")]
         | Annotated[Convert, _named("convert")]
         | Annotated[DataStatistics, _named("statistics")]
+        | Annotated[Show, _named("show")]
         | Annotated[DataLabels, _named("labels")]
         | Annotated[DataCache, _named("cache")]
     )
