@@ -17,7 +17,7 @@ _named = tyro.conf.subcommand
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Name a dataset's columns, examine, show and convert it, summarise its numbers, label its language, cache features."""
+    """Examine, show, convert and summarise a dataset, name its columns, label its language, cache its features."""
 
     command: (
         Annotated[Doctor, _named("doctor")]
