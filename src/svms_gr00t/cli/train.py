@@ -69,6 +69,10 @@ class Train:
     """Of the forward pass; by default fp32 for tiny and bf16 for n1d6."""
     ema: float = 0.0
     """Decay of a moving average that replaces the weights at the end of a phase; 0: none."""
+    feature_cache: str | None = None
+    """Folder of `data cache build`: training reads hidden states there instead of pictures."""
+    dataloader_num_workers: int = 0
+    """Processes of each rank that make batches ahead; the batches are the same."""
     seed: int = 0
     """Chooses the held-out episodes, the weights and every random number."""
     validation: float = 0.15

@@ -102,6 +102,16 @@ class LowDimTable:
             if key.startswith(prefix)
         }
 
+    def examples(self) -> list[tuple[dict[str, int], int]]:
+        """An episode and step of each distinct instruction, and how many steps it is in force."""
+        _, rows, counts = np.unique(self.text, return_index=True, return_counts=True)
+        first = list(self.layout.first.items())
+        found = []
+        for row, times in zip(rows[np.argsort(rows)], counts[np.argsort(rows)], strict=True):
+            episode, start = max((item for item in first if item[1] <= row), key=lambda item: item[1])
+            found.append(({"episode": episode, "step": int(row) - start}, int(times)))
+        return found
+
     def instruction(self, episode: int, step: int) -> str:
         """The instruction in force at a step."""
         return self.layout.texts[int(self.text[self.layout.first[episode] + step])]

@@ -10,6 +10,7 @@ come from one flat table, pictures from a frame store, or neither pictures nor t
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,6 @@ class StepDataset(Dataset[Sample]):
         self.steps: tuple[Step, ...] = tuple(
             Step(episode=index, step=step) for index in self.episodes for step in range(0, self.length(index), stride)
         )
-        self._first = {at.episode: index for index, at in enumerate(self.steps) if at.step == 0}
 
     def length(self, episode: int) -> int:
         """Steps of an episode."""
@@ -146,14 +146,13 @@ class StepDataset(Dataset[Sample]):
         if self.labeler is None:
             return None
         positives, total = torch.zeros(0), 0
-        for index in self.episodes:
-            sample = self[self._first[index]]
+        for at, times in self._table.examples():
+            sample = self.processor.encode(self._blind(Step(**at)), labeler=self.labeler, image_tokens=(1,))
             assert sample.labels is not None
             assert sample.label_mask is not None
             chosen = sample.labels[sample.label_mask]
-            weight = self.length(index)
-            positives = chosen.sum(0) * weight + (positives if len(positives) else 0)
-            total += len(chosen) * weight
+            positives = chosen.sum(0) * times + (positives if len(positives) else 0)
+            total += len(chosen) * times
         return torch.where(positives > 0, (total - positives) / positives.clamp(min=1), torch.ones_like(positives))
 
 
@@ -161,41 +160,57 @@ class Batches:
     """Batch n of a seeded endless stream: a function of n alone, so a resumed run sees the very next batch.
 
     `workers` processes prefetch the batches after the one asked for last; 0 makes each here. The batches are the same.
+    `rows` are the parts of every batch that are wanted, each a batch of its own; by default the whole.
     """
 
-    def __init__(self, steps: StepDataset, batch_size: int, seed: int, *, workers: int = 0) -> None:
+    def __init__(
+        self,
+        steps: StepDataset,
+        batch_size: int,
+        seed: int,
+        *,
+        workers: int = 0,
+        rows: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         self.steps, self.label_weight, self.workers = steps, steps.label_weight(), workers
-        self._size, self._seed = batch_size, seed
+        self.rows = rows or (range(batch_size),)
         self._sampler = ResumableSampler(len(steps), batch_size, seed)
         self._ahead: Iterator[ModelInputs | SvmsError] | None = None
         self._next = 0
 
     def __call__(self, number: int) -> ModelInputs:
-        """Batch `number`, from 0."""
+        """The first part of batch `number`, from 0: the whole of it unless `rows` says otherwise."""
+        return self.parts(number)[0]
+
+    def parts(self, number: int) -> tuple[ModelInputs, ...]:
+        """The parts of batch `number`."""
         if self.workers == 0:
-            return self.steps.batch(self.indices(number), self.label_weight)
+            return tuple(self.steps.batch(chosen, self.label_weight) for chosen in self._chosen(number))
         if self._ahead is None or number != self._next:
             self._ahead = self._start(number)
         self._next = number + 1
-        batch = next(self._ahead)
-        if isinstance(batch, SvmsError):
-            self.close()
-            raise batch
-        return batch
+        found = [next(self._ahead) for _ in self.rows]
+        for part in found:
+            if isinstance(part, SvmsError):
+                self.close()
+                raise part
+        return tuple(part for part in found if isinstance(part, ModelInputs))
 
     def indices(self, number: int) -> list[Draw]:
         """Sample numbers of that batch."""
         self._sampler.batch = number
         return [index for index in next(self._sampler) if isinstance(index, Draw)]
 
+    def _chosen(self, number: int) -> list[list[Draw]]:
+        indices = self.indices(number)
+        return [[indices[row] for row in part] for part in self.rows]
+
     def _start(self, number: int) -> Iterator[ModelInputs | SvmsError]:
         self.close()
-        sampler = ResumableSampler(len(self.steps), self._size, self._seed)
-        sampler.batch = number
         return iter(
             DataLoader(
                 _Caught(self.steps),
-                batch_sampler=sampler,  # type: ignore[arg-type]
+                batch_sampler=(part for n in count(number) for part in self._chosen(n)),  # type: ignore[arg-type]
                 num_workers=self.workers,
                 collate_fn=partial(_collated, label_weight=self.label_weight),
             )

@@ -13,6 +13,7 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.data.embodiment import EmbodimentConfig, from_modality
+from svms_gr00t.data.feature_cache import FeatureCache
 from svms_gr00t.data.labels import Labeler
 from svms_gr00t.data.lerobot import LeRobotDataset
 from svms_gr00t.data.processor import Processor
@@ -102,8 +103,10 @@ class Experiment:
         """The model as a policy for this experiment's robot."""
         return Policy(model, self.processor)
 
-    def steps(self, *, train: bool, stride: int = 1, progress: Progress | None = None) -> StepDataset:
-        """Labelled steps of the training or the validation episodes."""
+    def steps(
+        self, *, train: bool, stride: int = 1, features: FeatureCache | None = None, progress: Progress | None = None
+    ) -> StepDataset:
+        """Labelled steps of the training or the validation episodes, from pictures or from cached features."""
         episodes = self.split.train if train else self.split.validation
         return StepDataset(
             self.dataset,
@@ -113,6 +116,7 @@ class Experiment:
             augment=train,
             seed=self.seed,
             stride=stride,
+            features=features,
             progress=progress,
         )
 

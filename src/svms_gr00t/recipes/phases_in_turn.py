@@ -40,6 +40,7 @@ def train_in_turn(
     chosen: Sequence[int] = (1, 2, 3),
     loop: LoopConfig,
     micro: int = 1,
+    workers: int = 0,
     validate: Validate | None = None,
     trackers: tuple[Tracker, ...] = (),
     cluster: Cluster | None = None,
@@ -70,7 +71,7 @@ def train_in_turn(
         rows[phase.name] = train_phase(
             model,
             used,
-            shared_batches(Batches(train, phase.batch_size, loop.seed), share, phase.batch_size),
+            shared_batches(Batches(train, phase.batch_size, loop.seed, workers=workers), share, phase.batch_size),
             run,
             config=replace(loop, first_step=first),
             validate=validate,

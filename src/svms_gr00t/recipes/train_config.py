@@ -52,6 +52,10 @@ class TrainConfig:
     precision: Precision | None = None
     """By default the preset's: fp32 for tiny, bf16 for n1d6."""
     ema: float = 0.0
+    feature_cache: str | None = None
+    """Folder of `data cache build`: training reads hidden states there instead of pictures."""
+    dataloader_num_workers: int = 0
+    """Processes of each rank that make batches ahead; the batches are the same."""
     seed: int = 0
     """Chooses the held-out episodes, the weights and every random number."""
     validation: float = 0.15

@@ -17,6 +17,7 @@ import torch
 from svms_gr00t.core.errors import CheckpointError, TrainingError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.provenance import commit, versions
+from svms_gr00t.data.feature_cache import FeatureCache
 from svms_gr00t.data.steps import StepDataset
 from svms_gr00t.groot.checkpoint import locate
 from svms_gr00t.groot.config import Gr00tN1d6Config
@@ -25,6 +26,7 @@ from svms_gr00t.recipes.experiment import Experiment
 from svms_gr00t.recipes.phases_in_turn import Trained, train_in_turn
 from svms_gr00t.recipes.presets import preset
 from svms_gr00t.recipes.train_config import TrainConfig
+from svms_gr00t.train.cache_features import cache_key
 from svms_gr00t.train.cluster import Cluster, cluster
 from svms_gr00t.train.phases import Phase
 from svms_gr00t.train.planner import Setup, cheapest, plan, usable
@@ -73,16 +75,18 @@ def run_training(
     model.action_head.keep_embodiments(experiment.processor.config.embodiment_id)
     if config.gradient_checkpointing:
         recompute_blocks(model)
+    features = _features(config, experiment, model)
     trained = _guarded(
         config,
         model,
-        experiment.steps(train=True, progress=progress),
+        experiment.steps(train=True, features=features, progress=progress),
         held_out,
         output,
         phases=config.phase_values(),
         chosen=config.phases,
         loop=_loop(config),
         micro=config.gradient_accumulation_steps,
+        workers=config.dataloader_num_workers,
         validate=validator(held_out),
         trackers=logs,
         cluster=here,
@@ -93,6 +97,23 @@ def run_training(
         log.close()
     _save(experiment, trained, output, here)
     return trained
+
+
+def _features(config: TrainConfig, experiment: Experiment, model: Gr00tN1d6) -> FeatureCache | None:
+    """The cache that --feature-cache names. Raises DataError unless it is of this model, data and pipeline."""
+    if config.feature_cache is None:
+        return None
+    root = Path(config.feature_cache)
+    stored = FeatureCache.open(root).key
+    key = cache_key(
+        model,
+        experiment.dataset,
+        experiment.processor,
+        dtype=stored.dtype,
+        variants=stored.variants,
+        seed=config.seed if stored.variants else stored.seed,
+    )
+    return FeatureCache.open(root, key)
 
 
 def _guarded(config: TrainConfig, *args: Any, **kwargs: Any) -> Trained:

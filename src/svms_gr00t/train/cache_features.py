@@ -28,7 +28,8 @@ from svms_gr00t.data.feature_cache import (
     image_fingerprint,
     prompt_fingerprint,
 )
-from svms_gr00t.data.processor import Sample
+from svms_gr00t.data.lerobot import LeRobotDataset
+from svms_gr00t.data.processor import Processor, Sample
 from svms_gr00t.data.steps import Step, StepDataset
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
@@ -79,18 +80,26 @@ def prefix_fingerprint(model: Gr00tN1d6, layer: int) -> str:
     return digest.hexdigest()[:32]
 
 
-def cache_key(model: Gr00tN1d6, steps: StepDataset, *, dtype: Dtype = "bfloat16", variants: int = 0) -> CacheKey:
-    """What the states of this model over these steps depend on."""
-    layer, processor = cache_layer(model.config), steps.processor
+def cache_key(
+    model: Gr00tN1d6,
+    dataset: LeRobotDataset,
+    processor: Processor,
+    *,
+    dtype: Dtype = "bfloat16",
+    variants: int = 0,
+    seed: int = 0,
+) -> CacheKey:
+    """What the states of this model over these demonstrations depend on."""
+    layer = cache_layer(model.config)
     return CacheKey(
-        dataset=steps.dataset.fingerprint(),
+        dataset=dataset.fingerprint(),
         checkpoint=prefix_fingerprint(model, layer),
         layer=layer,
         prompt=prompt_fingerprint(processor.tokenizer, processor.config),
         images=image_fingerprint(processor.config),
         dtype=dtype,
         variants=variants,
-        seed=steps.seed,
+        seed=seed,
     )
 
 
@@ -125,7 +134,8 @@ def build_cache(
 
     Raises DataError when `root` holds a cache of another model, data, prompt, image pipeline or type.
     """
-    cache = FeatureCache.create(root, cache_key(model, steps, dtype=dtype, variants=variants))
+    key = cache_key(model, steps.dataset, steps.processor, dtype=dtype, variants=variants, seed=steps.seed)
+    cache = FeatureCache.create(root, key)
     missing = cache.missing(steps.episodes)
     was_training = model.training
     model.eval()
@@ -151,7 +161,8 @@ def verify_cache(
 
     Raises DataError when the cache is not one of this model, data and pipeline, or is not complete.
     """
-    key = cache_key(model, steps, dtype=cache.key.dtype, variants=cache.key.variants)
+    dtype, variants, seeded = cache.key.dtype, cache.key.variants, cache.key.seed
+    key = cache_key(model, steps.dataset, steps.processor, dtype=dtype, variants=variants, seed=seeded)
     cache = FeatureCache.open(cache.root, key)
     if missing := cache.missing(steps.episodes):
         got, hint = f"{len(missing)} episodes of a copy missing", "Run data cache build again; it goes on"

@@ -42,13 +42,8 @@ class Share:
 
 def shared_batches(batches: Batches, share: Share, batch_size: int) -> Callable[[int], Parts]:
     """Batch number -> this process's micro-batches of it; only their own samples are read."""
-    rows = share.rows(batch_size)
-
-    def part(number: int) -> Parts:
-        indices = batches.indices(number)
-        return tuple(batches.steps.batch([indices[i] for i in chosen], batches.label_weight) for chosen in rows)
-
-    return part
+    batches.rows = share.rows(batch_size)
+    return batches.parts
 
 
 @dataclass(frozen=True, kw_only=True)
