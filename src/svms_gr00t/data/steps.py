@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -138,11 +139,20 @@ class StepDataset(Dataset[Sample]):
         """The samples at `indices`, collated."""
         return collate([self[index] for index in indices], label_weight)
 
+    def sampler(self, batch_size: int, seed: int) -> ResumableSampler:
+        """Every step once an epoch, shuffled."""
+        return ResumableSampler(len(self), batch_size, seed)
+
     def label_weight(self) -> Float[Tensor, " S"] | None:
         """Negatives over positives of each stream over every sample's instruction tokens; None without a labeler.
 
         Each instruction counts as often as it has steps. A stream without positives gets 1.
         """
+        counts = self.label_counts()
+        return None if counts is None else negatives_over_positives(*counts)
+
+    def label_counts(self) -> tuple[Float[Tensor, " S"], float] | None:
+        """Positive tokens of each stream and all tokens, summed over the steps; None without a labeler."""
         if self.labeler is None:
             return None
         positives, total = torch.zeros(0), 0
@@ -153,7 +163,42 @@ class StepDataset(Dataset[Sample]):
             chosen = sample.labels[sample.label_mask]
             positives = chosen.sum(0) * times + (positives if len(positives) else 0)
             total += len(chosen) * times
-        return torch.where(positives > 0, (total - positives) / positives.clamp(min=1), torch.ones_like(positives))
+        return positives, float(total)
+
+
+def negatives_over_positives(positives: Float[Tensor, " S"], total: float) -> Float[Tensor, " S"]:
+    """Class weights of the label loss; 1 for a stream without positives."""
+    return torch.where(positives > 0, (total - positives) / positives.clamp(min=1e-9), torch.ones_like(positives))
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Batches of draws; `batch` may be set to go to any of them."""
+
+    batch: int
+
+    def __next__(self) -> list[int]: ...
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """What batches are made of: the steps of one dataset, or a mixture."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def batch(self, indices: Sequence[int], label_weight: Float[Tensor, " S"] | None = None) -> ModelInputs:
+        """The samples at `indices`, collated."""
+        ...
+
+    def label_weight(self) -> Float[Tensor, " S"] | None:
+        """Class weights of the label loss."""
+        ...
+
+    def sampler(self, batch_size: int, seed: int) -> Sampler:
+        """Which sample comes when."""
+        ...
 
 
 class Batches:
@@ -165,7 +210,7 @@ class Batches:
 
     def __init__(
         self,
-        steps: StepDataset,
+        steps: Samples,
         batch_size: int,
         seed: int,
         *,
@@ -174,7 +219,7 @@ class Batches:
     ) -> None:
         self.steps, self.label_weight, self.workers = steps, steps.label_weight(), workers
         self.rows = rows or (range(batch_size),)
-        self._sampler = ResumableSampler(len(steps), batch_size, seed)
+        self._sampler = steps.sampler(batch_size, seed)
         self._ahead: Iterator[ModelInputs | SvmsError] | None = None
         self._next = 0
 
@@ -224,7 +269,7 @@ class Batches:
 class _Caught(Dataset[Sample | SvmsError]):
     """Hands errors over as values: the way out of a worker would turn them into another type with a long text."""
 
-    def __init__(self, steps: StepDataset) -> None:
+    def __init__(self, steps: Samples) -> None:
         self._steps = steps
 
     def __getitem__(self, index: int) -> Sample | SvmsError:

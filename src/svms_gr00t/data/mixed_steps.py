@@ -1,0 +1,64 @@
+"""The steps of several datasets as one: what `Batches` reads when training on a mixture.
+
+Samples of the datasets stand one after the other; `MixedSampler` says which comes when. Class weights of the label loss
+count a token as often as it is drawn.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.types import ModelInputs
+from svms_gr00t.data.collate import collate
+from svms_gr00t.data.mixture import MixedSampler
+from svms_gr00t.data.processor import Sample
+from svms_gr00t.data.sampler import Draw
+from svms_gr00t.data.steps import StepDataset, negatives_over_positives
+
+
+class MixedSteps(Dataset[Sample]):
+    """Steps of `parts`, drawn by `weights`."""
+
+    def __init__(self, parts: Sequence[StepDataset], weights: Sequence[float]) -> None:
+        """Raises ConfigError unless there is one positive weight for each part."""
+        if len(parts) != len(weights) or min(weights, default=0.0) <= 0:
+            hint = "Take the weights of the opened mixture"
+            want = f"{len(parts)} positive numbers"
+            raise ConfigError("mixture weights", got=tuple(weights), want=want, hint=hint)
+        self.parts, self.weights = tuple(parts), tuple(weights)
+        self._ends = list(accumulate(len(part) for part in parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Sample:
+        """Sample `index` of all datasets together; a `Draw` keeps its epoch."""
+        number = bisect_right(self._ends, int(index))
+        first = self._ends[number] - len(self.parts[number])
+        return self.parts[number][Draw(int(index) - first, getattr(index, "epoch", 0))]
+
+    def batch(self, indices: Sequence[int], label_weight: Float[Tensor, " S"] | None = None) -> ModelInputs:
+        """The samples at `indices`, collated."""
+        return collate([self[index] for index in indices], label_weight)
+
+    def sampler(self, batch_size: int, seed: int) -> MixedSampler:
+        """Each dataset's share, every step of it once an epoch."""
+        return MixedSampler([len(part) for part in self.parts], self.weights, batch_size, seed)
+
+    def label_weight(self) -> Float[Tensor, " S"] | None:
+        """Negatives over positives of each stream among the tokens that are drawn; None without a labeler."""
+        positives, total = torch.zeros(0), 0.0
+        for part, weight in zip(self.parts, self.weights, strict=True):
+            counts = part.label_counts()
+            if counts is None:
+                return None
+            scale = weight / sum(part.length(episode) for episode in part.episodes)
+            positives = counts[0] * scale + (positives if len(positives) else 0)
+            total += counts[1] * scale
+        return negatives_over_positives(positives, total)
