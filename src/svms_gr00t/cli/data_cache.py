@@ -154,7 +154,7 @@ class DataCache:
         return self.command.run()
 
 
-def _human(size: float) -> str:
+def _human(size: float | int) -> str:
     unit = 0
     while size >= 1024 and unit < len(_UNITS) - 1:
         size, unit = size / 1024, unit + 1
