@@ -1,6 +1,7 @@
 """The report says exactly how much a base's statistics would cut off, and names what it never saw move."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,16 @@ import numpy as np
 import pytest
 from omron_dataset import write_omron
 
+from svms_gr00t.cli.main import parse
+from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.compatibility import compare_with_base
 from svms_gr00t.data.embodiment import EmbodimentConfig, from_modality
 from svms_gr00t.data.lerobot import LeRobotDataset
+from svms_gr00t.data.processor import Processor
+from svms_gr00t.data.processor_config import ProcessorConfig
 from svms_gr00t.data.relative import with_relative
 from svms_gr00t.data.statistics import compute_statistics
+from svms_gr00t.data.tokenizer import load_tokenizer
 
 
 @pytest.fixture
@@ -96,3 +102,23 @@ def test_what_does_not_fit_is_named(dataset: LeRobotDataset, edit: Any, check: s
     assert text in report.findings[0].found
     assert report.findings[0].todo
     assert report.fits == (severity != "error")
+
+
+def test_the_command_reads_a_checkpoints_own_statistics(
+    dataset: LeRobotDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embodiment, base = parts(dataset)
+    config = ProcessorConfig(embodiment_tag="new_embodiment", embodiments={"new_embodiment": embodiment})
+    base["action"]["end_effector_position"] |= {"max": [0.5, 1.0, 1.0]}
+    Processor(config, load_tokenizer("tiny"), base).save(tmp_path / "base")
+    command = ["data", "statistics", str(dataset.root), "--base", str(tmp_path / "base")]
+    assert parse([*command, "--output", str(tmp_path / "report.json")]).run() == 0
+    shown = capsys.readouterr().out
+    assert "fits" in shown
+    assert "of element 0 lie outside the base's range" in shown
+    assert json.loads((tmp_path / "report.json").read_text())["findings"][0]["check"] == "clipped"
+    base["action"]["control_mode"] |= {"min": [0.0]}
+    Processor(config, load_tokenizer("tiny"), base).save(tmp_path / "base")
+    assert parse(command).run() == 1
+    with pytest.raises(DataError, match="no such file"):
+        parse(["data", "statistics", str(dataset.root), "--base", str(tmp_path)]).run()
