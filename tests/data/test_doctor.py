@@ -142,6 +142,16 @@ def test_rows_that_stand_still_while_the_robot_is_commanded(tmp_path: Path) -> N
     assert report.of("stuck")[0].episodes == (1,)
 
 
+def test_statistics_of_other_data_are_noticed(tmp_path: Path) -> None:
+    root = write_omron(tmp_path / "set")
+    stats = json.loads((root / "meta/stats.json").read_text())
+    stats["action"]["max"][11] = 0.5
+    (root / "meta/stats.json").write_text(json.dumps(stats))
+    assert examine(root).of("statistics")[0].found == "action.gripper_close leave the stored range"
+    (root / "meta/stats.json").unlink()
+    assert [finding.severity for finding in examine(root).of("statistics")] == ["note"]
+
+
 def test_the_command_prints_json_and_fails_on_errors(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], small_kitchen: Path
 ) -> None:

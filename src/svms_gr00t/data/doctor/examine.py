@@ -19,6 +19,7 @@ from svms_gr00t.data.doctor.numbers import (
     check_jumps,
     check_quaternions,
     check_reaction,
+    check_stored_statistics,
 )
 from svms_gr00t.data.doctor.subject import Subject, open_dataset, read_subject, spread
 
@@ -32,6 +33,7 @@ CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     check_jumps,
     check_idle,
     check_reaction,
+    check_stored_statistics,
     check_times,
     check_tasks,
     check_language,

@@ -5,12 +5,15 @@ Axes: T steps of an episode, D numbers of a key.
     angle between unit quaternions p and q = 2 acos |p . q|          a sign flip is p . q < 0 between two steps
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-from svms_gr00t.data.doctor.finding import Finding
+from svms_gr00t.core.errors import DataError
+from svms_gr00t.data.doctor.finding import Finding, from_error
 from svms_gr00t.data.doctor.subject import Subject
+from svms_gr00t.data.files import read_raw
 
 JUMP_METRES = 0.5
 """No arm or base moves further in one step."""
@@ -145,3 +148,38 @@ def check_reaction(subject: Subject) -> Iterator[Finding]:
         todo = "Cut the start of those episodes, or check that the recorder had received a first state"
         where = "first states"
         yield Finding(severity="warning", check="stuck", where=where, found=found, todo=todo, episodes=tuple(stuck))
+
+
+def check_stored_statistics(subject: Subject) -> Iterator[Finding]:
+    """A stats.json that does not cover the data: tools that trust it (N1.6's own does) cut values off."""
+    path = subject.dataset.root / "meta" / "stats.json"
+    if not path.is_file():
+        found, todo = "no stats.json", "Nothing here (statistics are computed); N1.6's own loader needs one"
+        yield Finding(severity="note", check="statistics", where=str(path), found=found, todo=todo)
+        return
+    try:
+        stored = read_raw(path)
+    except DataError as error:
+        yield from_error("statistics", error)
+        return
+    outside = [name for name in subject.keys if _beyond(subject, name, stored)]
+    if outside:
+        found = f"{', '.join(outside)} leave the stored range"
+        todo = "The file is of other data; write it again before another tool normalises by it (none is used here)"
+        yield Finding(severity="warning", check="statistics", where=str(path), found=found, todo=todo)
+
+
+def _beyond(subject: Subject, name: str, stored: Mapping[str, Any]) -> bool:
+    kind, key = name.split(".", 1)
+    modality = subject.dataset.modality
+    entry = (modality.state if kind == "state" else modality.action)[key]
+    column = stored.get(modality.column("state" if kind == "state" else "action", key), {})
+    rows = subject.stacked(name)
+    try:
+        low, high = (np.asarray(column[n], dtype=np.float64)[entry.start : entry.end] for n in ("min", "max"))
+    except (KeyError, TypeError, ValueError):
+        return False  # not there, or not numbers: nothing is claimed about this column
+    if not len(rows) or low.shape != (rows.shape[1],) or high.shape != low.shape:
+        return False
+    slack = 1e-5 * np.maximum(np.abs(low), np.abs(high)) + 1e-9
+    return bool(((rows < low - slack) | (rows > high + slack)).any())
