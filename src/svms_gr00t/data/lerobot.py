@@ -143,7 +143,8 @@ class LeRobotDataset:
             if column.shape[1] < entry.end:
                 got, want = f"{column.shape[1]} numbers", f"the {entry.end} that {kind}.{key} ends at"
                 raise DataError(where, got=got, want=want, hint="Correct meta/modality.json")
-            values = np.ascontiguousarray(column[:, entry.start : entry.end], dtype=np.float32)
+            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, which is refused below
+                values = np.ascontiguousarray(column[:, entry.start : entry.end], dtype=np.float32)
             if not np.isfinite(values).all():
                 step = int(np.argwhere(~np.isfinite(values))[0, 0])
                 hint = f"Leave out episode {index} or mend the file"
