@@ -198,6 +198,8 @@ def resize_area(frames: UInt8[np.ndarray, "n H W 3"], size: tuple[int, int]) -> 
         return frames
     if 0 in frames.shape:
         raise DataError("frames", got=f"shape {frames.shape}", want="at least one pixel", hint="Check the video")
+    if len(frames) > 1:  # one by one, the intermediate numbers stay in the processor's cache
+        return np.concatenate([resize_area(frame[None], size) for frame in frames])
     out: np.ndarray = frames
     for axis, after in ((1, size[0]), (2, size[1])):
         rows, share = _area_taps(frames.shape[axis], after)
@@ -233,9 +235,8 @@ def _colour(frame: UInt8[np.ndarray, "h w 3"], draw: Augmentation) -> Float[np.n
     if (draw.brightness, draw.contrast, draw.saturation, draw.hue) == (1.0, 1.0, 1.0, 0.0):
         return pixels / np.float32(127.5) - np.float32(1.0)
     # Elementwise on purpose: a matrix product wakes the threads of BLAS, which fight with torch's.
-    count = frame.shape[0] * frame.shape[1]
-    sums = frame.sum(axis=(0, 1), dtype=np.int64)
-    mean = float((_GRAY * sums).sum()) / (255 * count) * draw.brightness
+    means = pixels.reshape(3, -1).mean(axis=1)
+    mean = float((_GRAY * means).sum()) / 255 * draw.brightness
     matrix = draw.brightness * draw.contrast / 127.5 * _hue(draw.hue) @ _saturation(draw.saturation)
     shift = np.float32(2 * (1 - draw.contrast) * mean - 1)
     out = np.empty_like(pixels)

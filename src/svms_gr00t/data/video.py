@@ -26,6 +26,8 @@ from svms_gr00t.core.errors import DataError
 _WANT = "an h264 or AV1 clip"
 _HINT = "Copy or re-encode that video again"
 _X264 = {"crf": "23", "g": "10", "bf": "0", "tune": "fastdecode", "preset": "medium", "threads": "1"}
+# A pool of threads costs more than it saves on a camera frame, and cannot be freed after a fork. Old PyAV had none.
+_ONE_THREAD: dict[str, Any] = {"threads": 1} if "threads" in (VideoReformatter.reformat.__doc__ or "") else {}
 
 
 class VideoReader:
@@ -109,7 +111,7 @@ class VideoReader:
             self._frames = None
             got = f"no picture for frame {self._times.index(time)} of {len(self)}"
             raise DataError(self.path, got=got, want="a complete video", hint=_HINT)
-        return self._reformatter.reformat(frame, format="rgb24").to_ndarray()
+        return self._reformatter.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray()
 
     def _seek(self, key: int) -> None:
         self._container.seek(self._key_dts[key], stream=self._stream, backward=True)
