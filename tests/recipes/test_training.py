@@ -1,6 +1,7 @@
 """`svms-gr00t train`: settings round-trip, phases go on from one another, bad input loses nothing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from svms_gr00t.cli.main import main, parse
 from svms_gr00t.cli.train import Train
 from svms_gr00t.core.errors import CheckpointError, ConfigError
 from svms_gr00t.recipes.gates import run_gates
+from svms_gr00t.recipes.presets import PRESETS, preset
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.recipes.train_config import TrainConfig
 from svms_gr00t.recipes.training import run_training
@@ -89,6 +91,23 @@ def test_nvidias_spellings_and_the_seeds_are_understood() -> None:
     fields = config.svms_fields()
     assert (fields["lambda_aux"], fields["lambda_sheaf_max"], first.lambda_aux) == (0.8, 0.2, None)
     assert (config.embodiment_tag, config.gradient_accumulation_steps, config.phases) == ("gr1", 4, (1,))
+
+
+def test_frozen_bf16_and_float32_masters_go_through_all_phases_and_gates(
+    small_kitchen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at the released size: weights in bf16, each phase turns what it trains into float32, evaluation sees both."""
+    tiny = preset("tiny")
+    monkeypatch.setitem(PRESETS, "tiny", replace(tiny, precision="bf16"))
+    trained = run_training(short(small_kitchen), tmp_path / "run")
+    kinds = {name: p.dtype for name, p in trained.model.named_parameters()}
+    last = trained.model.config.select_layer - 1
+    assert kinds[f"backbone.model.language_model.model.layers.{last}.mlp.up_proj.weight"] == torch.float32
+    assert kinds["backbone.model.language_model.model.layers.0.mlp.up_proj.weight"] == torch.bfloat16
+    assert {gate.phase for gate in trained.gates} == {"specialise", "couple"}
+    held_out = [row["held_out.flow"] for rows in trained.rows.values() for row in rows if "held_out.flow" in row]
+    assert len(held_out) == 3
+    assert all(0 < value < 10 for value in held_out)
 
 
 def test_another_run_in_the_folder_is_refused_and_left_as_it_was(small_kitchen: Path, whole: Path) -> None:

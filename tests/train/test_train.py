@@ -146,6 +146,16 @@ def test_a_loss_that_is_not_finite_stops_and_names_its_term(tmp_path: Path) -> N
         train_phase(fresh(), short(SPECIALISE), poisoned, RunDir(tmp_path / "run"))
 
 
+def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(tmp_path: Path) -> None:
+    model = fresh()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    hook = model.svms.merge.weight.register_hook(lambda grad: grad * float("inf"))
+    with pytest.raises(TrainingError, match=r"batch 0: the gradient is not finite"):
+        train_phase(model, short(SPECIALISE), labelled, RunDir(tmp_path / "run"))
+    hook.remove()
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
 def test_plain_adamw_on_half_precision_weights_is_refused() -> None:
     weights = {"w": torch.nn.Parameter(torch.zeros(3, dtype=torch.bfloat16))}
     with pytest.raises(TrainingError, match="half precision"):

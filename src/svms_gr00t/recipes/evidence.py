@@ -23,18 +23,19 @@ def read_streams(
     assert model.svms is not None
     model.eval()
     batches: list[StreamBatch] = []
+    device = next(model.parameters()).device
     projections: list[torch.Tensor] = []
     tasks: dict[str, int] = {}
     for indices in in_order(steps, batch_size):
-        inputs = steps.batch(indices)
+        inputs = steps.batch(indices).to(device)
         features = model.backbone(inputs.images, inputs.input_ids, inputs.attention_mask)
         states = model.svms(features, inputs.labels, inputs.label_mask, losses=False)
         at = [steps.steps[i] for i in indices]
         names = [steps.instruction(step) for step in at]
         numbers = [tasks.setdefault(name, len(tasks)) for name in names]
         batches.append(StreamBatch.of(states, features, inputs, episodes=[s.episode for s in at], tasks=numbers))
-        valid = features.tokens[features.mask]
-        projections.append(model.svms.delta.project(model.svms.heads(valid[None])))
+        valid = features.tokens[features.mask].to(model.svms.merge.weight.dtype)
+        projections.append(model.svms.delta.project(model.svms.heads(valid[None])).float().cpu())
     joined = torch.cat(projections, dim=2)
     rank = effective_rank(joined, torch.ones(joined.shape[1:3], dtype=torch.bool)).T.tolist()
     edges = model.svms.graph.edge_names

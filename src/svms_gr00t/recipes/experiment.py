@@ -42,6 +42,8 @@ class Experiment:
     config: Gr00tN1d6Config
     """With SVMS; `model` switches it off for the plain one."""
     seed: int
+    dtype: torch.dtype = torch.float32
+    """Type in which weights are loaded; what trains becomes float32 (or what its optimiser wants) later."""
 
     @classmethod
     def prepare(
@@ -83,21 +85,22 @@ class Experiment:
             config = chosen.config(tokenizer, **(svms or {}))
             embodiment, statistics = described(config.action_horizon)
             processor = Processor(chosen.processor_config(tag, embodiment, config), tokenizer, statistics)
-        return cls(dataset=dataset, split=split, processor=processor, config=config, seed=seed)
+        dtype = torch.bfloat16 if chosen.precision == "bf16" else torch.float32
+        return cls(dataset=dataset, split=split, processor=processor, config=config, seed=seed, dtype=dtype)
 
     def model(self, *, use_sheaf_streams: bool, base: Path | None = None) -> Gr00tN1d6:
         """A model with or without SVMS, from `base` or fresh; both variants of one seed start from the same weights."""
         config = Gr00tN1d6Config.from_dict(self.config.to_dict() | {"use_sheaf_streams": use_sheaf_streams})
         if base is not None:
             torch.manual_seed(self.seed)
-            return Gr00tN1d6.from_pretrained(base, config=config, dtype=torch.float32)
+            return Gr00tN1d6.from_pretrained(base, config=config, dtype=self.dtype)
         torch.manual_seed(self.seed)
         plain = Gr00tN1d6(Gr00tN1d6Config.from_dict(self.config.to_dict() | {"use_sheaf_streams": False}))
         if not use_sheaf_streams:
-            return plain
+            return plain.to(self.dtype)
         model = Gr00tN1d6(config)
         model.load_state_dict(plain.state_dict(), strict=False)
-        return model
+        return model.to(self.dtype)
 
     def policy(self, model: Gr00tN1d6) -> Policy:
         """The model as a policy for this experiment's robot."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from svms_gr00t.core.progress import Progress
 from svms_gr00t.data.steps import Batches, StepDataset
+from svms_gr00t.evaluate.streams import StreamReport
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.evidence import read_streams
 from svms_gr00t.train.cluster import Cluster
@@ -15,6 +16,7 @@ from svms_gr00t.train.gates import GateResult, couple_gate, specialise_gate
 from svms_gr00t.train.phases import Phase, plain_counterpart
 from svms_gr00t.train.run_dir import Row, RunDir
 from svms_gr00t.train.shares import Share, shared_batches
+from svms_gr00t.train.step import arithmetic
 from svms_gr00t.train.trackers import Tracker
 from svms_gr00t.train.trainer import LoopConfig, Validate, train_phase
 
@@ -53,6 +55,7 @@ def train_in_turn(
     Raises TrainingError otherwise.
     """
     here = cluster or Cluster()
+    model.to(here.device)
     rows: dict[str, list[Row]] = {}
     gates: list[GateResult] = []
     first, start_rank = 0, None
@@ -66,7 +69,7 @@ def train_in_turn(
         run.create()
         used = phase if model.svms is not None else plain_counterpart(phase)
         if model.svms is not None and start_rank is None:
-            start_rank = _kept(run, "rank.json", lambda: read_streams(model, held_out)[1])
+            start_rank = _kept(run, "rank.json", here, lambda: _read(model, held_out, loop)[1])
         share = Share(rank=here.rank, world=here.world, micro=micro)
         rows[phase.name] = train_phase(
             model,
@@ -82,7 +85,7 @@ def train_in_turn(
         )
         first += phase.steps
         if model.svms is not None:
-            found = _kept(run, "gate.json", lambda p=phase.name, r=start_rank: _gate(p, model, held_out, r))
+            found = _kept(run, "gate.json", here, lambda p=phase.name, r=start_rank: _gate(p, model, held_out, r, loop))
             gates += [GateResult(**result) for result in found]
     return Trained(model=model, rows=rows, gates=tuple(gates))
 
@@ -93,11 +96,19 @@ def _finished(run: RunDir, phase: Phase) -> bool:
     return bool(found) and found[-1].name == f"step_{phase.steps:06d}"
 
 
-def _gate(phase: str, model: Gr00tN1d6, held_out: StepDataset, start: dict[str, Any]) -> list[dict[str, Any]]:
+def _read(model: Gr00tN1d6, held_out: StepDataset, loop: LoopConfig) -> tuple[StreamReport, dict[str, Any]]:
+    """The streams on held-out samples, in the arithmetic of the training."""
+    with arithmetic(next(model.parameters()).device, loop.precision):
+        return read_streams(model, held_out)
+
+
+def _gate(
+    phase: str, model: Gr00tN1d6, held_out: StepDataset, start: dict[str, Any], loop: LoopConfig
+) -> list[dict[str, Any]]:
     """The gate's results as plain dicts; phase 3 is judged against the plain model, later."""
     if phase == "end to end":
         return []
-    report, rank = read_streams(model, held_out)
+    report, rank = _read(model, held_out, loop)
     if phase == "specialise":
         found = specialise_gate({name: score.balanced_accuracy for name, score in report.scores.items()})
     else:
@@ -106,9 +117,10 @@ def _gate(phase: str, model: Gr00tN1d6, held_out: StepDataset, start: dict[str, 
     return [asdict(result) for result in found]
 
 
-def _kept(run: RunDir, name: str, measure: Callable[[], Any]) -> Any:
-    """A JSON value measured once for each run folder."""
+def _kept(run: RunDir, name: str, cluster: Cluster, measure: Callable[[], Any]) -> Any:
+    """A JSON value measured once for each run folder, by the process that writes."""
     path = run.root / name
-    if not path.is_file():
-        run.write(name, json.dumps(measure()) + "\n")
+    with cluster.main_first() as writes:
+        if writes and not path.is_file():
+            run.write(name, json.dumps(measure()) + "\n")
     return json.loads(path.read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ RUN/policy/         the trained policy
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +36,7 @@ from svms_gr00t.train.trackers import TrackerName, make_trackers
 from svms_gr00t.train.trainer import LoopConfig, Validate
 
 Resume = Literal["auto", "never"]
-HELD_OUT_SAMPLES = 128
+HELD_OUT_SAMPLES, GATE_SAMPLES = 128, 2048
 
 
 def run_training(
@@ -67,10 +67,12 @@ def run_training(
     if here.device.type == "cuda" and config.preset == "n1d6":
         memory = torch.cuda.get_device_properties(here.device).total_memory / 1e9
         check_memory(config, experiment.config, memory, len(experiment.processor.config.embodiment.video.modality_keys))
-    held_out = experiment.steps(train=False, stride=4)
+    held_out = _held_out(experiment)
     with here.main_first() as writes:
         if writes:
             _write_passport(config, output, experiment)
+    if config.precision == "fp32":
+        experiment = replace(experiment, dtype=torch.float32)
     model = experiment.model(use_sheaf_streams=config.use_sheaf_streams, base=base)
     model.action_head.keep_embodiments(experiment.processor.config.embodiment_id)
     if config.gradient_checkpointing:
@@ -97,6 +99,14 @@ def run_training(
         log.close()
     _save(experiment, trained, output, here)
     return trained
+
+
+def _held_out(experiment: Experiment) -> StepDataset:
+    """Every fourth step of the held-out episodes, or fewer: gates keep the stream states of all of them at once."""
+    steps = experiment.steps(train=False, stride=4)
+    if len(steps) <= GATE_SAMPLES:
+        return steps
+    return experiment.steps(train=False, stride=4 * -(-len(steps) // GATE_SAMPLES))
 
 
 def _features(config: TrainConfig, experiment: Experiment, model: Gr00tN1d6) -> FeatureCache | None:

@@ -21,6 +21,11 @@ Precision = Literal["fp32", "bf16"]
 CLIP = 1.0
 
 
+def arithmetic(device: torch.device, precision: Precision) -> Any:
+    """Context of every forward pass: bf16 lets frozen bfloat16 parts and float32 masters meet."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What one step's forward passes said."""
@@ -70,7 +75,8 @@ class Stepper:
     def backward(self, number: int, parts: Parts, weights: Mapping[str, float]) -> Outcome:
         """Leave the gradient of the global batch in the parameters.
 
-        Raises TrainingError naming the term and the batch when a loss is NaN or infinite; nothing is changed then.
+        Raises TrainingError naming the term and the batch when a loss is NaN or infinite, on every process alike; no
+        weight has changed then.
         """
         draws, names = self.draw(number, parts), list(weights)
         own = torch.stack([counts(part, names) for part in parts])
@@ -84,35 +90,33 @@ class Stepper:
             with self.cluster.syncing(self.module, i == len(parts) - 1):
                 parted = {name: float(share[i, j]) * weights[name] for j, name in enumerate(names)}
                 loss, output = self._forward(part, draws.at(rows), parted)
-                self._check(output, loss, number)
                 self.cluster.backward(loss)
-            values = [float(output.terms[name].detach()) for name in names]
-            sums += share[i].double() * torch.tensor(values, dtype=torch.float64)
+            values = torch.tensor([float(output.terms[name].detach()) for name in names], dtype=torch.float64)
+            sums += torch.where(share[i] > 0, share[i].double() * values, 0.0)
         terms = dict(zip(names, self.cluster.sum(sums).tolist(), strict=True))
-        return Outcome(terms=terms, loss=sum(weights[n] * v for n, v in terms.items()), output=output)
+        _check({name: value for name, value in terms.items() if weights[name]}, number)
+        return Outcome(terms=terms, loss=sum(weights[n] * v for n, v in terms.items() if weights[n]), output=output)
 
-    def clip(self, parameters: Mapping[str, nn.Parameter]) -> float:
-        """Scale the gradient to norm `CLIP` at most; its norm before."""
-        return float(nn.utils.clip_grad_norm_(parameters.values(), CLIP))
+    def clip(self, parameters: Mapping[str, nn.Parameter], number: int) -> float:
+        """Scale the gradient to norm `CLIP` at most; its norm before. Raises TrainingError when that is no number."""
+        norm = float(nn.utils.clip_grad_norm_(parameters.values(), CLIP))
+        _check({"the gradient": norm}, number)
+        return norm
 
     def _forward(
         self, part: ModelInputs, draws: Draws, weights: dict[str, float]
     ) -> tuple[Float[Tensor, ""], ModelOutput]:
         device = self.cluster.device
-        context: Any = nullcontext()
-        if self.precision == "bf16":
-            context = torch.autocast(device.type, dtype=torch.bfloat16)
-        with context:
+        with arithmetic(device, self.precision):
             loss = self.module(part.to(device), draws.to(device), weights)
         assert self.objective.output is not None
         return loss, self.objective.output
 
-    def _check(self, output: ModelOutput, loss: Tensor, number: int) -> None:
-        if math.isfinite(float(loss.detach())):
-            return
-        bad = [name for name, value in output.terms.items() if not math.isfinite(float(value.detach()))] or ["the sum"]
-        hint = "Lower the learning rate, or look at that batch; the last checkpoint is untouched"
-        raise TrainingError(f"batch {number}", got=f"{', '.join(bad)} is not finite", want="finite losses", hint=hint)
-
     def _mix(self, number: int) -> int:
         return self.seed * 1_000_003 + number
+
+
+def _check(values: Mapping[str, float], number: int) -> None:
+    if bad := [name for name, value in values.items() if not math.isfinite(value)]:
+        hint = "Lower the learning rate, or look at that batch; what was saved is untouched"
+        raise TrainingError(f"batch {number}", got=f"{', '.join(bad)} is not finite", want="finite losses", hint=hint)

@@ -28,7 +28,7 @@ from svms_gr00t.train.phases import Phase, loss_weights
 from svms_gr00t.train.run_dir import Row, RunDir, Snapshot
 from svms_gr00t.train.schedules import SheafWeight, cosine, temperature
 from svms_gr00t.train.shares import Parts
-from svms_gr00t.train.step import Outcome, Precision, Stepper
+from svms_gr00t.train.step import Outcome, Precision, Stepper, arithmetic
 from svms_gr00t.train.trackers import Tracker
 from svms_gr00t.train.trainable import prepare
 
@@ -121,8 +121,10 @@ class Loop:
     def resume(self) -> int:
         """The first step to do."""
         snapshot = self.run.load()
+        with self.cluster.main_first() as writes:
+            if writes:
+                self.run.rows(below=0 if snapshot is None else int(snapshot.state["done"]))
         if snapshot is None:
-            self.run.rows(below=0)
             return 0
         self.mean = {n: snapshot.model.pop(f"ema.{n}").to(v.device) for n, v in self.mean.items()}
         self.model.load_state_dict(snapshot.model, strict=False)
@@ -130,7 +132,6 @@ class Loop:
         self.sheaf.load_state_dict(snapshot.state["sheaf"])
         self.done = self.saved = int(snapshot.state["done"])
         self.best = float(snapshot.state.get("best", "inf"))
-        self.run.rows(below=self.done)
         return self.done
 
     def save(self) -> None:
@@ -158,7 +159,7 @@ class Loop:
         weights = loss_weights(self.phase, self.model.config, number, self.sheaf.at(step), labels=labels)
         self.optimizer.zero_grad(set_to_none=True)
         outcome = self.stepper.backward(number, parts, weights)
-        norm = self.stepper.clip(self.parameters)
+        norm = self.stepper.clip(self.parameters, number)
         rate = self.phase.learning_rate * cosine(step, self.phase.steps)
         set_learning_rate(self.optimizer, rate)
         self.optimizer.step()
@@ -169,7 +170,13 @@ class Loop:
         self._report(step, outcome, parts, weights, {"lr": rate, "grad_norm": norm, "began": began, "waited": waited})
         if self.done % self.config.checkpoint_every == 0 and self.done < self.phase.steps:
             self.save()
-        return f"flow {flow:.3f}"
+        return self._note(flow, parts, time.monotonic() - began, waited)
+
+    def _note(self, flow: float, parts: Parts, seconds: float, waited: float) -> str:
+        """What the bar shows: loss, throughput, share of the step spent waiting for data, peak memory."""
+        rate = sum(len(part.state) for part in parts) * self.cluster.world / seconds
+        memory = peak_memory_gib(self.cluster.device)
+        return f"flow {flow:.3f}  {rate:.0f} samples/s  {waited / seconds:.0%} data  {memory:.1f} GiB"
 
     def finish(self) -> None:
         """Save, and leave the model as it is to be used: averaged weights where asked for, eval mode."""
@@ -216,7 +223,8 @@ class Loop:
         if self.validate is None or not (ends or (every and (step + 1) % every == 0)):
             return {}
         modes = {module: module.training for module in self.model.modules()}
-        found = self.validate(self.model.eval())
+        with arithmetic(self.cluster.device, self.config.precision):
+            found = self.validate(self.model.eval())
         for module, mode in modes.items():
             module.training = mode
         if found["flow"] < self.best:
