@@ -17,7 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -198,14 +198,29 @@ def resize_area(frames: UInt8[np.ndarray, "n H W 3"], size: tuple[int, int]) -> 
         return frames
     if 0 in frames.shape:
         raise DataError("frames", got=f"shape {frames.shape}", want="at least one pixel", hint="Check the video")
-    if len(frames) > 1:  # one by one, the intermediate numbers stay in the processor's cache
-        return np.concatenate([resize_area(frame[None], size) for frame in frames])
-    out: np.ndarray = frames
-    for axis, after in ((1, size[0]), (2, size[1])):
-        rows, share = _area_taps(frames.shape[axis], after)
-        share = share.reshape(len(share), *(-1 if i == axis else 1 for i in range(4)))
-        out = sum(np.take(out, row, axis=axis) * weight for row, weight in zip(rows, share, strict=True))  # type: ignore[assignment]
-    return np.rint(out).clip(0, 255).astype(np.uint8)
+    return np.stack([_area(frame, size) for frame in frames])
+
+
+def _area(frame: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """Rows, then columns as the rows of the turned picture: whole rows are added, and one frame stays in the cache."""
+    height, width, _ = frame.shape
+    tall = _mix(frame.astype(np.float32).reshape(height, -1), *_area_taps(height, size[0]))
+    turned = np.ascontiguousarray(tall.reshape(size[0], width, 3).transpose(1, 0, 2)).reshape(width, -1)
+    mixed = _mix(turned, *_area_taps(width, size[1])).reshape(size[1], size[0], 3)
+    return np.rint(mixed, out=mixed).clip(0, 255, out=mixed).astype(np.uint8).transpose(1, 0, 2)
+
+
+def _mix(
+    x: Float[np.ndarray, "n m"], rows: Int[np.ndarray, "taps k"], share: Float[np.ndarray, "taps k"]
+) -> Float[np.ndarray, "k m"]:
+    """Each new row is a weighted sum of a few old ones."""
+    out = np.take(x, rows[0], axis=0)
+    out *= share[0][:, None]
+    for row, weight in zip(rows[1:], share[1:], strict=True):
+        part = np.take(x, row, axis=0)
+        part *= weight[:, None]
+        out += part
+    return out
 
 
 def resize_bicubic(frames: UInt8[np.ndarray, "n H W 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "n h w 3"]:
@@ -237,16 +252,22 @@ def _colour(frame: UInt8[np.ndarray, "h w 3"], draw: Augmentation) -> Float[np.n
     # Elementwise on purpose: a matrix product wakes the threads of BLAS, which fight with torch's.
     means = pixels.reshape(3, -1).mean(axis=1)
     mean = float((_GRAY * means).sum()) / 255 * draw.brightness
-    matrix = draw.brightness * draw.contrast / 127.5 * _hue(draw.hue) @ _saturation(draw.saturation)
     shift = np.float32(2 * (1 - draw.contrast) * mean - 1)
     out = np.empty_like(pixels)
     part = np.empty_like(pixels[0])
-    for row, plane in zip(matrix.astype(np.float32), out, strict=True):
+    for row, plane in zip(_colour_map(draw), out, strict=True):
         np.multiply(pixels[0], row[0], out=plane)
         for weight, channel in zip(row[1:], pixels[1:], strict=True):
             plane += np.multiply(channel, weight, out=part)
         plane += shift
     return np.clip(out, -1, 1, out=out)
+
+
+@lru_cache(maxsize=8)
+def _colour_map(draw: Augmentation) -> Float[np.ndarray, "3 3"]:
+    """The linear part, from 0..255 to -1..1; all views of a sample share it."""
+    matrix = draw.brightness * draw.contrast / 127.5 * _hue(draw.hue) @ _saturation(draw.saturation)
+    return matrix.astype(np.float32)
 
 
 def _saturation(factor: float) -> np.ndarray:

@@ -11,6 +11,7 @@ The inverse of min-max clips to [-1, 1] first, as N1.6 does: a prediction never 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -58,10 +59,15 @@ class MinMax:
     encoded_width = width
 
     def encode(self, x: Float[np.ndarray, "*n D"]) -> Float[np.ndarray, "*n D"]:
-        varies = self.high != self.low
-        span = np.where(varies, self.high - self.low, 1.0)
+        varies, span = self._span
         y = np.where(varies, 2 * (x - self.low) / span - 1, 0.0)
-        return y.clip(-1, 1) if self.clip else y
+        return np.minimum(np.maximum(y, -1), 1) if self.clip else y
+
+    @cached_property
+    def _span(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the range is not empty, and its length there."""
+        varies = self.high != self.low
+        return varies, np.where(varies, self.high - self.low, 1.0)
 
     def decode(self, y: Float[np.ndarray, "*n D"]) -> Float[np.ndarray, "*n D"]:
         return (y.clip(-1, 1).astype(np.float64) + 1) / 2 * (self.high - self.low) + self.low
