@@ -1,6 +1,7 @@
 """What an experiment takes from a base checkpoint, and what from the data."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,25 @@ def test_both_variants_of_a_seed_start_from_the_same_weights(small_kitchen: Path
 def test_a_tag_without_a_row_is_refused(small_kitchen: Path) -> None:
     with pytest.raises(DataError, match="new_embodiment is free"):
         Experiment.prepare(small_kitchen, base=BASE, embodiment_tag="unitree_g1")
+
+
+def test_a_broken_episode_is_left_out_by_name_and_the_others_train(
+    small_kitchen: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(small_kitchen, data)
+    clip = next(data.rglob("episode_000004.mp4"))
+    clip.write_bytes(clip.read_bytes()[:200])
+    found = Experiment.prepare(data, base=BASE)
+    assert [one.episode for one in found.skipped] == [4]
+    assert 4 not in (*found.split.train, *found.split.validation)
+    assert len((*found.split.train, *found.split.validation)) == 8
+    assert "episode 4 is left out" in caplog.text
+    assert len(found.steps(train=True)) > 0
+    whole = Experiment.prepare(small_kitchen, base=BASE)
+    assert not whole.skipped
+    for index in range(4):  # with a third of the episodes broken it is no accident
+        clip = next(data.rglob(f"episode_{index:06d}.mp4"))
+        clip.write_bytes(b"")
+    with pytest.raises(DataError, match="data doctor"):
+        Experiment.prepare(data, base=BASE)

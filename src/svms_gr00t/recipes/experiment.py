@@ -3,6 +3,7 @@
 The plain model and SVMS of one experiment see the same episodes, the same statistics and the same batches.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from svms_gr00t.data.labels import Labeler
 from svms_gr00t.data.lerobot import LeRobotDataset
 from svms_gr00t.data.processor import Processor
 from svms_gr00t.data.processor_config import known_robots
+from svms_gr00t.data.sound import Skipped, open_sound
 from svms_gr00t.data.split import Split, split_episodes
 from svms_gr00t.data.statistics import Statistics, compute_statistics
 from svms_gr00t.data.steps import StepDataset
@@ -28,6 +30,7 @@ from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.presets import preset
 
+log = logging.getLogger(__name__)
 ROBOT_TAGS = {"PandaOmron": "robocasa_panda_omron", "GR1ArmsOnly": "gr1"}
 """Embodiment tag by the dataset's robot_type; others train the free row, new_embodiment."""
 
@@ -44,6 +47,8 @@ class Experiment:
     seed: int
     dtype: torch.dtype = torch.float32
     """Type in which weights are loaded; what trains becomes float32 (or what its optimiser wants) later."""
+    skipped: tuple[Skipped, ...] = ()
+    """Broken episodes that were left out, and why."""
 
     @classmethod
     def prepare(
@@ -66,8 +71,10 @@ class Experiment:
         SVMS configuration. Raises DataError, ConfigError or CheckpointError for what does not exist or fit.
         """
         chosen = preset(preset_name)
-        dataset = LeRobotDataset.open(dataset_path)
+        dataset, skipped = open_sound(dataset_path, progress=progress)
         split = split_episodes(dataset.episodes, validation=validation, seed=seed)
+        for one in skipped:
+            log.warning("%s: episode %d is left out: %s", dataset.root, one.episode, one.reason)
         tag = embodiment_tag or ROBOT_TAGS.get(dataset.robot_type, "new_embodiment")
 
         def described(limit: int) -> tuple[EmbodimentConfig, Statistics]:
@@ -86,7 +93,15 @@ class Experiment:
             embodiment, statistics = described(config.action_horizon)
             processor = Processor(chosen.processor_config(tag, embodiment, config), tokenizer, statistics)
         dtype = torch.bfloat16 if chosen.precision == "bf16" else torch.float32
-        return cls(dataset=dataset, split=split, processor=processor, config=config, seed=seed, dtype=dtype)
+        return cls(
+            dataset=dataset,
+            split=split,
+            processor=processor,
+            config=config,
+            seed=seed,
+            dtype=dtype,
+            skipped=skipped,
+        )
 
     def model(self, *, use_sheaf_streams: bool, base: Path | None = None) -> Gr00tN1d6:
         """A model with or without SVMS, from `base` or fresh; both variants of one seed start from the same weights."""

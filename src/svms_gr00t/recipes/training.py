@@ -232,6 +232,7 @@ def _write_passport(config: TrainConfig, output: Path, experiment: Experiment) -
             "fingerprint": experiment.dataset.fingerprint(),
             "episodes": len(experiment.dataset.episodes),
             "held_out": list(experiment.split.validation),
+            "skipped": {one.episode: one.reason for one in experiment.skipped},
         },
         "model": experiment.config.to_dict(),
         "seed": config.seed,
