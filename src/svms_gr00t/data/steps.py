@@ -108,7 +108,8 @@ class StepDataset(Dataset[Sample]):
         assert self.features is not None
         actions, pad = self._chunk(at)
         counts = self.features.image_tokens(at.episode)
-        plain = self.processor.encode(self._blind(at), actions, pad, labeler=self.labeler, image_tokens=counts)
+        blind = self.observation(at)
+        plain = self.processor.encode(blind, actions, pad, labeler=self.labeler, image_tokens=counts)
         hidden = self.features.read(variant, at.episode, at.step)
         if len(hidden) != len(plain.input_ids):
             got, want = f"{len(hidden)} cached tokens", f"{len(plain.input_ids)}, as many as the prompt has"
@@ -119,15 +120,12 @@ class StepDataset(Dataset[Sample]):
         """The instruction in force at a step."""
         return self._table.instruction(at.episode, at.step)
 
-    def observation(self, at: Step) -> Observation:
-        """What the robot saw at a step, frames resized."""
-        assert self._frames is not None
-        video = {view: self._frames.frame(at.episode, view, at.step) for view in self._views}
-        return replace(self._blind(at), video={view: np.asarray(frame)[None, None] for view, frame in video.items()})
-
-    def _blind(self, at: Step) -> Observation:
+    def observation(self, at: Step, *, pictures: bool = True) -> Observation:
+        """What the robot saw at a step, frames resized; with a feature cache there are none."""
+        frames = self._frames if pictures else None
+        video = {} if frames is None else {view: frames.frame(at.episode, view, at.step) for view in self._views}
         state = self._table.rows(at.episode, at.step, "state")
-        return Observation.single(video={}, state=state, language=self.instruction(at))
+        return Observation.single(video=video, state=state, language=self.instruction(at))
 
     def _chunk(self, at: Step) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Actions (H, D) of each key from the step on, and which of them lie beyond the end."""
@@ -157,7 +155,8 @@ class StepDataset(Dataset[Sample]):
             return None
         positives, total = torch.zeros(0), 0
         for at, times in self._table.examples():
-            sample = self.processor.encode(self._blind(Step(**at)), labeler=self.labeler, image_tokens=(1,))
+            blind = self.observation(Step(**at), pictures=False)
+            sample = self.processor.encode(blind, labeler=self.labeler, image_tokens=(1,))
             assert sample.labels is not None
             assert sample.label_mask is not None
             chosen = sample.labels[sample.label_mask]
