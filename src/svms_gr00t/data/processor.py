@@ -9,7 +9,7 @@ Source: processor of GR00T N1.6.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,8 @@ class Processor:
             apply_sincos_state_encoding=config.apply_sincos_state_encoding,
             use_relative_action=config.use_relative_action,
         )
+        self._real = torch.zeros(config.max_action_horizon, config.max_action_dim)
+        self._real[: self.codec.horizon, : self.codec.action_dim] = 1.0
         self._texts: dict[tuple[str, tuple[int, ...]], _Text] = {}
         # The labeler is kept beside its labels: an id of a collected object could come back as another's.
         self._labels: dict[tuple[int, str, tuple[int, ...]], tuple[Labeler, Float[Tensor, "T S"]]] = {}
@@ -130,7 +132,8 @@ class Processor:
         counts = image_tokens or tuple(image.shape[-2] * image.shape[-1] // CELL**2 for image in images)
         text = self._text(observation.language[0], counts)
         state = {key: numbers[0] for key, numbers in observation.state.items()}
-        sample = Sample(
+        action = None if actions is None else torch.from_numpy(self.codec.encode_action(actions, state)).float()
+        return Sample(
             images=images,
             input_ids=text.ids,
             instruction_mask=text.mask,
@@ -138,13 +141,11 @@ class Processor:
             state=torch.from_numpy(self.codec.encode_state(state)).float(),
             embodiment_id=self.config.embodiment_id,
             pad_id=self.tokenizer.pad_id,
+            action=action,
+            action_mask=None if action is None else self._action_mask(action_pad),
+            labels=None if labeler is None else self._label(labeler, text, counts),
+            label_mask=None if labeler is None else text.mask,
         )
-        if labeler is not None:
-            sample = replace(sample, labels=self._label(labeler, text, counts), label_mask=text.mask)
-        if actions is not None:
-            action = torch.from_numpy(self.codec.encode_action(actions, state)).float()
-            sample = replace(sample, action=action, action_mask=self._action_mask(action_pad))
-        return sample
 
     def decode(
         self, actions: Tensor | np.ndarray, observation: Observation | None = None
@@ -199,13 +200,13 @@ class Processor:
         return self._labels[key][1]
 
     def _action_mask(self, pad: Bool[np.ndarray, " h"] | None) -> Float[Tensor, "H Da"]:
-        mask = torch.zeros(self.config.max_action_horizon, self.config.max_action_dim)
-        mask[: self.codec.horizon, : self.codec.action_dim] = 1.0
+        mask = self._real.clone()
         if pad is not None:
             if pad.shape != (self.codec.horizon,):
                 got, want = f"shape {pad.shape}", f"({self.codec.horizon},)"
                 raise DataError("action_pad", got=got, want=want, hint="One value for each step of the chunk")
-            mask[: self.codec.horizon][torch.from_numpy(pad)] = 0.0
+            if pad.any():
+                mask[: self.codec.horizon][torch.from_numpy(pad)] = 0.0
         return mask
 
     def save(self, folder: Path | str) -> None:
