@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from svms_gr00t.cli.main import main
+from svms_gr00t.cli.serve import Serve
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.shipped import shipped
@@ -66,6 +67,17 @@ def test_the_command_replays(
         main(["serve", "--model-path", str(shipped("tiny_base")), "--host", "0.0.0.0"])
     assert refused.value.code == 2
     assert "token" in capsys.readouterr().err
+
+
+def test_the_token_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def token(**options: Any) -> str | None:
+        return Serve(model_path=str(shipped("tiny_base")), **options)._service().token
+
+    assert token() is None
+    monkeypatch.setenv("SVMS_GR00T_TOKEN", "from outside")
+    assert token() == "from outside"
+    assert token(api_token="given") == "given"
+    assert token(replay=tmp_path / "t.bin") is None, "recordings hold none"
 
 
 def test_a_recording_holds_no_token_and_notices_another_policy(

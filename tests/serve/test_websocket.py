@@ -156,6 +156,23 @@ def test_bad_frames_leave_it_answering(
     assert get(server, "/healthz")[0] == 200
 
 
+def test_an_answer_holds_no_array_without_a_row_for_each_step(policy: Policy, observation: dict[str, Any]) -> None:
+    """openpi's own ActionChunkBroker takes row t of every array, also of those in info."""
+    said = {"rho": np.array([0.5]), "rho_edges": np.array([[0.25, 0.75]]), "flag": [True], "threshold": 0.4}
+    service = Service(policy=policy, judge=lambda _evidence: dict(said))
+    made = WebsocketServer(service, port=0)
+    thread = threading.Thread(target=made.run, daemon=True)
+    thread.start()
+    with connect(f"ws://127.0.0.1:{made.port}") as socket:
+        socket.recv()
+        socket.send(msgpack.packb(unbatched(observation)))
+        answer = msgpack.unpackb(socket.recv(), object_hook=restore)
+    service.stopping.set()
+    thread.join(timeout=10)
+    assert answer["info"] == {"rho": 0.5, "rho_edges": [0.25, 0.75], "flag": True, "threshold": 0.4}
+    assert {len(value) for value in answer.values() if isinstance(value, np.ndarray)} == {16}
+
+
 def test_stopping_closes_connections(policy: Policy) -> None:
     service = Service(policy=policy)
     made = WebsocketServer(service, port=0)

@@ -2,8 +2,8 @@
 
 On connecting the server sends its metadata. An observation is one robot's, unbatched: "video.<camera>" (H, W, 3),
 "state.<key>" (D,), and "prompt" or the language key. The answer holds "actions" (H, all numbers in key order), the same
-by key as "action.<key>", "info", and "server_timing". A text frame is an error. GET /healthz answers 200; GET /health,
-with the token, answers counts and latencies as JSON.
+by key as "action.<key>", "info" in plain numbers, and "server_timing". A text frame is an error. GET /healthz answers
+200; GET /health, with the token, answers counts and latencies as JSON.
 """
 
 import http
@@ -140,4 +140,11 @@ def _answer(reply: Any, keys: list[str], infer: float, before: float) -> dict[st
     chunks = {key: np.asarray(plain[key], dtype=np.float32)[0] for key in keys}
     timing = {"infer_ms": infer} | ({"prev_total_ms": before} if before else {})
     joined = np.concatenate(list(chunks.values()), axis=-1)
-    return {"actions": joined, **{f"action.{k}": v for k, v in chunks.items()}, "info": info, "server_timing": timing}
+    # openpi's chunk broker takes a row of every array in an answer, so arrays have H rows and the rest are numbers.
+    said = {key: _of_one(value) for key, value in info.items()}
+    return {"actions": joined, **{f"action.{k}": v for k, v in chunks.items()}, "info": said, "server_timing": timing}
+
+
+def _of_one(value: Any) -> Any:
+    """What the first robot's share of a batched value is, without arrays."""
+    return np.asarray(value)[0].tolist() if isinstance(value, list | np.ndarray) else value
