@@ -29,18 +29,21 @@ class PlanMemory:
     """Train from a feature cache of layer 12."""
     use_sheaf_streams: bool = True
     """Off plans plain GR00T N1.6 (phase 1 then trains a quarter of the DiT)."""
+    exact: bool = False
+    """Simulate a step of each phase on the real modules without storage (seconds) instead of using the formula."""
     format: Literal["table", "json"] = "table"
     """How to print."""
 
     def run(self) -> int:
         """Print the table."""
         from svms_gr00t.groot.config import Gr00tN1d6Config
-        from svms_gr00t.train.phases import PHASES
+        from svms_gr00t.train.phases import PHASES, plain_counterpart
         from svms_gr00t.train.planner import Setup, cheapest, plan, usable
+        from svms_gr00t.train.simulate import exact_plan
 
         config, room = Gr00tN1d6Config(use_sheaf_streams=self.use_sheaf_streams), usable(self.gpu_gb)
         table = Table("phase", "trains", "batch", "peak GiB", f"fits {room:.1f} GiB", "cheapest switch that fits")
-        rows, fits = [], True
+        rows, fits, planner = [], True, exact_plan if self.exact else plan
         for number, phase in enumerate(PHASES.values()):
             sizes = self.global_batch_size or (16, 12, 8)
             setup = Setup(
@@ -51,7 +54,8 @@ class PlanMemory:
                 checkpointing=self.checkpointing,
                 cached=self.cached,
             )
-            found, flags = plan(config, phase, setup), cheapest(config, phase, setup, room)
+            used = phase if self.use_sheaf_streams else plain_counterpart(phase)
+            found, flags = planner(config, used, setup), cheapest(config, used, setup, room, planner=planner)
             fits &= flags == ""
             help_ = {"": "", None: "none: a smaller batch, or a feature cache"}.get(flags, flags)
             trains = f"{found.trained / 1e6:,.1f} M"

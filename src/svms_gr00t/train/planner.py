@@ -1,14 +1,15 @@
 """How much memory a phase takes at the released size, before anything is loaded.
 
-    peak = 1.03 (2 N_resident + k N_train + b a + c) + 0.7 GiB      b samples of a micro-batch, T tokens of a prompt
+    peak = 1.03 (2 N_resident + k N_train + max(0, b a - d)) + 0.7 GiB    b samples of a micro-batch, T tokens a prompt
 
 N are counted on the model itself, without storage; k is what the optimiser keeps for a trained weight beyond its bf16
-copy, gradient included. a and c (MiB) were fitted to simulated runs of the released size, a = a0 (1 + H) / 51 + a1 T;
-on a GPU they were not measured.
+copy, gradient included. Activations go as gradients come, so that d of them meet no gradient; but the gradients of
+accumulated micro-batches stay, and meet the next one's activations and bf16 copies. a and d (MiB) were fitted to
+`simulate.step_bytes` at the released size, a = a0 (1 + H) / 51 + a1 T; on a GPU they were not measured.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -24,9 +25,9 @@ from svms_gr00t.train.phases import Phase
 GIB, MIB = 1 << 30, 1 << 20
 BYTES_A_WEIGHT: dict[OptimizerName, float] = {"adamw": 14.0, "adamw8bit": 8.04, "adamw-sr": 10.0, "adamw8bit-sr": 4.04}
 """k: masters, moments and gradients of one trained weight."""
-ACTIVATIONS = {"specialise": (44.2, 0.1125, 0.0), "couple": (56.9, 0.128, 0.0), "end to end": (95.0, 0.669, 18.0)}
-"""(a0, a1, c) of each phase, MiB."""
-RECOMPUTED = {"specialise": (6.2, 0.0744, 0.0), "couple": (4.1, 0.079, 18.0), "end to end": (0.4, 0.161, 23.0)}
+ACTIVATIONS = {"specialise": (54.2, 0.168, 0.0), "couple": (64.9, 0.184, 400.0), "end to end": (81.6, 0.709, 1200.0)}
+"""(a0, a1, d) of each phase, MiB."""
+RECOMPUTED = {"specialise": (9.1, 0.163, 0.0), "couple": (0.0, 0.196, 50.0), "end to end": (0.0, 0.242, 100.0)}
 """The same when blocks are computed again in the backward pass."""
 FRAGMENTATION, CONTEXT_GIB = 1.03, 0.7
 TOKENS_A_VIEW, TOKENS_OF_TEXT = 88, 28
@@ -68,13 +69,20 @@ def plan(config: Gr00tN1d6Config, phase: Phase, setup: Setup) -> Plan:
     """The plan of one phase. Raises ConfigError for another size than the released one: the fit is for that."""
     _check_size(config)
     resident, trained = _counts(config, phase, setup.cached)
-    first, slope, extra = (RECOMPUTED if setup.checkpointing else ACTIVATIONS)[phase.name]
+    first, slope, apart = (RECOMPUTED if setup.checkpointing else ACTIVATIONS)[phase.name]
     tokens = TOKENS_OF_TEXT + TOKENS_A_VIEW * setup.views
     sample = MIB * (first * (1 + config.action_horizon) / 51 + slope * tokens)
     micro = -(-setup.batch_size // setup.accumulation)
-    total = 2 * resident + BYTES_A_WEIGHT[setup.optimizer] * trained + micro * sample + extra * MIB
+    activations = max(0.0, micro * sample - apart * MIB)
+    if setup.accumulation > 1:
+        activations = micro * sample + (0 if setup.optimizer.endswith("-sr") else 2 * trained)
+    total = 2 * resident + BYTES_A_WEIGHT[setup.optimizer] * trained + activations
     peak = FRAGMENTATION * total / GIB + CONTEXT_GIB
     return Plan(phase=phase.name, setup=setup, trained=trained, resident=resident, peak_gib=peak)
+
+
+Planner = Callable[[Gr00tN1d6Config, Phase, Setup], Plan]
+"""`plan`, or `simulate.exact_plan`."""
 
 
 def switches(setup: Setup) -> Iterator[tuple[str, Setup]]:
@@ -92,12 +100,14 @@ def switches(setup: Setup) -> Iterator[tuple[str, Setup]]:
         parts *= 2
 
 
-def cheapest(config: Gr00tN1d6Config, phase: Phase, setup: Setup, gpu_gib: float) -> str | None:
+def cheapest(
+    config: Gr00tN1d6Config, phase: Phase, setup: Setup, gpu_gib: float, *, planner: Planner = plan
+) -> str | None:
     """Flags that make the phase fit: "" when it does already, None when nothing helps."""
-    if plan(config, phase, setup).peak_gib <= gpu_gib:
+    if planner(config, phase, setup).peak_gib <= gpu_gib:
         return ""
     for flags, other in switches(setup):
-        if plan(config, phase, other).peak_gib <= gpu_gib:
+        if planner(config, phase, other).peak_gib <= gpu_gib:
             return flags
     return None
 
@@ -115,13 +125,13 @@ def _counts(config: Gr00tN1d6Config, phase: Phase, cached: bool) -> tuple[int, i
     resident = trained = 0
     for name, parameter in model.named_parameters():
         count = parameter.numel() // (config.max_num_embodiments if name in banks else 1)
-        if not (cached and _is_cached(name)):
+        if not (cached and is_cached(name)):
             resident += count
         trained += count * phase.trains(name, config)
     return resident, trained
 
 
-def _is_cached(name: str) -> bool:
+def is_cached(name: str) -> bool:
     """Whether a feature cache makes the parameter unnecessary."""
     layers = "backbone.model.language_model.model.layers."
     if name.startswith(layers):

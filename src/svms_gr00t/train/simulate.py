@@ -1,0 +1,194 @@
+"""The memory of a training step, byte by byte, from the real modules without their storage (fake tensors).
+
+Every storage that an operation makes is counted while it lives; optimiser moments are added as bytes. Integers and
+masks stay real, because the model reads them to choose shapes. Needs no GPU and seconds at the released size.
+"""
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from svms_gr00t.core.types import ModelInputs
+from svms_gr00t.groot.config import Gr00tN1d6Config
+from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.train.losses import total_loss
+from svms_gr00t.train.optimizer import OptimizerName
+from svms_gr00t.train.phases import Phase, loss_weights
+from svms_gr00t.train.planner import (
+    CACHED_LAYERS,
+    CONTEXT_GIB,
+    FRAGMENTATION,
+    GIB,
+    TOKENS_A_VIEW,
+    TOKENS_OF_TEXT,
+    Plan,
+    Setup,
+    is_cached,
+    plan,
+)
+from svms_gr00t.train.recompute import recompute_blocks
+from svms_gr00t.train.step import Precision, arithmetic
+from svms_gr00t.train.synthetic import synthetic_inputs
+from svms_gr00t.train.trainable import prepare
+
+IMAGE_TOKENS = 81
+"""Of a view of 252 x 252 pixels."""
+MOMENTS: dict[OptimizerName, float] = {"adamw": 8.0, "adamw8bit": 2.04, "adamw-sr": 8.0, "adamw8bit-sr": 2.04}
+"""Bytes of both moments of a weight."""
+SCRATCH: dict[OptimizerName, float] = {"adamw": 0.0, "adamw8bit": 8.0, "adamw-sr": 20.0, "adamw8bit-sr": 12.0}
+"""Bytes a weight of the largest tensor while it is updated; the fused kernel needs none."""
+
+
+class Ledger(TorchDispatchMode):
+    """Bytes of fake storages alive, now and at most; operations on real tensors alone run for real."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not any(isinstance(leaf, FakeTensor) for leaf in tree_leaves((args, kwargs))):
+            with unset_fake_temporarily():
+                return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, FakeTensor):
+                self.count(leaf)
+        return out
+
+    def count(self, tensor: Tensor) -> None:
+        """Take a storage into account until it is freed."""
+        storage = tensor.untyped_storage()
+        if storage in self._known:
+            return
+        self._known.add(storage)
+        size = storage.nbytes()
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._drop, size)
+
+    def _drop(self, size: int) -> None:
+        self.now -= size
+
+
+@contextmanager
+def cuda_rules() -> Iterator[None]:
+    """On a GPU autocast computes layer norms in float32; on a CPU, where the simulation runs, it does not."""
+    plain = F.layer_norm
+
+    def promoted(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return plain(x.float(), *args, **kwargs)
+
+    F.layer_norm = promoted  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        F.layer_norm = plain
+
+
+def exact_plan(config: Gr00tN1d6Config, phase: Phase, setup: Setup) -> Plan:
+    """The plan of one phase from a simulated step at the released picture size."""
+    inputs = synthetic_inputs(
+        config,
+        -(-setup.batch_size // setup.accumulation),
+        views=setup.views,
+        text=TOKENS_OF_TEXT + TOKENS_A_VIEW * setup.views - IMAGE_TOKENS * setup.views,
+        cached_layer=CACHED_LAYERS if setup.cached else None,
+    )
+    used = step_bytes(
+        config,
+        phase,
+        inputs,
+        optimizer=setup.optimizer,
+        micro_batches=setup.accumulation,
+        checkpointing=setup.checkpointing,
+        skip=is_cached if setup.cached else lambda _name: False,
+    )
+    peak = FRAGMENTATION * used / GIB + CONTEXT_GIB
+    return replace(plan(config, phase, setup), peak_gib=peak)
+
+
+def step_bytes(
+    config: Gr00tN1d6Config,
+    phase: Phase,
+    inputs: ModelInputs,
+    *,
+    optimizer: OptimizerName = "adamw",
+    precision: Precision = "bf16",
+    micro_batches: int = 1,
+    checkpointing: bool = False,
+    cuda: bool = True,
+    skip: Callable[[str], bool] = lambda _name: False,
+) -> int:
+    """Largest number of bytes alive in a training step on micro-batches of `inputs`.
+
+    `skip` names parameters that are not on the card; of an embodiment bank one row is.
+    """
+    model = _without_storage(config, torch.bfloat16 if precision == "bf16" else torch.float32)
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        model.to_empty(device="cpu")
+        parameters = prepare(model, phase, optimizer)
+        if checkpointing:
+            recompute_blocks(model)
+        batch = _fake_floats(inputs, fake)
+    fixed = [t for n, t in (*model.named_parameters(), *model.named_buffers()) if not skip(n)]
+    trained = sum(p.numel() for p in parameters.values())
+    resident = sum(t.numel() * t.element_size() for t in fixed) + int(MOMENTS[optimizer] * trained)
+    ledger = Ledger()
+    for parameter in model.parameters():
+        ledger._known.add(parameter.untyped_storage())
+    weights = loss_weights(phase, config, 10**9, config.lambda_sheaf_max, labels=True)
+    with fake, ledger:
+        for tensor in tree_leaves([getattr(batch, name) for name in batch.__dataclass_fields__]):
+            if isinstance(tensor, FakeTensor):
+                ledger.count(tensor)
+        for _ in range(min(2, micro_batches)):
+            _once(model, batch, weights, precision, cuda)
+            gc.collect()
+    largest = max(p.numel() for p in parameters.values())
+    grads = sum(p.numel() * p.element_size() for p in parameters.values())
+    updating = grads + int(SCRATCH[optimizer] * largest)
+    return resident + max(ledger.peak, updating)
+
+
+def _once(model: Gr00tN1d6, batch: ModelInputs, weights: dict[str, float], precision: Precision, cuda: bool) -> None:
+    assert batch.action is not None
+    noise, time = torch.randn_like(batch.action), torch.rand_like(batch.action[:, 0, 0])
+    with cuda_rules() if cuda and precision == "bf16" else nullcontext():
+        with arithmetic(torch.device("cpu"), precision):
+            loss = total_loss(model(batch, noise=noise, time=time).terms, weights)
+        loss.backward()
+
+
+def _without_storage(config: Gr00tN1d6Config, dtype: torch.dtype) -> Gr00tN1d6:
+    """The model on the meta device, with one row of each embodiment bank."""
+    with torch.device("meta"):
+        model = Gr00tN1d6(config).to(dtype)
+    model.action_head.kept = (0,)
+    for bank in model.action_head.banks():  # as keep_embodiments does, without the copy of the other rows
+        bank.kept = (0,)
+        bank.W, bank.b = nn.Parameter(bank.W[:1].clone()), nn.Parameter(bank.b[:1].clone())
+    return model
+
+
+def _fake_floats(inputs: ModelInputs, fake: FakeTensorMode) -> ModelInputs:
+    """Pictures, actions and labels without storage; ids and masks as they are."""
+
+    def turned(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(turned(v) for v in value)
+        return fake.from_tensor(value) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    return replace(inputs, **{name: turned(getattr(inputs, name)) for name in inputs.__dataclass_fields__})
