@@ -5,7 +5,7 @@
 Episode at once (the design of the N1.6 training loader, written anew here): an epoch cuts the steps of each episode
 into 10 random parts that land in different shards; for every part the whole episode is read and all frames of all
 cameras are decoded. Decoder and everything after the pictures (crop, colours, numbers, prompt, labels, collation) are
-the same code on both sides: the ratio shows the design alone. Sources take turns, the median of the rounds counts.
+the same code on both sides: the ratio shows the design alone. Sources take turns; ratios are taken within each round.
 """
 
 import argparse
@@ -107,9 +107,9 @@ def sources(experiment: Experiment, episodes: list[int], folder: Path) -> dict[s
 
 
 def measure(source: Source, seconds: float) -> float:
-    """Samples per second over about `seconds`."""
-    began, count = time.perf_counter(), 0
-    while (passed := time.perf_counter() - began) < seconds:
+    """Samples per second of processor time: what other programs take of the machine does not count."""
+    began, count = time.process_time(), 0
+    while (passed := time.process_time() - began) < seconds:
         count += source()
     return count / passed
 
@@ -125,36 +125,36 @@ def run(args: argparse.Namespace) -> str:
         for _ in range(args.rounds):
             for name, (source, _) in found.items():
                 rates[name].append(measure(source, args.seconds))
-    return report(args, experiment, episodes, {n: statistics.median(r) for n, r in rates.items()}, rates, found)
+    return report(args, experiment, episodes, rates, found)
 
 
 def report(
     args: argparse.Namespace,
     experiment: Experiment,
     episodes: list[int],
-    medians: dict[str, float],
     rates: dict[str, list[float]],
     found: dict[str, tuple[Source, float]],
 ) -> str:
     """The page."""
     views = experiment.processor.config.embodiment.video.modality_keys
     steps = sum(experiment.dataset.episode(index).length for index in episodes)
-    base = medians["episode at once"]
+    base = rates["episode at once"]
+    ratios = {name: statistics.median(a / b for a, b in zip(rate, base, strict=True)) for name, rate in rates.items()}
     lines = [
         "# Loader",
         "",
-        f"Samples per second of one core, {len(views)} cameras, batch {BATCH}, augmentation and labels on, preset "
-        f"`{args.preset}`: {len(episodes)} episodes, {steps} steps of `{args.dataset.name}`. Median of {args.rounds} "
+        f"Samples per second of one core's time, {len(views)} cameras, batch {BATCH}, augmentation and labels on, "
+        f"preset `{args.preset}`: {len(episodes)} episodes, {steps} steps of `{args.dataset.name}`. Median of {args.rounds} "
         f"rounds of {args.seconds:g} s, sources taking turns (smallest to largest in brackets).",
         "",
         "| source | samples/s | x episode at once | seconds before the first batch |",
         "|---|---:|---:|---:|",
     ]
-    for name, rate in medians.items():
-        low, high = min(rates[name]), max(rates[name])
-        lines.append(f"| {name} | {rate:.0f} [{low:.0f}, {high:.0f}] | {rate / base:.1f} | {found[name][1]:.2f} |")
-    best = {n: r / base for n, r in medians.items() if n.startswith(("pack", "memory"))}
-    verdict = "met" if min(best.values()) >= TARGET else "missed"
+    for name, rate in rates.items():
+        low, high, middle = min(rate), max(rate), statistics.median(rate)
+        lines.append(f"| {name} | {middle:.0f} [{low:.0f}, {high:.0f}] | {ratios[name]:.1f} | {found[name][1]:.2f} |")
+    prepared = [ratio for name, ratio in ratios.items() if name.startswith(("pack", "memory"))]
+    verdict = "met" if min(prepared) >= TARGET else "missed"
     command = f"python benchmarks/loader.py --preset {args.preset} --episodes {args.episodes} --rounds {args.rounds}"
     lines += [
         "",
@@ -184,8 +184,8 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, default=KITCHEN)
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--episodes", type=int, default=18)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
     text = run(args)
