@@ -144,8 +144,8 @@ def report(
         "# Loader",
         "",
         f"Samples per second of one core's time, {len(views)} cameras, batch {BATCH}, augmentation and labels on, "
-        f"preset `{args.preset}`: {len(episodes)} episodes, {steps} steps of `{args.dataset.name}`. Median of {args.rounds} "
-        f"rounds of {args.seconds:g} s, sources taking turns (smallest to largest in brackets).",
+        f"preset `{args.preset}`: {len(episodes)} episodes, {steps} steps of `{args.dataset.name}`. "
+        f"Median of {args.rounds} rounds of {args.seconds:g} s, sources taking turns (smallest to largest in brackets).",
         "",
         "| source | samples/s | x episode at once | seconds before the first batch |",
         "|---|---:|---:|---:|",

@@ -92,10 +92,10 @@ def switches(setup: Setup) -> Iterator[tuple[str, Setup]]:
         yield eight, replace(setup, optimizer="adamw8bit")
     small = replace(setup, optimizer="adamw8bit-sr")
     yield rounded, small
-    yield f"{rounded} --checkpointing", replace(small, checkpointing=True)
+    yield f"{rounded} --gradient-checkpointing", replace(small, checkpointing=True)
     parts = 2 * setup.accumulation
     while parts <= setup.batch_size:
-        text = f"{rounded} --checkpointing --gradient-accumulation-steps {parts}"
+        text = f"{rounded} --gradient-checkpointing --gradient-accumulation-steps {parts}"
         yield text, replace(small, checkpointing=True, accumulation=parts)
         parts *= 2
 
