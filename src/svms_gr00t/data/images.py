@@ -155,7 +155,8 @@ class ImagePipeline:
             cropped = resize_bicubic(resize_area(cropped, _with_short_side(cropped.shape[1:3], self.short_side)), size)
         else:
             cropped = resize_area(cropped, size)
-        return torch.from_numpy(np.stack([_colour(frame, draw) for frame in cropped]))
+        coloured = [_colour(frame, draw) for frame in cropped]
+        return torch.from_numpy(coloured[0][None] if len(coloured) == 1 else np.stack(coloured))
 
     def _crop_size(self, size: tuple[int, int]) -> tuple[int, int]:
         return int(size[0] * self.crop_fraction), int(size[1] * self.crop_fraction)
@@ -250,8 +251,8 @@ def _colour(frame: UInt8[np.ndarray, "h w 3"], draw: Augmentation) -> Float[np.n
     if (draw.brightness, draw.contrast, draw.saturation, draw.hue) == (1.0, 1.0, 1.0, 0.0):
         return pixels / np.float32(127.5) - np.float32(1.0)
     # Elementwise on purpose: a matrix product wakes the threads of BLAS, which fight with torch's.
-    means = pixels.reshape(3, -1).mean(axis=1)
-    mean = float((_GRAY * means).sum()) / 255 * draw.brightness
+    count = frame.shape[0] * frame.shape[1]
+    mean = float((_GRAY * pixels.reshape(3, -1).sum(axis=1)).sum()) / (255 * count) * draw.brightness
     shift = np.float32(2 * (1 - draw.contrast) * mean - 1)
     out = np.empty_like(pixels)
     part = np.empty_like(pixels[0])

@@ -60,14 +60,15 @@ class MinMax:
 
     def encode(self, x: Float[np.ndarray, "*n D"]) -> Float[np.ndarray, "*n D"]:
         varies, span = self._span
-        y = np.where(varies, 2 * (x - self.low) / span - 1, 0.0)
+        y = 2 * (x - self.low) / span - 1
+        y = y if varies is None else np.where(varies, y, 0.0)
         return np.minimum(np.maximum(y, -1), 1) if self.clip else y
 
     @cached_property
-    def _span(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where the range is not empty, and its length there."""
+    def _span(self) -> tuple[np.ndarray | None, np.ndarray]:
+        """Where the range is not empty (None: everywhere), and its length there."""
         varies = self.high != self.low
-        return varies, np.where(varies, self.high - self.low, 1.0)
+        return None if varies.all() else varies, np.where(varies, self.high - self.low, 1.0)
 
     def decode(self, y: Float[np.ndarray, "*n D"]) -> Float[np.ndarray, "*n D"]:
         return (y.clip(-1, 1).astype(np.float64) + 1) / 2 * (self.high - self.low) + self.low
