@@ -145,7 +145,7 @@ def report(
         "",
         f"Samples per second of one core's time, {len(views)} cameras, batch {BATCH}, augmentation and labels on, "
         f"preset `{args.preset}`: {len(episodes)} episodes, {steps} steps of `{args.dataset.name}`. "
-        f"Median of {args.rounds} rounds of {args.seconds:g} s, sources taking turns (smallest to largest in brackets).",
+        f"Median of {args.rounds} rounds of {args.seconds:g} s, sources taking turns (range in brackets).",
         "",
         "| source | samples/s | x episode at once | seconds before the first batch |",
         "|---|---:|---:|---:|",

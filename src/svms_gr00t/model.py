@@ -64,13 +64,16 @@ class Gr00tN1d6(nn.Module):
         )
         self.action_head = ActionHead(config)
 
+    def observe(self, inputs: ModelInputs) -> Features:
+        """What the backbone says, from pictures or from cached hidden states."""
+        if inputs.hidden is None:
+            return self.backbone(inputs.images, inputs.input_ids, inputs.attention_mask)
+        hidden = inputs.hidden.to(self.backbone.model.language_model.model.norm.weight.dtype)
+        return self.backbone.suffix(hidden, inputs.input_ids, inputs.attention_mask, inputs.hidden_layer)
+
     def encode(self, inputs: ModelInputs, *, losses: bool = True) -> tuple[Features, StreamStates | None]:
         """The features that the action head reads, and what SVMS did to them."""
-        if inputs.hidden is None:
-            features = self.backbone(inputs.images, inputs.input_ids, inputs.attention_mask)
-        else:
-            hidden = inputs.hidden.to(self.backbone.model.language_model.model.norm.weight.dtype)
-            features = self.backbone.suffix(hidden, inputs.input_ids, inputs.attention_mask, inputs.hidden_layer)
+        features = self.observe(inputs)
         if self.svms is None:
             return features, None
         states = self.svms(features, inputs.labels, inputs.label_mask, inputs.label_weight, losses=losses)

@@ -11,12 +11,17 @@ from safetensors.torch import load_file
 
 from svms_gr00t.cli.main import main, parse
 from svms_gr00t.cli.train import Train
-from svms_gr00t.core.errors import CheckpointError, ConfigError
+from svms_gr00t.core.errors import CheckpointError, ConfigError, DataError
+from svms_gr00t.data.steps import StepDataset
+from svms_gr00t.groot.backbone import EagleBackbone
+from svms_gr00t.recipes.experiment import Experiment
 from svms_gr00t.recipes.gates import run_gates
 from svms_gr00t.recipes.presets import PRESETS, preset
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.recipes.train_config import TrainConfig
 from svms_gr00t.recipes.training import run_training
+from svms_gr00t.train.cache_features import build_cache
+from svms_gr00t.train.placement import place
 
 BASE = str(shipped("tiny_base"))
 
@@ -108,6 +113,37 @@ def test_frozen_bf16_and_float32_masters_go_through_all_phases_and_gates(
     held_out = [row["held_out.flow"] for rows in trained.rows.values() for row in rows if "held_out.flow" in row]
     assert len(held_out) == 3
     assert all(0 < value < 10 for value in held_out)
+
+
+def test_a_feature_cache_trains_and_judges_without_a_picture(
+    small_kitchen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = Experiment.prepare(small_kitchen, base=Path(BASE))
+    episodes = [episode.index for episode in experiment.dataset.episodes]
+    steps = StepDataset(experiment.dataset, experiment.processor, episodes=episodes)
+    model = experiment.model(use_sheaf_streams=False, base=Path(BASE))
+    build_cache(model, steps, tmp_path / "cache", dtype="float32", batch_size=64)
+
+    def blind(*_args: object) -> None:
+        raise AssertionError("a picture was read")
+
+    monkeypatch.setattr(EagleBackbone, "image_tokens", blind)
+    trained = run_training(short(small_kitchen, feature_cache=str(tmp_path / "cache")), tmp_path / "run")
+    assert {gate.phase for gate in trained.gates} == {"specialise", "couple"}
+    with pytest.raises(DataError, match="cache"):
+        run_training(short(small_kitchen, feature_cache=str(tmp_path / "none")), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_a_cache_replaces_stays_off_the_device(small_kitchen: Path) -> None:
+    model = Experiment.prepare(small_kitchen, base=Path(BASE)).model(use_sheaf_streams=True, base=Path(BASE))
+    place(model, torch.device("meta"), below=2)  # stands for a GPU
+    left = {name for name, p in model.named_parameters() if not p.is_meta}
+    assert left
+    assert all(name.startswith("backbone.") and ".layers.2." not in name for name in left)
+    assert "backbone.model.language_model.model.embed_tokens.weight" in left
+    assert "backbone.model.language_model.model.norm.weight" not in left
+    assert all(buffer.is_meta for name, buffer in model.named_buffers() if name.startswith("svms."))
 
 
 def test_another_run_in_the_folder_is_refused_and_left_as_it_was(small_kitchen: Path, whole: Path) -> None:

@@ -71,6 +71,19 @@ def test_a_small_message_cannot_become_a_large_object() -> None:
         unpack(packer.pack_array_header(MAX_ITEMS + 1) + b"\x01" * (MAX_ITEMS + 1))
 
 
+def test_both_versions_of_the_header_are_read() -> None:
+    array = np.arange(6, dtype=np.int16).reshape(2, 3)
+    for version in ((1, 0), (2, 0)):
+        stream = io.BytesIO()
+        np.lib.format.write_array(stream, array, version=version)
+        data = stream.getvalue()
+        for _ in range(2):
+            np.testing.assert_array_equal(unpack(msgpack.packb({"__ndarray_class__": True, "as_npy": data})), array)
+        for cut in range(len(data)):
+            with pytest.raises(DataError):
+                unpack(msgpack.packb({"__ndarray_class__": True, "as_npy": data[:cut]}))
+
+
 def test_empty_arrays_of_any_shape_are_read_or_refused() -> None:
     np.testing.assert_array_equal(unpack(pack(np.zeros((0, 3), np.float32))), np.zeros((0, 3), np.float32))
     for shape in ((0, 2**62), (0, 2**80), (2**40, 0, 2**40)):

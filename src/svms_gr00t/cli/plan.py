@@ -23,7 +23,7 @@ class PlanMemory:
     """As in svms-gr00t train."""
     gradient_accumulation_steps: int = 1
     """Micro-batches of a step."""
-    checkpointing: bool = False
+    gradient_checkpointing: bool = False
     """Compute blocks again in the backward pass."""
     cached: bool = False
     """Train from a feature cache of layer 12."""
@@ -51,7 +51,7 @@ class PlanMemory:
                 views=self.views,
                 optimizer=self.optimizer,
                 accumulation=self.gradient_accumulation_steps,
-                checkpointing=self.checkpointing,
+                checkpointing=self.gradient_checkpointing,
                 cached=self.cached,
             )
             used = phase if self.use_sheaf_streams else plain_counterpart(phase)

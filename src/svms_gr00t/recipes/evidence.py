@@ -23,12 +23,12 @@ def read_streams(
     assert model.svms is not None
     model.eval()
     batches: list[StreamBatch] = []
-    device = next(model.parameters()).device
+    device = next(model.svms.parameters()).device
     projections: list[torch.Tensor] = []
     tasks: dict[str, int] = {}
     for indices in in_order(steps, batch_size):
         inputs = steps.batch(indices).to(device)
-        features = model.backbone(inputs.images, inputs.input_ids, inputs.attention_mask)
+        features = model.observe(inputs)
         states = model.svms(features, inputs.labels, inputs.label_mask, losses=False)
         at = [steps.steps[i] for i in indices]
         names = [steps.instruction(step) for step in at]

@@ -55,7 +55,7 @@ def train_in_turn(
     Raises TrainingError otherwise.
     """
     here = cluster or Cluster()
-    model.to(here.device)
+    here.place(model)
     rows: dict[str, list[Row]] = {}
     gates: list[GateResult] = []
     first, start_rank = 0, None
@@ -98,7 +98,7 @@ def _finished(run: RunDir, phase: Phase) -> bool:
 
 def _read(model: Gr00tN1d6, held_out: StepDataset, loop: LoopConfig) -> tuple[StreamReport, dict[str, Any]]:
     """The streams on held-out samples, in the arithmetic of the training."""
-    with arithmetic(next(model.parameters()).device, loop.precision):
+    with arithmetic(next(model.action_head.parameters()).device, loop.precision):
         return read_streams(model, held_out)
 
 

@@ -66,11 +66,8 @@ def run_training(
     logs = make_trackers(trackers, output, asdict(config)) if here.rank == 0 else ()
     if here.device.type == "cuda" and config.preset == "n1d6":
         memory = torch.cuda.get_device_properties(here.device).total_memory / 1e9
-        check_memory(config, experiment.config, memory, len(experiment.processor.config.embodiment.video.modality_keys))
-    held_out = _held_out(experiment)
-    with here.main_first() as writes:
-        if writes:
-            _write_passport(config, output, experiment)
+        views = len(experiment.processor.config.embodiment.video.modality_keys)
+        check_memory(config, experiment.config, memory, views, world=here.world)
     if config.precision == "fp32":
         experiment = replace(experiment, dtype=torch.float32)
     model = experiment.model(use_sheaf_streams=config.use_sheaf_streams, base=base)
@@ -78,6 +75,12 @@ def run_training(
     if config.gradient_checkpointing:
         recompute_blocks(model)
     features = _features(config, experiment, model)
+    if features is not None and here.world == 1:
+        here.below = features.key.layer
+    held_out = _held_out(experiment, features)
+    with here.main_first() as writes:
+        if writes:
+            _write_passport(config, output, experiment)
     trained = _guarded(
         config,
         model,
@@ -101,12 +104,12 @@ def run_training(
     return trained
 
 
-def _held_out(experiment: Experiment) -> StepDataset:
+def _held_out(experiment: Experiment, features: FeatureCache | None) -> StepDataset:
     """Every fourth step of the held-out episodes, or fewer: gates keep the stream states of all of them at once."""
-    steps = experiment.steps(train=False, stride=4)
+    steps = experiment.steps(train=False, stride=4, features=features)
     if len(steps) <= GATE_SAMPLES:
         return steps
-    return experiment.steps(train=False, stride=4 * -(-len(steps) // GATE_SAMPLES))
+    return experiment.steps(train=False, stride=4 * -(-len(steps) // GATE_SAMPLES), features=features)
 
 
 def _features(config: TrainConfig, experiment: Experiment, model: Gr00tN1d6) -> FeatureCache | None:
@@ -139,11 +142,13 @@ def _guarded(config: TrainConfig, *args: Any, **kwargs: Any) -> Trained:
         raise TrainingError("GPU memory", got=str(error).split(".")[0], want=want, hint=hint) from error
 
 
-def check_memory(config: TrainConfig, model_config: Gr00tN1d6Config, gpu_gb: float, views: int) -> None:
+def check_memory(
+    config: TrainConfig, model_config: Gr00tN1d6Config, gpu_gb: float, views: int, *, world: int = 1
+) -> None:
     """Refuse a phase that cannot fit the card. Raises TrainingError naming the cheapest switch."""
     for number in config.phases:
         phase = config.phase_values()[number - 1]
-        setup = setup_of(config, phase, views)
+        setup = setup_of(config, phase, views, world=world)
         need, room = plan(model_config, phase, setup).peak_gib, usable(gpu_gb)
         if need > room:
             flags = cheapest(model_config, phase, setup, room)
@@ -152,14 +157,15 @@ def check_memory(config: TrainConfig, model_config: Gr00tN1d6Config, gpu_gb: flo
             raise TrainingError(f"memory of phase {phase.name}", got=got, want=want, hint=hint)
 
 
-def setup_of(config: TrainConfig, phase: Phase, views: int) -> Setup:
-    """The planner's view of a run."""
+def setup_of(config: TrainConfig, phase: Phase, views: int, *, world: int = 1) -> Setup:
+    """The planner's view of a run on one of `world` cards."""
     return Setup(
-        batch_size=phase.batch_size,
+        batch_size=-(-phase.batch_size // world),
         views=views,
         optimizer=config.optimizer,
         accumulation=config.gradient_accumulation_steps,
         checkpointing=config.gradient_checkpointing,
+        cached=config.feature_cache is not None and world == 1,
     )
 
 
@@ -192,7 +198,7 @@ def validator(held_out: StepDataset) -> Validate:
     def measure(model: Gr00tN1d6) -> dict[str, float]:
         source = torch.Generator().manual_seed(0)
         sums = {"flow": 0.0, "action_error": 0.0}
-        total, device = 0.0, next(model.parameters()).device
+        total, device = 0.0, next(model.action_head.parameters()).device
         for start in range(0, len(spread), 32):
             inputs = held_out.batch(spread[start : start + 32]).to(device)
             assert inputs.action is not None

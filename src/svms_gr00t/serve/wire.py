@@ -13,6 +13,7 @@ Needs numpy and msgpack alone. Source: GR00T N1.6 server_client, openpi msgpack_
 import io
 import tokenize
 from collections.abc import Mapping
+from functools import lru_cache
 from math import prod
 from typing import Any, Literal, NoReturn
 
@@ -32,6 +33,8 @@ MAX_KEYS = 1_000
 MAX_TOTAL = 100_000
 """Items of all lists and maps of a message."""
 MAX_DEPTH = 16
+MAX_HEADER = 10_000
+"""Bytes of an array's header."""
 KINDS = "biuf"
 """Booleans, integers, floats. No objects, texts, records or times."""
 _HEADER_ERRORS = (ValueError, KeyError, TypeError, SyntaxError, EOFError, MemoryError, RecursionError)
@@ -91,14 +94,23 @@ def _restore(value: Any, depth: int) -> Any:
 def _from_npy(data: Any) -> np.ndarray:
     if not isinstance(data, bytes):
         _refuse(f"as_npy as {type(data).__name__}", "bytes of np.save")
+    # Magic and version are 8 bytes; then the length of the header in 2 bytes, since version 2 in 4.
+    wide = 2 if data[6:7] == b"\x01" else 4
+    end = 8 + wide + int.from_bytes(data[8 : 8 + wide], "little")
+    shape, fortran, dtype = _header(data[: min(end, MAX_HEADER)])
+    return _numbers(memoryview(data)[end:], dtype, shape, "F" if fortran else "C")
+
+
+@lru_cache(maxsize=256)
+def _header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, Fortran order and dtype. A robot's headers never change, and numpy reads one in 50 microseconds."""
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
         reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, fortran, dtype = reader(stream, max_header_size=10_000)  # type: ignore[call-arg]
+        return reader(stream, max_header_size=MAX_HEADER)  # type: ignore[call-arg]
     except (*_HEADER_ERRORS, tokenize.TokenError) as error:
-        _refuse(f"as_npy with a broken header ({type(error).__name__})", "bytes of np.save")
-    return _numbers(memoryview(data)[stream.tell() :], dtype, shape, "F" if fortran else "C")
+        return _refuse(f"as_npy with a broken header ({type(error).__name__})", "bytes of np.save")
 
 
 def _from_parts(parts: Mapping[str, Any]) -> np.ndarray:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from svms_gr00t.train.placement import place
+
 
 class Cluster:
     """One process on one device; `Accelerated` is the same interface for many."""
@@ -17,6 +19,12 @@ class Cluster:
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
+        self.below: int | None = None
+        """Language layer of a feature cache: what runs before it stays off the device."""
+
+    def place(self, model: nn.Module) -> None:
+        """Move what training needs to this process's device."""
+        place(model, self.device, self.below)
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The module to call in training."""

@@ -21,6 +21,7 @@ from svms_gr00t.groot.embodiment import EmbodimentLinear
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.train.optimizer import OptimizerName
 from svms_gr00t.train.phases import Phase
+from svms_gr00t.train.placement import is_below
 
 GIB, MIB = 1 << 30, 1 << 20
 BYTES_A_WEIGHT: dict[OptimizerName, float] = {"adamw": 14.0, "adamw8bit": 8.04, "adamw-sr": 10.0, "adamw8bit-sr": 4.04}
@@ -125,18 +126,10 @@ def _counts(config: Gr00tN1d6Config, phase: Phase, cached: bool) -> tuple[int, i
     resident = trained = 0
     for name, parameter in model.named_parameters():
         count = parameter.numel() // (config.max_num_embodiments if name in banks else 1)
-        if not (cached and is_cached(name)):
+        if not (cached and is_below(name, CACHED_LAYERS)):
             resident += count
         trained += count * phase.trains(name, config)
     return resident, trained
-
-
-def is_cached(name: str) -> bool:
-    """Whether a feature cache makes the parameter unnecessary."""
-    layers = "backbone.model.language_model.model.layers."
-    if name.startswith(layers):
-        return int(name.removeprefix(layers).split(".")[0]) < CACHED_LAYERS
-    return name.startswith("backbone.") and not name.startswith("backbone.model.language_model.model.norm")
 
 
 def _check_size(config: Gr00tN1d6Config) -> None:

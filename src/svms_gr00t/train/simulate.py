@@ -6,7 +6,7 @@ masks stay real, because the model reads them to choose shapes. Needs no GPU and
 
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -24,6 +24,7 @@ from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.train.losses import total_loss
 from svms_gr00t.train.optimizer import OptimizerName
 from svms_gr00t.train.phases import Phase, loss_weights
+from svms_gr00t.train.placement import is_below
 from svms_gr00t.train.planner import (
     CACHED_LAYERS,
     CONTEXT_GIB,
@@ -33,7 +34,6 @@ from svms_gr00t.train.planner import (
     TOKENS_OF_TEXT,
     Plan,
     Setup,
-    is_cached,
     plan,
 )
 from svms_gr00t.train.recompute import recompute_blocks
@@ -114,7 +114,7 @@ def exact_plan(config: Gr00tN1d6Config, phase: Phase, setup: Setup) -> Plan:
         optimizer=setup.optimizer,
         micro_batches=setup.accumulation,
         checkpointing=setup.checkpointing,
-        skip=is_cached if setup.cached else lambda _name: False,
+        below=CACHED_LAYERS if setup.cached else None,
     )
     peak = FRAGMENTATION * used / GIB + CONTEXT_GIB
     return replace(plan(config, phase, setup), peak_gib=peak)
@@ -130,11 +130,11 @@ def step_bytes(
     micro_batches: int = 1,
     checkpointing: bool = False,
     cuda: bool = True,
-    skip: Callable[[str], bool] = lambda _name: False,
+    below: int | None = None,
 ) -> int:
     """Largest number of bytes alive in a training step on micro-batches of `inputs`.
 
-    `skip` names parameters that are not on the card; of an embodiment bank one row is.
+    Parameters below language layer `below` are not on the card; of an embodiment bank one row is.
     """
     model = _without_storage(config, torch.bfloat16 if precision == "bf16" else torch.float32)
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
@@ -143,7 +143,9 @@ def step_bytes(
         if checkpointing:
             recompute_blocks(model)
         batch = _fake_floats(inputs, fake)
-    fixed = [t for n, t in (*model.named_parameters(), *model.named_buffers()) if not skip(n)]
+    fixed = [
+        t for n, t in (*model.named_parameters(), *model.named_buffers()) if below is None or not is_below(n, below)
+    ]
     trained = sum(p.numel() for p in parameters.values())
     resident = sum(t.numel() * t.element_size() for t in fixed) + int(MOMENTS[optimizer] * trained)
     ledger = Ledger()

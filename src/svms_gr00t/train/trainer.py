@@ -104,7 +104,8 @@ class Loop:
         self.parameters: dict[str, nn.Parameter] = prepare(model, phase, config.optimizer)
         self.optimizer = make_optimizer(self.parameters, learning_rate=phase.learning_rate, name=config.optimizer)
         _check_types(model, config)
-        self.stepper = Stepper(model.to(cluster.device), cluster, seed=config.seed, precision=config.precision)
+        cluster.place(model)
+        self.stepper = Stepper(model, cluster, seed=config.seed, precision=config.precision)
         c = model.config
         self.sheaf = SheafWeight(
             mode=phase.sheaf if c.sheaf_schedule_mode == "adaptive" else c.sheaf_schedule_mode,
