@@ -90,6 +90,18 @@ def test_padding_changes_no_value_no_loss_and_no_gradient():
         assert all(torch.equal(clean, other) for other in dirty)
 
 
+def test_acting_leaves_no_trace_of_padding_in_the_evidence():
+    svms, f = trained(SheafStreams(DIM, **SMALL)).eval(), features()
+    results = []
+    for poison in (0.0, float("nan")):
+        tokens = torch.where(f.mask[..., None], f.tokens, poison)
+        with torch.no_grad():
+            states = svms(Features(tokens=tokens, mask=f.mask, image_mask=f.image_mask), losses=False)
+        results.append([states.tokens[f.mask], states.streams, states.rho, states.weights, states.aux_logits])
+    for clean, dirty in zip(*results, strict=True):
+        assert torch.equal(clean, dirty)
+
+
 def test_more_padding_changes_nothing():
     svms, f = trained(SheafStreams(DIM, **SMALL)).double(), features(torch.float64)
     longer = Features(

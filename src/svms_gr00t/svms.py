@@ -15,6 +15,7 @@ loss there would reward the arithmetic instead of the heads, and a monitor there
 from typing import Literal
 
 from jaxtyping import Bool, Float
+import torch
 from torch import Tensor, nn
 
 from svms_gr00t.core.errors import ConfigError
@@ -92,10 +93,11 @@ class SheafStreams(nn.Module):
     ) -> StreamStates:
         """Merged tokens with their evidence; `losses=False` skips the terms (acting needs none)."""
         mask = features.mask
-        # Padding is emptied first, so that not even NaN in it reaches a weight's gradient.
         padding = ~mask[..., None]
-        tokens = features.tokens.masked_fill(padding, 0).to(self.merge.weight.dtype)
-        x = self.heads(tokens)
+        tokens = features.tokens.to(self.merge.weight.dtype)
+        if losses or torch.is_grad_enabled():
+            tokens = tokens.masked_fill(padding, 0)  # not even NaN in padding may reach a weight's gradient
+        x = self.heads(tokens).masked_fill(padding[..., None], 0)
         projections = self.delta.project(x)
         rho = residual(projections)
         logits = self.labels(x)

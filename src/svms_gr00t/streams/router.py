@@ -65,7 +65,9 @@ class Router(nn.Module):
         """Weights before dropout; each token's sum to 1."""
         if self.mode == "uniform":
             return streams.new_full(streams.shape[:-1], 1 / self.n_streams)
-        logits = self.outer(F.gelu(self.inner(self.norm(streams.flatten(-2))), approximate="tanh"))
+        hidden = F.gelu(self.inner(self.norm(streams.flatten(-2))), approximate="tanh")
+        # S is too small for a matrix product: as a sum, compilers fuse it with its neighbours.
+        logits = (hidden[..., None, :] * self.outer.weight).sum(-1) + self.outer.bias
         weights = (logits / self.temperature.to(logits.dtype)).softmax(-1)
         return weights.detach() if self.mode == "frozen" else weights
 
