@@ -14,8 +14,8 @@ loss there would reward the arithmetic instead of the heads, and a monitor there
 
 from typing import Literal
 
-from jaxtyping import Bool, Float
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from svms_gr00t.core.errors import ConfigError
