@@ -14,9 +14,10 @@ from svms_gr00t.data.tokenizer import load_tokenizer
 from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
 from svms_gr00t.evaluate.run_facts import RunFacts
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.recipes.ablation_run import VARIANTS, AblationConfig, build, run_variant
+from svms_gr00t.recipes.ablation_run import AblationConfig, build, run_variant
+from svms_gr00t.recipes.ablation_variants import ALL, VARIANTS
 from svms_gr00t.recipes.ablations import RECIPES, ablate
-from svms_gr00t.recipes.controls import AdapterModel, ResidualAdapter, ShuffledLabels
+from svms_gr00t.recipes.controls import AdapterModel, ImagesAreVisual, ResidualAdapter, ShuffledLabels
 from svms_gr00t.recipes.experiment import Experiment
 from svms_gr00t.recipes.presets import preset
 from svms_gr00t.svms import SheafStreams
@@ -85,6 +86,34 @@ def test_the_adapter_trains_wherever_svms_trains(config):
         assert {n for n, _ in adapter.named_parameters() if n.startswith("svms.")} <= set(
             trainable_names(adapter, phase)
         )
+
+
+def test_remedies_change_what_they_say(config, tmp_path, monkeypatch):
+    from svms_gr00t.recipes import ablation_run
+
+    seen = {}
+
+    def watch(model, phase, batches, run, **kwargs):
+        seen[phase.name] = phase, batches(0)
+
+    monkeypatch.setattr(ablation_run, "train_phase", watch)
+    for name in ("full", "image_labels", "full_together", "plain_together"):
+        experiment = Experiment.prepare(config.dataset_path, seed=0)
+        model = build(experiment, ALL[name], None)
+        batches = ablation_run.Batches(ablation_run._steps(config, 0)[0], 4, 0)
+        if ALL[name].label_images:
+            batches = ImagesAreVisual(batches, model.config)
+        ablation_run._train(model, ALL[name], batches, tmp_path, config, 0)
+        phase, inputs = seen["specialise"]
+        image = inputs.input_ids == model.config.image_token_index
+        assert image.any()
+        assert bool((inputs.label_mask & image).any()) == (name == "image_labels")
+        if name == "image_labels":
+            assert (inputs.labels[image] == torch.tensor([1.0, 0.0, 0.0])).all()
+        assert phase.dit_share == (1.0 if ALL[name].together else 0.0)
+        assert phase.svms_rate == ALL[name].svms_rate
+        assert phase.lambda_aux == PHASES["specialise"].lambda_aux, "the order of training changes, the weights do not"
+        assert (phase.sheaf, phase.svms) == ("off", name != "plain_together")
 
 
 def test_shuffled_labels_are_as_many_and_somewhere_else():

@@ -80,7 +80,10 @@ def test_a_restored_optimiser_goes_on_bit_for_bit(name: str) -> None:
     def weights() -> dict[str, nn.Parameter]:
         torch.manual_seed(1)
         dtype = torch.bfloat16 if name.endswith("-sr") else torch.float32
-        return {"a": nn.Parameter(torch.randn(64, 64, dtype=dtype)), "b": nn.Parameter(torch.randn(64, dtype=dtype))}
+        return {
+            "a": nn.Parameter(torch.randn(64, 64, dtype=dtype)),
+            "svms.b": nn.Parameter(torch.randn(64, dtype=dtype)),
+        }
 
     def go(params: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, steps: range) -> None:
         for step in steps:
@@ -91,15 +94,30 @@ def test_a_restored_optimiser_goes_on_bit_for_bit(name: str) -> None:
             optimizer.step()
 
     whole = weights()
-    go(whole, make_optimizer(whole, learning_rate=1e-3, name=name), range(6))  # type: ignore[arg-type]
+    go(whole, make_optimizer(whole, learning_rate=1e-3, name=name, svms_rate=5.0), range(6))  # type: ignore[arg-type]
     half = weights()
-    first = make_optimizer(half, learning_rate=1e-3, name=name)  # type: ignore[arg-type]
+    first = make_optimizer(half, learning_rate=1e-3, name=name, svms_rate=5.0)  # type: ignore[arg-type]
     go(half, first, range(3))
-    saved = {k: v.clone() for k, v in optimizer_tensors(first, list(half)).items()}
-    second = make_optimizer(half, learning_rate=1e-3, name=name)  # type: ignore[arg-type]
-    restore_optimizer(second, list(half), saved)
+    saved = {k: v.clone() for k, v in optimizer_tensors(first, half).items()}
+    second = make_optimizer(half, learning_rate=1e-3, name=name, svms_rate=5.0)  # type: ignore[arg-type]
+    restore_optimizer(second, half, saved)
     go(half, second, range(3, 6))
     assert all(torch.equal(whole[key], half[key]) for key in whole)
+
+
+def test_svms_learns_at_its_own_multiple_of_the_rate() -> None:
+    """AdamW's first step is the rate times the gradient's sign: the ratio of the moves is that of the rates."""
+    moved = {}
+    for scale in (1.0, 5.0):
+        weights = {name: nn.Parameter(torch.zeros(3)) for name in ("svms.merge.weight", "action_head.x")}
+        optimizer = make_optimizer(weights, learning_rate=1.0, svms_rate=scale)
+        set_learning_rate(optimizer, 1e-3)
+        for parameter in weights.values():
+            parameter.grad = torch.ones(3)
+        optimizer.step()
+        moved[scale] = {name: float(p.detach().abs().mean()) for name, p in weights.items()}
+    assert moved[5.0]["svms.merge.weight"] == pytest.approx(5 * moved[1.0]["svms.merge.weight"], rel=1e-5)
+    assert moved[5.0]["action_head.x"] == pytest.approx(moved[1.0]["action_head.x"])
 
 
 def test_stochastic_adamw_is_adamw_but_for_the_rounding() -> None:

@@ -24,7 +24,8 @@ class Ablate:
     seeds: int = 5
     """Seeds 0, 1, ...; each splits the data and trains every variant anew."""
     variants: tuple[str, ...] = ()
-    """Rows of the table; empty takes all."""
+    """Rows of the table; empty takes the ablation. Also: fast, wide, image_labels, plain_together, adapter_together,
+    full_together."""
     dataset_path: str | None = None
     """Other demonstrations than the recipe's."""
     base: str | None = None
@@ -35,6 +36,8 @@ class Ablate:
     """Samples of one optimiser step, instead of the recipe's."""
     rollouts: int = 0
     """Closed-loop episodes for each task and run; 0 does without the simulator."""
+    tasks: tuple[str, ...] = ()
+    """Kitchen tasks of the closed loop; empty drives all."""
     workers: int = 2
     """Processes of one thread each; results do not depend on their number."""
     backend: Literal["processes", "ray"] = "processes"
@@ -42,13 +45,13 @@ class Ablate:
 
     def run(self) -> int:
         """Run, and print the table."""
-        from svms_gr00t.recipes.ablation_run import VARIANTS
+        from svms_gr00t.recipes.ablation_variants import VARIANTS
         from svms_gr00t.recipes.ablations import RECIPES, ablate
 
         if self.seeds < 1:
             raise ConfigError("--seeds", got=self.seeds, want="at least 1", hint="5 give an interval")
         given = {"dataset_path": self.dataset_path, "base": self.base, "steps": self.max_steps}
-        given |= {"batch_size": self.batch_size, "rollouts": self.rollouts}
+        given |= {"batch_size": self.batch_size, "rollouts": self.rollouts, "tasks": self.tasks}
         config = replace(RECIPES[self.recipe], **{k: v for k, v in given.items() if v is not None})
         result = ablate(
             config,

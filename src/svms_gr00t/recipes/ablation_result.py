@@ -19,9 +19,10 @@ from svms_gr00t.evaluate.records import JsonRecord, write_text
 from svms_gr00t.evaluate.seeds import SeedComparison, compare_seeds
 from svms_gr00t.evaluate.stats import Interval
 from svms_gr00t.evaluate.streams import StreamReport
-from svms_gr00t.recipes.ablation_run import VARIANTS, AblationConfig
+from svms_gr00t.recipes.ablation_run import AblationConfig
+from svms_gr00t.recipes.ablation_variants import ALL
 
-REFERENCE, FULL = "plain", "full"
+FULL = "full"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ class AblationResult(JsonRecord):
 
 def summarise(config: AblationConfig, output: Path, variants: Sequence[str], seeds: Sequence[int]) -> AblationResult:
     """The table of finished runs. Raises DataError when a variant has none."""
-    found = {name: Contender.load(output / name) for name in VARIANTS if name in variants}
+    found = {name: Contender.load(output / name) for name in ALL if name in variants}
     chosen = {name: {s: c.runs[s] for s in seeds if s in c.runs} for name, c in found.items()}
     contenders = {name: Contender(name=name, runs=runs) for name, runs in chosen.items()}
     return AblationResult(config=config, rows=tuple(_row(name, contenders, output) for name in contenders))
@@ -81,14 +82,14 @@ def _row(name: str, contenders: Mapping[str, Contender], output: Path) -> Ablati
     own = contenders[name]
     errors, executed = own.errors("mse"), own.errors("executed_mse")
     streams = [StreamReport.load(f) for s in own.runs if (f := output / name / f"seed_{s}" / "streams.json").is_file()]
-    labelled = streams if VARIANTS[name].changes.get("use_aux_losses", True) else []
+    labelled = streams if ALL[name].changes.get("use_aux_losses", True) else []
     wins = own.successes() if all(run.closed_loop for run in own.runs.values()) else None
     facts = next(iter(own.runs.values())).facts
-    plain = contenders.get(REFERENCE) if name != REFERENCE else None
+    plain = None if ALL[name].kind == "plain" else contenders.get(ALL[name].reference)
     full = contenders.get(FULL) if name != FULL else None
     return AblationRow(
         variant=name,
-        says=VARIANTS[name].says,
+        says=ALL[name].says,
         seeds=tuple(sorted(own.runs)),
         added=None if facts is None else facts.added,
         error=_mean_of_means(errors),

@@ -8,13 +8,14 @@ inside its phase.
 
 import copy
 import shutil
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 
+from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.data.steps import Batches, StepDataset
 from svms_gr00t.evaluate.open_loop import OpenLoopConfig, evaluate_open_loop
 from svms_gr00t.evaluate.records import JsonRecord
@@ -24,41 +25,16 @@ from svms_gr00t.evaluate.run_facts import FACTS, RunFacts
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
-from svms_gr00t.recipes.controls import AdapterModel, ShuffledLabels
+from svms_gr00t.recipes.ablation_variants import ALL, Variant
+from svms_gr00t.recipes.controls import AdapterModel, ImagesAreVisual, ShuffledLabels
 from svms_gr00t.recipes.demo import tiny_schedules
 from svms_gr00t.recipes.evidence import read_streams
 from svms_gr00t.recipes.experiment import Experiment
 from svms_gr00t.recipes.shipped import SHIPPED, demonstrations, starting_point
-from svms_gr00t.train.phases import PHASES, plain_counterpart
+from svms_gr00t.train.phases import END_TO_END, PHASES, plain_counterpart
 from svms_gr00t.train.run_dir import RunDir
 from svms_gr00t.train.trainer import LoopConfig, train_phase
 
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """One row of the table."""
-
-    says: str
-    """What it is, in the table's words."""
-    kind: Literal["plain", "adapter", "svms"] = "svms"
-    """Which model trains."""
-    changes: dict[str, Any] = field(default_factory=dict)
-    """Fields of the SVMS configuration that differ from the full one."""
-    shuffle_labels: bool = False
-    """Deal each instruction's labels out anew among its words."""
-
-
-VARIANTS: dict[str, Variant] = {
-    "plain": Variant(says="plain N1.6", kind="plain"),
-    "adapter": Variant(says="residual MLP of equal size", kind="adapter"),
-    "no_aux": Variant(says="SVMS without token labels", changes={"use_aux_losses": False}),
-    "no_sheaf_loss": Variant(says="SVMS without sheaf loss", changes={"sheaf_schedule_mode": "off"}),
-    "no_correction": Variant(says="SVMS without correction", changes={"sheaf_unroll_steps": 0}),
-    "uniform_router": Variant(says="SVMS with equal weights", changes={"router_mode": "uniform"}),
-    "shuffled_labels": Variant(says="SVMS with shuffled labels", shuffle_labels=True),
-    "full": Variant(says="SVMS"),
-}
-"""In the order of the table."""
 KEPT = ("plain", "full")
 """Variants whose policies stay on disk, for closed loop and for `evaluate streams`."""
 
@@ -75,12 +51,14 @@ class AblationConfig(JsonRecord):
     """Model size where there is no base."""
     steps: tuple[int, int, int] = (60, 60, 120)
     """Optimiser steps of the three phases."""
-    learning_rates: tuple[float, float, float] = (1e-3, 3e-4, 2e-4)
+    learning_rates: tuple[float, float, float] = (1e-3, 1e-3, 2e-4)
     batch_size: int = 16
     stride: int = 6
     """Every so many steps of a held-out episode is scored."""
     rollouts: int = 0
     """Closed-loop episodes for each task; 0 does without the simulator."""
+    tasks: tuple[str, ...] = ()
+    """Kitchen tasks to drive; empty drives all."""
 
 
 def run_variant(config: AblationConfig, name: str, seed: int, folder: Path) -> Path:
@@ -88,7 +66,7 @@ def run_variant(config: AblationConfig, name: str, seed: int, folder: Path) -> P
     torch.set_num_threads(1)
     if (folder / FACTS).is_file():
         return folder
-    variant, base = VARIANTS[name], starting_point(config.base)
+    variant, base = ALL[name], starting_point(config.base)
     experiment = _experiment(config, seed)
     changed = Gr00tN1d6Config.from_dict(experiment.config.to_dict() | variant.changes)
     experiment = replace(experiment, config=changed)
@@ -97,7 +75,10 @@ def run_variant(config: AblationConfig, name: str, seed: int, folder: Path) -> P
         train = copy.copy(train)
         train.labeler = ShuffledLabels(train.labeler, seed)
     model = build(experiment, variant, base)
-    _train(model, variant, Batches(train, config.batch_size, seed), folder, config, seed)
+    batches: Callable[[int], ModelInputs] = Batches(train, config.batch_size, seed)
+    if variant.label_images:
+        batches = ImagesAreVisual(batches, model.config)
+    _train(model, variant, batches, folder, config, seed)
     policy = Policy(model, experiment.processor)
     _judge(policy, experiment, config, name, folder)
     if variant.kind == "svms":
@@ -144,12 +125,24 @@ def _steps(config: AblationConfig, seed: int) -> tuple[StepDataset, StepDataset]
 
 
 def _train(
-    model: Gr00tN1d6, variant: Variant, batches: Batches, folder: Path, config: AblationConfig, seed: int
+    model: Gr00tN1d6,
+    variant: Variant,
+    batches: Callable[[int], ModelInputs],
+    folder: Path,
+    config: AblationConfig,
+    seed: int,
 ) -> None:
     first = 0
     for number, phase in enumerate(PHASES.values()):
-        changes = {"steps": config.steps[number], "learning_rate": config.learning_rates[number]}
-        phase = replace(phase, **changes, batch_size=config.batch_size)  # type: ignore[arg-type]
+        if variant.together:
+            phase = replace(END_TO_END, name=phase.name, lambda_aux=phase.lambda_aux, sheaf=phase.sheaf)
+        phase = replace(
+            phase,
+            steps=config.steps[number],
+            learning_rate=config.learning_rates[2 if variant.together else number],
+            batch_size=config.batch_size,
+            svms_rate=variant.svms_rate,
+        )
         chosen = plain_counterpart(phase) if variant.kind == "plain" else phase
         loop = LoopConfig(seed=seed, first_step=first)
         train_phase(model, chosen, batches, RunDir(folder / f"phase_{number + 1}"), config=loop)
@@ -171,11 +164,12 @@ def _judge(policy: Policy, experiment: Experiment, config: AblationConfig, name:
         from svms_gr00t.recipes.closed_loop import build_kitchen  # the simulator is an extra
         from svms_gr00t.sim.tasks import TASKS
 
+        tasks = config.tasks or tuple(TASKS)
         rules = RolloutConfig(
-            tasks=tuple(TASKS),
+            tasks=tasks,
             episodes=config.rollouts,
             seed=experiment.seed + 77,
-            horizons={task: TASKS[task].horizon for task in TASKS},
+            horizons={task: TASKS[task].horizon for task in tasks},
         )
         rollout(policy, build_kitchen(), rules, name=name).save(folder / "closed_loop.json")
 

@@ -19,7 +19,8 @@ from typing import Any, Literal
 from svms_gr00t.core.errors import CheckpointError, ConfigError, MissingExtra
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.recipes.ablation_result import AblationResult, summarise
-from svms_gr00t.recipes.ablation_run import VARIANTS, AblationConfig, run_variant
+from svms_gr00t.recipes.ablation_run import AblationConfig, run_variant
+from svms_gr00t.recipes.ablation_variants import ALL, VARIANTS
 
 Backend = Literal["processes", "ray"]
 RECIPES: dict[str, AblationConfig] = {
@@ -54,9 +55,9 @@ def ablate(
     Raises ConfigError for unknown variants, CheckpointError for a folder of other settings, MissingExtra without Ray,
     and whatever a run raises.
     """
-    if unknown := sorted(set(variants) - set(VARIANTS)):
+    if unknown := sorted(set(variants) - set(ALL)):
         raise ConfigError(
-            "--variants", got=unknown, want=f"names among {', '.join(VARIANTS)}", hint="Leave it out for all"
+            "--variants", got=unknown, want=f"names among {', '.join(ALL)}", hint="Leave it out for the ablation"
         )
     _claim(config, output)
     # Seed by seed, so that a process finds the decoded data of its last run again.

@@ -4,9 +4,11 @@ Axes: B batch, T tokens, M model width, H hidden width.
 
     adapter           h' = h + W2 gelu(W1 LN(h)) on valid tokens; W2 = 0 at the start, as SVMS's merge is
     shuffled labels   each instruction's labels dealt out anew among its words: as many, as learnable, without meaning
+    images visual     image tokens labelled too: Visual and nothing else
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -83,3 +85,19 @@ class ShuffledLabels:
         text = int.from_bytes(hashlib.sha256(instruction.encode()).digest()[:8], "big")
         deal = np.random.default_rng([self.seed, text]).permutation(len(words))
         return [(start, end, words[d][2]) for (start, end, _), d in zip(words, deal, strict=True)]
+
+
+class ImagesAreVisual:
+    """Batches whose image tokens count as labelled: the first stream's, and no other's."""
+
+    def __init__(self, batches: Callable[[int], ModelInputs], config: Gr00tN1d6Config) -> None:
+        self.batches, self.image_token = batches, config.image_token_index
+
+    def __call__(self, number: int) -> ModelInputs:
+        inputs = self.batches(number)
+        if inputs.labels is None or inputs.label_mask is None:
+            return inputs
+        image = inputs.input_ids == self.image_token
+        visual = F.one_hot(torch.zeros_like(inputs.input_ids), inputs.labels.shape[-1]).to(inputs.labels.dtype)
+        labels = torch.where(image[..., None], visual, inputs.labels)
+        return replace(inputs, labels=labels, label_mask=inputs.label_mask | image)

@@ -29,9 +29,15 @@ def master_dtype(name: OptimizerName) -> torch.dtype:
 
 
 def make_optimizer(
-    parameters: Mapping[str, nn.Parameter], *, learning_rate: float, name: OptimizerName = "adamw"
+    parameters: Mapping[str, nn.Parameter],
+    *,
+    learning_rate: float,
+    name: OptimizerName = "adamw",
+    svms_rate: float = 1.0,
 ) -> torch.optim.Optimizer:
     """The optimiser; biases and norms decay as little as the rest, as in N1.6.
+
+    SVMS learns at `svms_rate` times the rate.
 
     Raises TrainingError when the weights have the wrong dtype for it, MissingExtra without torchao for 8 bits.
     """
@@ -40,7 +46,7 @@ def make_optimizer(
         got = f"{odd[0]} is {'half precision' if parameters[odd[0]].dtype in HALF else parameters[odd[0]].dtype}"
         hint = "Load what trains in float32, or choose adamw-sr for bf16 weights"
         raise TrainingError("optimiser", got=got, want=f"{want} weights for {name}", hint=hint)
-    values: list[Any] = list(parameters.values())
+    values = _groups(parameters, learning_rate, svms_rate)
     if name == "adamw":
         return torch.optim.AdamW(values, lr=learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
     if name == "adamw-sr":
@@ -53,28 +59,39 @@ def make_optimizer(
     return AdamW8bit(values, lr=learning_rate, weight_decay=WEIGHT_DECAY, bf16_stochastic_round=rounding)
 
 
+def _groups(parameters: Mapping[str, nn.Parameter], learning_rate: float, svms_rate: float) -> list[dict[str, Any]]:
+    """One group, or SVMS and the rest where their rates differ."""
+    scales = {name: svms_rate if name.startswith("svms.") else 1.0 for name in parameters}
+    return [
+        {"params": [p for n, p in parameters.items() if scales[n] == s], "lr": learning_rate * s, "scale": s}
+        for s in sorted(set(scales.values()))
+    ]
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """The rate of the next step; torchao keeps it in a tensor that must stay the same object."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
+            group["lr"].fill_(rate * group["scale"])
         else:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     """Moments and step counts of each parameter as "<kind>.<name>"; an 8-bit moment as its codes and its scale."""
     found: dict[str, Tensor] = {}
-    for name, parameter in zip(names, optimizer.param_groups[0]["params"], strict=True):
+    for name, parameter in parameters.items():
         for kind, value in optimizer.state.get(parameter, {}).items():
             for part, tensor in _parts(kind, value):
                 found[f"{part}.{name}"] = tensor.detach().clone()
     return found
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: Mapping[str, Tensor]) -> None:
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
+) -> None:
     """Put `optimizer_tensors` back, bit for bit."""
-    for name, parameter in zip(names, optimizer.param_groups[0]["params"], strict=True):
+    for name, parameter in parameters.items():
         state: dict[str, Any] = {}
         for kind in ("step", "exp_avg", "exp_avg_sq"):
             if f"{kind}.{name}" in tensors:

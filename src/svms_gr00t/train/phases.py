@@ -35,6 +35,8 @@ class Phase:
     learning_rate: float
     steps: int
     batch_size: int
+    svms_rate: float = 1.0
+    """SVMS learns at so many times the learning rate: it is fresh, the rest is not."""
 
     def trains(self, name: str, config: Gr00tN1d6Config) -> bool:
         """Whether this phase trains the parameter of that name."""

@@ -102,7 +102,9 @@ class Loop:
         self.model, self.phase, self.batches, self.run, self.config = model, phase, batches, run, config
         self.cluster = cluster
         self.parameters: dict[str, nn.Parameter] = prepare(model, phase, config.optimizer)
-        self.optimizer = make_optimizer(self.parameters, learning_rate=phase.learning_rate, name=config.optimizer)
+        self.optimizer = make_optimizer(
+            self.parameters, learning_rate=phase.learning_rate, name=config.optimizer, svms_rate=phase.svms_rate
+        )
         _check_types(model, config)
         cluster.place(model)
         self.stepper = Stepper(model, cluster, seed=config.seed, precision=config.precision)
@@ -129,7 +131,7 @@ class Loop:
             return 0
         self.mean = {n: snapshot.model.pop(f"ema.{n}").to(v.device) for n, v in self.mean.items()}
         self.model.load_state_dict(snapshot.model, strict=False)
-        restore_optimizer(self.optimizer, list(self.parameters), snapshot.optimizer)
+        restore_optimizer(self.optimizer, self.parameters, snapshot.optimizer)
         self.sheaf.load_state_dict(snapshot.state["sheaf"])
         self.done = self.saved = int(snapshot.state["done"])
         self.best = float(snapshot.state.get("best", "inf"))
@@ -144,7 +146,7 @@ class Loop:
             state["best"] = self.best
         with self.cluster.main_first() as writes:
             if writes:
-                moments = optimizer_tensors(self.optimizer, list(self.parameters))
+                moments = optimizer_tensors(self.optimizer, self.parameters)
                 kept = self._trained() | {f"ema.{name}": value for name, value in self.mean.items()}
                 self.run.save(Snapshot(model=kept, optimizer=moments, state=state), keep_last=self.config.keep_last)
         self.saved = self.done
