@@ -91,7 +91,7 @@ def test_the_adapter_trains_wherever_svms_trains(config):
 def test_remedies_change_what_they_say(config, tmp_path, monkeypatch):
     from svms_gr00t.recipes import ablation_run
 
-    seen = {}
+    seen, config = {}, replace(config, svms_rate=2.0)
 
     def watch(model, phase, batches, run, **kwargs):
         seen[phase.name] = phase, batches(0)
@@ -111,7 +111,7 @@ def test_remedies_change_what_they_say(config, tmp_path, monkeypatch):
         if name == "image_labels":
             assert (inputs.labels[image] == torch.tensor([1.0, 0.0, 0.0])).all()
         assert phase.dit_share == (1.0 if ALL[name].together else 0.0)
-        assert phase.svms_rate == ALL[name].svms_rate
+        assert phase.svms_rate == (5.0 if name == "full_together" else 2.0)
         assert phase.lambda_aux == PHASES["specialise"].lambda_aux, "the order of training changes, the weights do not"
         assert (phase.sheaf, phase.svms) == ("off", name != "plain_together")
 

@@ -32,6 +32,8 @@ class Ablate:
     """Another starting checkpoint than the recipe's, or "none" for fresh weights."""
     max_steps: tuple[int, int, int] | None = None
     """Steps of the three phases, instead of the recipe's."""
+    svms_rate: float | None = None
+    """SVMS, or the adapter in its place, learns at so many times the learning rate of the rest."""
     batch_size: int | None = None
     """Samples of one optimiser step, instead of the recipe's."""
     rollouts: int = 0
@@ -51,7 +53,12 @@ class Ablate:
         if self.seeds < 1:
             raise ConfigError("--seeds", got=self.seeds, want="at least 1", hint="5 give an interval")
         given = {"dataset_path": self.dataset_path, "base": self.base, "steps": self.max_steps}
-        given |= {"batch_size": self.batch_size, "rollouts": self.rollouts, "tasks": self.tasks}
+        given |= {
+            "svms_rate": self.svms_rate,
+            "batch_size": self.batch_size,
+            "rollouts": self.rollouts,
+            "tasks": self.tasks,
+        }
         config = replace(RECIPES[self.recipe], **{k: v for k, v in given.items() if v is not None})
         result = ablate(
             config,

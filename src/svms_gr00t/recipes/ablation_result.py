@@ -131,7 +131,8 @@ def table(result: AblationResult) -> str:
     unit = "a new seed" if max(len(row.seeds) for row in result.rows) > 1 else "new episodes with this one seed"
     seeds = sorted({seed for row in result.rows for seed in row.seeds})
     about = (
-        f"Steps {' + '.join(map(str, c.steps))} at batch {c.batch_size}, seeds {', '.join(map(str, seeds))}, data "
+        f"Steps {' + '.join(map(str, c.steps))} at batch {c.batch_size}, rates {', '.join(map(str, c.learning_rates))} "
+        f"(times {c.svms_rate:g} for SVMS and adapter), seeds {', '.join(map(str, seeds))}, data "
         f"{c.dataset_path}, base {c.base}. Error: normalised, held-out episodes, whole chunk; less is better. Paired "
         f"by seed and episode; intervals and p are those of {unit}. Labels: balanced accuracy of the streams' own "
         "heads (0.5 is chance); ρ: disagreement before the correction, to be read beside the rank of the overlaps."

@@ -52,6 +52,8 @@ class AblationConfig(JsonRecord):
     steps: tuple[int, int, int] = (60, 60, 120)
     """Optimiser steps of the three phases."""
     learning_rates: tuple[float, float, float] = (1e-3, 1e-3, 2e-4)
+    svms_rate: float = 1.0
+    """SVMS, or the adapter in its place, learns at so many times these rates."""
     batch_size: int = 16
     stride: int = 6
     """Every so many steps of a held-out episode is scored."""
@@ -141,7 +143,7 @@ def _train(
             steps=config.steps[number],
             learning_rate=config.learning_rates[2 if variant.together else number],
             batch_size=config.batch_size,
-            svms_rate=variant.svms_rate,
+            svms_rate=config.svms_rate if variant.svms_rate is None else variant.svms_rate,
         )
         chosen = plain_counterpart(phase) if variant.kind == "plain" else phase
         loop = LoopConfig(seed=seed, first_step=first)

@@ -18,8 +18,8 @@ class Variant:
     """Deal each instruction's labels out anew among its words."""
     label_images: bool = False
     """Label image tokens too, all Visual."""
-    svms_rate: float = 1.0
-    """What stands between backbone and DiT learns at so many times the rate."""
+    svms_rate: float | None = None
+    """What stands between backbone and DiT learns at so many times the rate; None takes the configuration's."""
     together: bool = False
     """Every phase trains what the last one trains, at its rate."""
     reference: str = "plain"
