@@ -24,8 +24,8 @@ class Ablate:
     seeds: int = 5
     """Seeds 0, 1, ...; each splits the data and trains every variant anew."""
     variants: tuple[str, ...] = ()
-    """Rows of the table; empty takes the ablation. Also: fast, wide, image_labels, plain_together, adapter_together,
-    full_together."""
+    """Rows of the table; empty takes the ablation. Also: fast, no_dropout, wide, image_labels, plain_together,
+    adapter_together, full_together."""
     dataset_path: str | None = None
     """Other demonstrations than the recipe's."""
     base: str | None = None

@@ -39,6 +39,7 @@ VARIANTS: dict[str, Variant] = {
 """The ablation, in the order of the table."""
 REMEDIES: dict[str, Variant] = {
     "fast": Variant(says="SVMS at five times the rate", svms_rate=5.0),
+    "no_dropout": Variant(says="SVMS without stream dropout", changes={"router_stream_dropout_p": 0.0}),
     "wide": Variant(says="SVMS twice as wide", changes={"d_stream": 128, "d_overlap": 64, "adapter_rank": 32}),
     "image_labels": Variant(says="SVMS, image tokens labelled Visual", label_images=True),
     "plain_together": Variant(says="plain N1.6, all at once", kind="plain", together=True),
