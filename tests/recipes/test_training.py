@@ -70,6 +70,7 @@ def test_flags_override_the_file_and_every_setting_round_trips(tmp_path: Path) -
         phases=(2, 3),
         max_steps=(1, 2, 3),
         learning_rate=(1e-4,),
+        svms_rate=5.0,
         lambda_aux=0.8,
         svms={"lambda_sheaf_max": 0.3, "d_stream": 32},
         optimizer="adamw-sr",
@@ -87,12 +88,12 @@ def test_flags_override_the_file_and_every_setting_round_trips(tmp_path: Path) -
 
 def test_nvidias_spellings_and_the_seeds_are_understood() -> None:
     flags = "--base-model-path B --dataset-path D --embodiment-tag gr1 --max-steps 7 --global-batch-size 64"
-    more = "--gradient-accumulation-steps 4 --learning-rate 1e-4 --lambda-aux 0.8 --lambda-sheaf-max 0.2 --phase 1"
+    more = "--gradient-accumulation-steps 4 --learning-rate 1e-4 --lambda-aux 0.8 --lambda-sheaf-max 0.2 --svms-rate 3 --phase 1"
     command = parse(["train", *flags.split(), *more.split()])
     assert isinstance(command, Train)
     config = command.settings()
     first = config.phase_values()[0]
-    assert (first.steps, first.batch_size, first.learning_rate) == (7, 64, 1e-4)
+    assert (first.steps, first.batch_size, first.learning_rate, first.svms_rate) == (7, 64, 1e-4, 3.0)
     fields = config.svms_fields()
     assert (fields["lambda_aux"], fields["lambda_sheaf_max"], first.lambda_aux) == (0.8, 0.2, None)
     assert (config.embodiment_tag, config.gradient_accumulation_steps, config.phases) == ("gr1", 4, (1,))

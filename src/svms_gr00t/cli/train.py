@@ -47,6 +47,8 @@ class Train:
     """Optimiser steps of the phases; empty takes the preset's."""
     learning_rate: tuple[float, ...] = ()
     """Peak learning rates of the phases; empty takes the preset's."""
+    svms_rate: float = 1.0
+    """SVMS learns at so many times these rates: it is fresh, the rest is not."""
     global_batch_size: tuple[int, ...] = ()
     """Samples of one optimiser step, over all processes and micro-batches; empty takes the preset's."""
     gradient_accumulation_steps: int = 1

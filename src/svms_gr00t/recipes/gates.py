@@ -8,7 +8,7 @@ from svms_gr00t.recipes.train_config import TrainConfig
 from svms_gr00t.train.gates import GateResult, end_gate
 from svms_gr00t.train.run_dir import RunDir
 
-FREE = ("phases", "use_sheaf_streams", "save_steps", "save_total_limit", "svms", "lambda_aux")
+FREE = ("phases", "use_sheaf_streams", "save_steps", "save_total_limit", "svms", "svms_rate", "lambda_aux")
 """Settings in which a run and its plain reference may differ."""
 
 

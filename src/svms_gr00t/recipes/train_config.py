@@ -38,6 +38,8 @@ class TrainConfig:
     """Optimiser steps of the phases."""
     learning_rate: tuple[float, ...] = ()
     """Peak learning rates of the phases."""
+    svms_rate: float = 1.0
+    """SVMS learns at so many times these rates."""
     global_batch_size: tuple[int, ...] = ()
     """Samples of one optimiser step, over all processes and micro-batches."""
     gradient_accumulation_steps: int = 1
@@ -75,6 +77,8 @@ class TrainConfig:
         for name in ("max_steps", "learning_rate", "global_batch_size"):
             if len(getattr(self, name)) not in (0, 1, 3):
                 raise ConfigError(name, got=getattr(self, name), want="no value, one, or three", hint=HINT)
+        if not self.svms_rate > 0:
+            raise ConfigError("svms_rate", got=self.svms_rate, want="above 0", hint="1 learns as fast as the rest")
         preset(self.preset)
 
     def phase_values(self) -> tuple[Phase, ...]:
@@ -85,6 +89,7 @@ class TrainConfig:
                 "steps": _pick(self.max_steps, number, phase.steps),
                 "learning_rate": _pick(self.learning_rate, number, phase.learning_rate),
                 "batch_size": _pick(self.global_batch_size, number, phase.batch_size),
+                "svms_rate": self.svms_rate,
                 "lambda_aux": phase.lambda_aux if self.lambda_aux is None else None,
             }
             found.append(replace(phase, **changes))
