@@ -68,13 +68,13 @@ def test_a_broken_episode_is_left_out_by_name_and_the_others_train(
     clip = next(data.rglob("episode_000004.mp4"))
     clip.write_bytes(clip.read_bytes()[:200])
     found = Experiment.prepare(data, base=BASE)
-    assert [one.episode for one in found.skipped] == [4]
+    assert [one.episode for one in found.sources[0].skipped] == [4]
     assert 4 not in (*found.split.train, *found.split.validation)
     assert len((*found.split.train, *found.split.validation)) == 8
     assert "episode 4 is left out" in caplog.text
     assert len(found.steps(train=True)) > 0
     whole = Experiment.prepare(small_kitchen, base=BASE)
-    assert not whole.skipped
+    assert not whole.sources[0].skipped
     for index in range(4):  # with a third of the episodes broken it is no accident
         clip = next(data.rglob(f"episode_{index:06d}.mp4"))
         clip.write_bytes(b"")

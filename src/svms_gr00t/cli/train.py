@@ -23,8 +23,12 @@ class Train:
     given once holds for every phase, three numbers for one phase each. Start it with `accelerate launch` for many GPUs.
     """
 
-    dataset_path: str = ""
-    """A LeRobot dataset, v2.0 to v3.0, with meta/modality.json."""
+    dataset_path: tuple[str, ...] = ()
+    """LeRobot dataset, v2.0 to v3.0, with meta/modality.json; several of one robot mix as PATH[@N_demos][*WEIGHT]."""
+    soup: str | None = None
+    """RoboCasa's soup of that name, under the one folder of --dataset-path."""
+    mixture_alpha: float = 0.4
+    """Without weights a dataset of a mixture counts as (number of its steps) ** alpha."""
     output_dir: Path = Path("runs/train")
     """Run folder."""
     config: Path | None = None
@@ -112,7 +116,7 @@ class Train:
 
         if not self.dataset_path:
             hint = "Pass --dataset-path, or --config RUN/config.yaml"
-            raise ConfigError("--dataset-path", got="", want="a LeRobot dataset", hint=hint)
+            raise ConfigError("--dataset-path", got="none", want="a LeRobot dataset", hint=hint)
         names = {f.name for f in fields(TrainConfig)} & {f.name for f in fields(self)}
         values: dict[str, Any] = {name: getattr(self, name) for name in names}
         values["phases"] = (1, 2, 3) if self.all_phases else self.phase

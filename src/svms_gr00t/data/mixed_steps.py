@@ -39,9 +39,19 @@ class MixedSteps(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """Sample `index` of all datasets together; a `Draw` keeps its epoch."""
-        number = bisect_right(self._ends, int(index))
-        first = self._ends[number] - len(self.parts[number])
-        return self.parts[number][Draw(int(index) - first, getattr(index, "epoch", 0))]
+        number, own = self._place(int(index))
+        return self.parts[number][Draw(own, getattr(index, "epoch", 0))]
+
+    def origin(self, index: int) -> tuple[int, str]:
+        """Episode and instruction of sample `index`; episodes of later datasets count on from those of earlier ones."""
+        number, own = self._place(index)
+        episode, instruction = self.parts[number].origin(own)
+        return sum(1 + max(part.episodes) for part in self.parts[:number]) + episode, instruction
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """Which dataset, and which of its samples."""
+        number = bisect_right(self._ends, index)
+        return number, index - (self._ends[number] - len(self.parts[number]))
 
     def batch(self, indices: Sequence[int], label_weight: Float[Tensor, " S"] | None = None) -> ModelInputs:
         """The samples at `indices`, collated."""

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Int
 
 from svms_gr00t.core.errors import ConfigError, DataError
-from svms_gr00t.core.progress import Progress
+from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.embodiment import EmbodimentConfig
 from svms_gr00t.data.lerobot import LeRobotDataset
 from svms_gr00t.data.robocasa import filter_episodes, soup_folders
@@ -51,7 +51,9 @@ class Part:
 
     @classmethod
     def parse(cls, text: str) -> "Part":
-        """PATH, PATH*WEIGHT, PATH@N_demos or PATH@N_demos*WEIGHT. Raises ConfigError."""
+        """PATH, PATH*WEIGHT, PATH@N_demos or PATH@N_demos*WEIGHT; a folder's own name wins. Raises ConfigError."""
+        if Path(text).is_dir():
+            return cls(path=Path(text))
         found = _PART.fullmatch(text.strip())
         if found is None:
             raise ConfigError("mixture", got=text, want="PATH[@N_demos][*WEIGHT]", hint="Such as data/open_drawer*2")
@@ -78,13 +80,16 @@ class Mixture:
         episodes: Sequence[Sequence[int]] | None = None,
         *,
         embodiment: EmbodimentConfig | None = None,
+        progress: Progress | None = None,
     ) -> Statistics:
         """Statistics over all datasets, every step once: ranges must cover all data however often it is drawn."""
         running = RunningStatistics(embodiment)
-        for number, dataset in enumerate(self.datasets):
-            chosen = [e.index for e in dataset.episodes] if episodes is None else episodes[number]
-            for index in chosen:
-                running.update(dataset.lowdim(index))
+        chosen = episodes or [[e.index for e in dataset.episodes] for dataset in self.datasets]
+        with (progress or Silent()).task("statistics", sum(map(len, chosen))) as task:
+            for dataset, indices in zip(self.datasets, chosen, strict=True):
+                for index in indices:
+                    running.update(dataset.lowdim(index))
+                    task.advance()
         return running.result()
 
 
@@ -100,6 +105,10 @@ def open_mixture(
     if not parts or len(given) not in (0, len(parts)):
         got, hint = f"{len(given)} weights for {len(parts)} datasets", "Give one to each, or to none"
         raise ConfigError("mixture", got=got, want="all or none, for at least one dataset", hint=hint)
+    roots = [(part.path.resolve(), part.filter_key) for part in parts]
+    if twice := [path for path, _ in roots if roots.count((path, None)) > 1]:
+        hint = "Give it once, with a larger weight"
+        raise ConfigError("mixture", got=f"{twice[0]} twice", want="each dataset once", hint=hint)
     datasets, skipped = [], []
     for part in parts:
         dataset, left_out = open_sound(part.path, progress=progress)

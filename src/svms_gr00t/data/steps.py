@@ -120,6 +120,11 @@ class StepDataset(Dataset[Sample]):
         """The instruction in force at a step."""
         return self._table.instruction(at.episode, at.step)
 
+    def origin(self, index: int) -> tuple[int, str]:
+        """Episode and instruction of sample `index`."""
+        at = self.steps[index]
+        return at.episode, self.instruction(at)
+
     def observation(self, at: Step, *, pictures: bool = True) -> Observation:
         """What the robot saw at a step, frames resized; with a feature cache there are none."""
         frames = self._frames if pictures else None
@@ -186,6 +191,10 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+    def origin(self, index: int) -> tuple[int, str]:
+        """Episode and instruction of sample `index`; episodes of two datasets have two numbers."""
+        ...
 
     def batch(self, indices: Sequence[int], label_weight: Float[Tensor, " S"] | None = None) -> ModelInputs:
         """The samples at `indices`, collated."""
@@ -284,7 +293,7 @@ def _collated(items: Sequence[Sample | SvmsError], label_weight: Float[Tensor, "
     return bad[0] if bad else collate(samples, label_weight)
 
 
-def in_order(steps: StepDataset, batch_size: int) -> Iterator[list[int]]:
+def in_order(steps: Samples, batch_size: int) -> Iterator[list[int]]:
     """Every sample once, in order: what validation reads."""
     for start in range(0, len(steps), batch_size):
         yield list(range(start, min(start + batch_size, len(steps))))

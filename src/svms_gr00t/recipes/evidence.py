@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from svms_gr00t.data.steps import StepDataset, in_order
+from svms_gr00t.data.steps import Samples, StepDataset, in_order
 from svms_gr00t.evaluate.report.data import PatchExample, WordExample
 from svms_gr00t.evaluate.routing import grid_of, patch_routes, word_routes
 from svms_gr00t.evaluate.streams import StreamBatch, StreamReport, evaluate_streams
@@ -17,7 +17,7 @@ from svms_gr00t.sheaf.diagnostics import effective_rank
 
 @torch.no_grad()
 def read_streams(
-    model: Gr00tN1d6, steps: StepDataset, *, batch_size: int = 64
+    model: Gr00tN1d6, steps: Samples, *, batch_size: int = 64
 ) -> tuple[StreamReport, dict[str, tuple[float, float]]]:
     """The stream report on every sample of `steps`, and the effective rank of each edge's (tail, head) projections."""
     assert model.svms is not None
@@ -30,10 +30,9 @@ def read_streams(
         inputs = steps.batch(indices).to(device)
         features = model.observe(inputs)
         states = model.svms(features, inputs.labels, inputs.label_mask, losses=False)
-        at = [steps.steps[i] for i in indices]
-        names = [steps.instruction(step) for step in at]
+        episodes, names = zip(*(steps.origin(i) for i in indices), strict=True)
         numbers = [tasks.setdefault(name, len(tasks)) for name in names]
-        batches.append(StreamBatch.of(states, features, inputs, episodes=[s.episode for s in at], tasks=numbers))
+        batches.append(StreamBatch.of(states, features, inputs, episodes=list(episodes), tasks=numbers))
         valid = features.tokens[features.mask].to(model.svms.merge.weight.dtype)
         projections.append(model.svms.delta.project(model.svms.heads(valid[None])).float().cpu())
     joined = torch.cat(projections, dim=2)

@@ -1,28 +1,30 @@
-"""From a dataset and a preset to everything that training and evaluation share: split, statistics, processor, model.
+"""From datasets and a preset to everything that training and evaluation share: split, statistics, processor, model.
 
 The plain model and SVMS of one experiment see the same episodes, the same statistics and the same batches.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
 
-from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.core.progress import Progress
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.data.embodiment import EmbodimentConfig, from_modality
 from svms_gr00t.data.feature_cache import FeatureCache
 from svms_gr00t.data.labels import Labeler
 from svms_gr00t.data.lerobot import LeRobotDataset
+from svms_gr00t.data.mixed_steps import MixedSteps
+from svms_gr00t.data.mixture import ALPHA, Mixture, Part, open_mixture
 from svms_gr00t.data.processor import Processor
 from svms_gr00t.data.processor_config import known_robots
-from svms_gr00t.data.sound import Skipped, open_sound
+from svms_gr00t.data.sound import Skipped
 from svms_gr00t.data.split import Split, split_episodes
-from svms_gr00t.data.statistics import Statistics, compute_statistics
-from svms_gr00t.data.steps import StepDataset
+from svms_gr00t.data.statistics import Statistics
+from svms_gr00t.data.steps import Samples, StepDataset
 from svms_gr00t.data.tokenizer import load_tokenizer
 from svms_gr00t.groot.checkpoint import read_config
 from svms_gr00t.groot.config import Gr00tN1d6Config
@@ -36,25 +38,45 @@ ROBOT_TAGS = {"PandaOmron": "robocasa_panda_omron", "GR1ArmsOnly": "gr1"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """One dataset prepared for one preset."""
+class Source:
+    """One dataset of an experiment."""
 
     dataset: LeRobotDataset
     split: Split
+    weight: float
+    """Share of the draws."""
+    skipped: tuple[Skipped, ...]
+    """Broken episodes that were left out, and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One dataset, or a mixture of one robot's, prepared for one preset."""
+
+    sources: tuple[Source, ...]
     processor: Processor
     config: Gr00tN1d6Config
     """With SVMS; `model` switches it off for the plain one."""
     seed: int
     dtype: torch.dtype = torch.float32
     """Type in which weights are loaded; what trains becomes float32 (or what its optimiser wants) later."""
-    skipped: tuple[Skipped, ...] = ()
-    """Broken episodes that were left out, and why."""
+
+    @property
+    def dataset(self) -> LeRobotDataset:
+        """The dataset; of a mixture the first."""
+        return self.sources[0].dataset
+
+    @property
+    def split(self) -> Split:
+        """Training and held-out episodes of `dataset`."""
+        return self.sources[0].split
 
     @classmethod
     def prepare(
         cls,
-        dataset_path: Path | str,
+        dataset_path: Path | str | Sequence[Part],
         *,
+        alpha: float = ALPHA,
         preset_name: str = "tiny",
         embodiment_tag: str | None = None,
         views: tuple[str, ...] = (),
@@ -66,22 +88,23 @@ class Experiment:
     ) -> "Experiment":
         """Open the data and choose everything that does not depend on which model trains.
 
+        Each dataset of a mixture has held-out episodes of its own; statistics are those of all training episodes.
         With a `base` checkpoint its configuration and processor are taken, so that its weights mean what they meant:
         its statistics for a robot that it knows, the dataset's for one that it does not. `svms` changes fields of the
         SVMS configuration. Raises DataError, ConfigError or CheckpointError for what does not exist or fit.
         """
         chosen = preset(preset_name)
-        dataset, skipped = open_sound(dataset_path, progress=progress)
-        split = split_episodes(dataset.episodes, validation=validation, seed=seed)
-        for one in skipped:
-            log.warning("%s: episode %d is left out: %s", dataset.root, one.episode, one.reason)
+        parts = [Part(path=Path(dataset_path))] if isinstance(dataset_path, (Path, str)) else dataset_path
+        mixture = open_mixture(parts, alpha=alpha, seed=seed, progress=progress)
+        sources = tuple(_sources(mixture, validation, seed))
+        dataset = mixture.datasets[0]
         tag = embodiment_tag or ROBOT_TAGS.get(dataset.robot_type, "new_embodiment")
 
         def described(limit: int) -> tuple[EmbodimentConfig, Statistics]:
             """This dataset's robot as a processor wants it."""
             found = from_modality(dataset.modality, horizon=min(16, limit), views=views or None)
-            summaries = compute_statistics(dataset, split.train, embodiment=found, progress=progress or Silent())
-            return found, summaries
+            chosen = [source.split.train for source in sources]
+            return found, mixture.statistics(chosen, embodiment=found, progress=progress)
 
         if base is not None:
             processor = _taught(base, tag, described)
@@ -93,15 +116,7 @@ class Experiment:
             embodiment, statistics = described(config.action_horizon)
             processor = Processor(chosen.processor_config(tag, embodiment, config), tokenizer, statistics)
         dtype = torch.bfloat16 if chosen.precision == "bf16" else torch.float32
-        return cls(
-            dataset=dataset,
-            split=split,
-            processor=processor,
-            config=config,
-            seed=seed,
-            dtype=dtype,
-            skipped=skipped,
-        )
+        return cls(sources=sources, processor=processor, config=config, seed=seed, dtype=dtype)
 
     def model(self, *, use_sheaf_streams: bool, base: Path | None = None) -> Gr00tN1d6:
         """A model with or without SVMS, from `base` or fresh; both variants of one seed start from the same weights."""
@@ -124,12 +139,28 @@ class Experiment:
     def steps(
         self, *, train: bool, stride: int = 1, features: FeatureCache | None = None, progress: Progress | None = None
     ) -> StepDataset:
-        """Labelled steps of the training or the validation episodes, from pictures or from cached features."""
-        episodes = self.split.train if train else self.split.validation
+        """Labelled steps of the first dataset's training or validation episodes, from pictures or cached features."""
+        return self._steps(self.sources[0], train, stride, features, progress)
+
+    def samples(
+        self, *, train: bool, stride: int = 1, features: FeatureCache | None = None, progress: Progress | None = None
+    ) -> Samples:
+        """`steps` of all datasets, mixed by weight. Raises ConfigError for cached features of more than one."""
+        if len(self.sources) == 1:
+            return self._steps(self.sources[0], train, stride, features, progress)
+        if features is not None:
+            got, hint = f"{len(self.sources)} datasets", "Leave out --feature-cache, or train on one dataset"
+            raise ConfigError("--feature-cache", got=got, want="one dataset, whose states it holds", hint=hint)
+        parts = [self._steps(source, train, stride, None, progress) for source in self.sources]
+        return MixedSteps(parts, [source.weight for source in self.sources])
+
+    def _steps(
+        self, source: Source, train: bool, stride: int, features: FeatureCache | None, progress: Progress | None
+    ) -> StepDataset:
         return StepDataset(
-            self.dataset,
+            source.dataset,
             self.processor,
-            episodes=episodes,
+            episodes=source.split.train if train else source.split.validation,
             labeler=Labeler(),
             augment=train,
             seed=self.seed,
@@ -137,6 +168,14 @@ class Experiment:
             features=features,
             progress=progress,
         )
+
+
+def _sources(mixture: Mixture, validation: float, seed: int) -> Iterator[Source]:
+    for dataset, weight, skipped in zip(mixture.datasets, mixture.weights, mixture.skipped, strict=True):
+        for one in skipped:
+            log.warning("%s: episode %d is left out: %s", dataset.root, one.episode, one.reason)
+        split = split_episodes(dataset.episodes, validation=validation, seed=seed)
+        yield Source(dataset=dataset, split=split, weight=weight, skipped=skipped)
 
 
 def _continued(base: Path, fresh: Gr00tN1d6Config, svms: dict[str, object]) -> Gr00tN1d6Config:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from svms_gr00t.core.progress import Progress
-from svms_gr00t.data.steps import Batches, StepDataset
+from svms_gr00t.data.steps import Batches, Samples
 from svms_gr00t.evaluate.streams import StreamReport
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.evidence import read_streams
@@ -34,8 +34,8 @@ class Trained:
 
 def train_in_turn(
     model: Gr00tN1d6,
-    train: StepDataset,
-    held_out: StepDataset,
+    train: Samples,
+    held_out: Samples,
     folder: Path,
     *,
     phases: Sequence[Phase],
@@ -96,14 +96,14 @@ def _finished(run: RunDir, phase: Phase) -> bool:
     return bool(found) and found[-1].name == f"step_{phase.steps:06d}"
 
 
-def _read(model: Gr00tN1d6, held_out: StepDataset, loop: LoopConfig) -> tuple[StreamReport, dict[str, Any]]:
+def _read(model: Gr00tN1d6, held_out: Samples, loop: LoopConfig) -> tuple[StreamReport, dict[str, Any]]:
     """The streams on held-out samples, in the arithmetic of the training."""
     with arithmetic(next(model.action_head.parameters()).device, loop.precision):
         return read_streams(model, held_out)
 
 
 def _gate(
-    phase: str, model: Gr00tN1d6, held_out: StepDataset, start: dict[str, Any], loop: LoopConfig
+    phase: str, model: Gr00tN1d6, held_out: Samples, start: dict[str, Any], loop: LoopConfig
 ) -> list[dict[str, Any]]:
     """The gate's results as plain dicts; phase 3 is judged against the plain model, later."""
     if phase == "end to end":

@@ -8,6 +8,7 @@ import yaml
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.svms_config import SvmsConfig
+from svms_gr00t.data.mixture import ALPHA, Part, soup
 from svms_gr00t.recipes.presets import preset
 from svms_gr00t.train.optimizer import OptimizerName
 from svms_gr00t.train.phases import Phase
@@ -20,8 +21,12 @@ HINT = "See svms-gr00t train --help for the names"
 class TrainConfig:
     """One run. A value given once holds for every phase, three values for one phase each; none takes the preset's."""
 
-    dataset_path: str
-    """A LeRobot dataset, v2.0 to v3.0, with meta/modality.json."""
+    dataset_path: str | tuple[str, ...]
+    """LeRobot datasets, v2.0 to v3.0, with meta/modality.json; several are mixed: PATH[@N_demos][*WEIGHT]."""
+    soup: str | None = None
+    """RoboCasa's soup of that name, under the one folder of dataset_path."""
+    mixture_alpha: float = ALPHA
+    """Without weights a dataset counts as (number of its steps) ** alpha."""
     base_model_path: str | None = None
     """Checkpoint to start from; fresh weights without one."""
     preset: str = "tiny"
@@ -68,6 +73,11 @@ class TrainConfig:
     save_total_limit: int = 2
 
     def __post_init__(self) -> None:
+        if isinstance(self.dataset_path, str):
+            object.__setattr__(self, "dataset_path", (self.dataset_path,))
+        if self.soup is not None and len(self.dataset_path) != 1:
+            want, hint = "the one folder that holds the soup", "Name soup or datasets, not both"
+            raise ConfigError("dataset_path", got=self.dataset_path, want=want, hint=hint)
         if self.phases not in ((1,), (2,), (3,), (1, 2), (2, 3), (1, 2, 3)):
             want = "1, 2, 3 or neighbours in this order"
             raise ConfigError("phases", got=self.phases, want=want, hint="Leave it out for all")
@@ -80,6 +90,12 @@ class TrainConfig:
         if not self.svms_rate > 0:
             raise ConfigError("svms_rate", got=self.svms_rate, want="above 0", hint="1 learns as fast as the rest")
         preset(self.preset)
+
+    def parts(self) -> tuple[Part, ...]:
+        """The datasets to train on. Raises ConfigError or DataError for what cannot be read."""
+        if self.soup is not None:
+            return soup(Path(self.dataset_path[0]), self.soup)
+        return tuple(Part.parse(text) for text in self.dataset_path)
 
     def phase_values(self) -> tuple[Phase, ...]:
         """All three phases with this run's steps, rates and batch sizes."""

@@ -18,7 +18,7 @@ from svms_gr00t.core.errors import CheckpointError, TrainingError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.provenance import commit, versions
 from svms_gr00t.data.feature_cache import FeatureCache
-from svms_gr00t.data.steps import StepDataset
+from svms_gr00t.data.steps import Samples
 from svms_gr00t.groot.checkpoint import locate
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
@@ -53,7 +53,8 @@ def run_training(
     claim(config, output, resume)
     base = locate(config.base_model_path) if config.base_model_path else None
     experiment = Experiment.prepare(
-        config.dataset_path,
+        config.parts(),
+        alpha=config.mixture_alpha,
         preset_name=config.preset,
         embodiment_tag=config.embodiment_tag,
         views=config.views,
@@ -84,7 +85,7 @@ def run_training(
     trained = _guarded(
         config,
         model,
-        experiment.steps(train=True, features=features, progress=progress),
+        experiment.samples(train=True, features=features, progress=progress),
         held_out,
         output,
         phases=config.phase_values(),
@@ -104,12 +105,12 @@ def run_training(
     return trained
 
 
-def _held_out(experiment: Experiment, features: FeatureCache | None) -> StepDataset:
+def _held_out(experiment: Experiment, features: FeatureCache | None) -> Samples:
     """Every fourth step of the held-out episodes, or fewer: gates keep the stream states of all of them at once."""
-    steps = experiment.steps(train=False, stride=4, features=features)
+    steps = experiment.samples(train=False, stride=4, features=features)
     if len(steps) <= GATE_SAMPLES:
         return steps
-    return experiment.steps(train=False, stride=4 * -(-len(steps) // GATE_SAMPLES), features=features)
+    return experiment.samples(train=False, stride=4 * -(-len(steps) // GATE_SAMPLES), features=features)
 
 
 def _features(config: TrainConfig, experiment: Experiment, model: Gr00tN1d6) -> FeatureCache | None:
@@ -190,7 +191,7 @@ def claim(config: TrainConfig, output: Path, resume: Resume) -> None:
         raise CheckpointError(output, got=f"a run with other {', '.join(odd)}", want="the same settings", hint=hint)
 
 
-def validator(held_out: StepDataset) -> Validate:
+def validator(held_out: Samples) -> Validate:
     """Held-out flow loss and denoised action error at fixed noise and time, on evenly spread samples."""
     spread = torch.linspace(0, len(held_out) - 1, min(HELD_OUT_SAMPLES, len(held_out))).round().int().tolist()
 
@@ -234,16 +235,29 @@ def _write_passport(config: TrainConfig, output: Path, experiment: Experiment) -
     facts = {
         "versions": versions(),
         "commit": commit(),
-        "data": {
-            "fingerprint": experiment.dataset.fingerprint(),
-            "episodes": len(experiment.dataset.episodes),
-            "held_out": list(experiment.split.validation),
-            "skipped": {one.episode: one.reason for one in experiment.skipped},
-        },
+        "data": _data_facts(experiment),
         "model": experiment.config.to_dict(),
         "seed": config.seed,
     }
     run.write("passport.json", json.dumps(facts, indent=2) + "\n")
+
+
+def _data_facts(experiment: Experiment) -> dict[str, Any]:
+    """What was trained on; a mixture says it of each part."""
+    found = [
+        {
+            "fingerprint": source.dataset.fingerprint(),
+            "episodes": len(source.dataset.episodes),
+            "held_out": list(source.split.validation),
+            "skipped": {one.episode: one.reason for one in source.skipped},
+        }
+        for source in experiment.sources
+    ]
+    if len(found) == 1:
+        return found[0]
+    parts = [one | {"weight": source.weight} for one, source in zip(found, experiment.sources, strict=True)]
+    fingerprint = " + ".join(f"{part['weight']:.6g} {part['fingerprint']}" for part in parts)
+    return {"fingerprint": fingerprint, "episodes": sum(one["episodes"] for one in found), "parts": parts}
 
 
 def _save(experiment: Experiment, trained: Trained, output: Path, here: Cluster) -> None:
