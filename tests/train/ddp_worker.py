@@ -1,8 +1,11 @@
 """One process of a data-parallel run: four steps of phase 3 on a small kitchen. Started by test_parts.py."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+
+from torch.distributed.tensor import DTensor
 
 from svms_gr00t.data.steps import Batches
 from svms_gr00t.recipes.experiment import Experiment
@@ -10,6 +13,7 @@ from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.train.cluster import cluster
 from svms_gr00t.train.phases import END_TO_END
 from svms_gr00t.train.run_dir import RunDir
+from svms_gr00t.train.sharding import shard
 from svms_gr00t.train.shares import Share, shared_batches
 from svms_gr00t.train.trainer import LoopConfig, train_phase
 
@@ -25,4 +29,11 @@ experiment = Experiment.prepare(dataset, base=shipped("tiny_base"), svms=switche
 batches = shared_batches(Batches(experiment.steps(train=True), 8, 0), Share(rank=here.rank, world=here.world), 8)
 model = experiment.model(use_sheaf_streams=True, base=shipped("tiny_base"))
 phase = replace(END_TO_END, steps=4, learning_rate=1e-4)
-train_phase(model, phase, batches, RunDir(folder), config=LoopConfig(log_every=1), cluster=here)
+train_phase(
+    model, phase, batches, RunDir(folder), config=LoopConfig(log_every=1, checkpoint_every=2, keep_last=2), cluster=here
+)
+if here.sharded:
+    shard(model)
+    cut = [p for p in model.parameters() if isinstance(p, DTensor)]
+    held = {"all": sum(p.numel() for p in cut), "here": sum(p.to_local().numel() for p in cut)}
+    (folder / f"held_{here.rank}.json").write_text(json.dumps(held))

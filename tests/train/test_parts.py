@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,7 @@ from svms_gr00t.recipes.experiment import Experiment
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.train.cluster import Cluster
 from svms_gr00t.train.phases import END_TO_END, loss_weights
+from svms_gr00t.train.run_dir import RunDir
 from svms_gr00t.train.shares import Share, shared_batches
 from svms_gr00t.train.step import Stepper
 from svms_gr00t.train.trainable import prepare
@@ -78,13 +80,13 @@ def test_parts_must_fit() -> None:
 WORKER = Path(__file__).with_name("ddp_worker.py")
 
 
-def trained(folder: Path, dataset: Path, processes: int) -> list[dict[str, float]]:
-    """Metrics of a short run by so many processes."""
+def trained(folder: Path, dataset: Path, processes: int, **extra: str) -> list[dict[str, float]]:
+    """Metrics of a short run by so many processes, started as `accelerate launch` would with these variables."""
     command = [sys.executable, str(WORKER), str(dataset), str(folder)]
     if processes > 1:
         launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-addr", "127.0.0.1"]
         command = [sys.executable, *launch, "--master-port", "29517", *command[1:]]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1"}
+    env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1"} | extra
     subprocess.run(command, check=True, env=env, capture_output=True, text=True, timeout=240)
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
@@ -97,6 +99,35 @@ def test_two_processes_train_as_one(small_kitchen: Path, tmp_path: Path) -> None
         assert b["term.flow"] == pytest.approx(a["term.flow"], rel=1e-4)
         assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-3)
     assert one[0]["loss"] != one[1]["loss"], "it trains"
+
+
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_weights_train_as_one(small_kitchen: Path, tmp_path: Path) -> None:
+    """FSDP2: equal losses and gradient norms, whole tensors in the checkpoint, and each goes on from the other's."""
+    one, two = trained(tmp_path / "one", small_kitchen, 1), trained(tmp_path / "two", small_kitchen, 2, **FSDP)
+    for a, b in zip(one, two, strict=True):
+        assert b["term.flow"] == pytest.approx(a["term.flow"], rel=1e-4)
+        assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-3)
+    ours, theirs = (RunDir(tmp_path / name).load() for name in ("one", "two"))
+    assert ours is not None
+    assert theirs is not None
+    for kind in ("model", "optimizer"):
+        mine, other = getattr(ours, kind), getattr(theirs, kind)
+        assert mine.keys() == other.keys()
+        assert any("transformer_blocks" in name for name in mine)
+        for name, value in mine.items():
+            torch.testing.assert_close(other[name], value, rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+    held = [json.loads((tmp_path / "two" / f"held_{rank}.json").read_text()) for rank in (0, 1)]
+    assert sum(part["here"] for part in held) == held[0]["all"], "no process holds what another holds"
+    assert max(part["here"] for part in held) < 0.55 * held[0]["all"]
+    for name, processes, extra in (("one", 2, FSDP), ("two", 1, {})):
+        shutil.rmtree(tmp_path / name / "checkpoints" / "step_000004")
+        assert RunDir(tmp_path / name).load().state["done"] == 2  # type: ignore[union-attr]
+        again = trained(tmp_path / name, small_kitchen, processes, **extra)
+        assert again[-1]["term.flow"] == pytest.approx(one[-1]["term.flow"], rel=1e-4)
 
 
 def test_a_changed_row_is_noticed(experiment: Experiment) -> None:

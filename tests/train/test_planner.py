@@ -66,6 +66,18 @@ def test_training_refuses_what_cannot_fit() -> None:
         plan(Gr00tN1d6Config(hidden_size=512), SPECIALISE, Setup(batch_size=1))
 
 
+def test_processes_that_share_blocks_fit_where_copies_do_not() -> None:
+    """FSDP2 over n cards: 1/n of the blocks, and all of the rest; the batch is cut either way."""
+    config = TrainConfig(dataset_path="d", preset="n1d6")
+    with pytest.raises(TrainingError, match="phase end to end"):
+        check_memory(config, RELEASED, 16.0, views=3, world=8)
+    check_memory(config, RELEASED, 16.0, views=3, world=8, sharded=True)
+    alone, eight, many = (plan(RELEASED, END_TO_END, Setup(batch_size=2, shared=n)) for n in (1, 8, 1 << 40))
+    blocks = alone.trained - many.trained
+    assert eight.trained == pytest.approx(many.trained + blocks / 8, rel=1e-4)
+    assert blocks > 0.9 * alone.trained
+
+
 CASES = [(Setup(batch_size=16), "specialise"), (Setup(batch_size=12, views=1, optimizer="adamw8bit"), "couple")]
 MORE = [
     (Setup(batch_size=8), "end to end"),

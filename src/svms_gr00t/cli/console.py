@@ -1,5 +1,6 @@
 """What the terminal shows: progress bars with the time left, and errors as one sentence."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +8,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-console = Console()
+console = Console(quiet=os.environ.get("RANK", "0") != "0")
+"""Of several processes of a run the first one speaks; errors are everyone's."""
 errors = Console(stderr=True)
 LINE_EVERY = 30.0
 """Seconds between the lines of a log file."""

@@ -68,7 +68,7 @@ def run_training(
     if here.device.type == "cuda" and config.preset == "n1d6":
         memory = torch.cuda.get_device_properties(here.device).total_memory / 1e9
         views = len(experiment.processor.config.embodiment.video.modality_keys)
-        check_memory(config, experiment.config, memory, views, world=here.world)
+        check_memory(config, experiment.config, memory, views, world=here.world, sharded=here.sharded)
     if config.precision == "fp32":
         experiment = replace(experiment, dtype=torch.float32)
     model = experiment.model(use_sheaf_streams=config.use_sheaf_streams, base=base)
@@ -144,12 +144,18 @@ def _guarded(config: TrainConfig, *args: Any, **kwargs: Any) -> Trained:
 
 
 def check_memory(
-    config: TrainConfig, model_config: Gr00tN1d6Config, gpu_gb: float, views: int, *, world: int = 1
+    config: TrainConfig,
+    model_config: Gr00tN1d6Config,
+    gpu_gb: float,
+    views: int,
+    *,
+    world: int = 1,
+    sharded: bool = False,
 ) -> None:
     """Refuse a phase that cannot fit the card. Raises TrainingError naming the cheapest switch."""
     for number in config.phases:
         phase = config.phase_values()[number - 1]
-        setup = setup_of(config, phase, views, world=world)
+        setup = setup_of(config, phase, views, world=world, sharded=sharded)
         need, room = plan(model_config, phase, setup).peak_gib, usable(gpu_gb)
         if need > room:
             flags = cheapest(model_config, phase, setup, room)
@@ -158,7 +164,7 @@ def check_memory(
             raise TrainingError(f"memory of phase {phase.name}", got=got, want=want, hint=hint)
 
 
-def setup_of(config: TrainConfig, phase: Phase, views: int, *, world: int = 1) -> Setup:
+def setup_of(config: TrainConfig, phase: Phase, views: int, *, world: int = 1, sharded: bool = False) -> Setup:
     """The planner's view of a run on one of `world` cards."""
     return Setup(
         batch_size=-(-phase.batch_size // world),
@@ -167,6 +173,7 @@ def setup_of(config: TrainConfig, phase: Phase, views: int, *, world: int = 1) -
         accumulation=config.gradient_accumulation_steps,
         checkpointing=config.gradient_checkpointing,
         cached=config.feature_cache is not None and world == 1,
+        shared=world if sharded else 1,
     )
 
 

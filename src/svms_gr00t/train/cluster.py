@@ -1,13 +1,14 @@
-"""The processes that train together: one alone, or several under `accelerate launch` (DDP)."""
+"""The processes that train together: one alone, or several under `accelerate launch` (DDP, or FSDP2)."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.train.placement import place
 
 
@@ -16,6 +17,8 @@ class Cluster:
 
     rank = 0
     world = 1
+    sharded = False
+    """Whether processes share weights, so that only all together can read a whole one."""
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
@@ -25,6 +28,26 @@ class Cluster:
     def place(self, model: nn.Module) -> None:
         """Move what training needs to this process's device."""
         place(model, self.device, self.below)
+
+    def begin(self, model: nn.Module, parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+        """Before a phase: place its model; returns the parameters that train, as they are stored here."""
+        self.place(model)
+        return parameters
+
+    def end(self, model: nn.Module) -> None:
+        """After a phase: every process has the whole model again."""
+
+    def whole(self, value: Tensor) -> Tensor:
+        """All of a weight or moment, on every process."""
+        return value
+
+    def like(self, _target: Tensor, value: Tensor) -> Tensor:
+        """A whole tensor stored as `target` is."""
+        return value
+
+    def clip(self, parameters: Mapping[str, nn.Parameter], limit: float) -> float:
+        """Scale the global gradient to norm `limit` at most; the norm before."""
+        return float(nn.utils.clip_grad_norm_(parameters.values(), limit))
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The module to call in training."""
@@ -84,7 +107,17 @@ class Accelerated(Cluster):
 
 
 def cluster() -> Cluster:
-    """The processes that this one was started with: `accelerate launch` or torchrun say how many."""
+    """The processes that this one was started with: `accelerate launch` or torchrun say how many and which kind.
+
+    Raises ConfigError for FSDP of the first version.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return Accelerated()
+        if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
+            return Accelerated()
+        if (version := os.environ.get("FSDP_VERSION", "1")) != "2":
+            hint = "Pass --fsdp_version 2 to accelerate launch, or --config_file scripts/fsdp2.yaml"
+            raise ConfigError("FSDP version", got=version, want="2", hint=hint)
+        from svms_gr00t.train.sharded import Sharded  # a second of imports that other runs do without
+
+        return Sharded()
     return Cluster("cuda" if torch.cuda.is_available() else "cpu")

@@ -9,11 +9,12 @@ Plain AdamW on bf16 weights is refused: at a learning rate of 1e-5 most updates 
 round away. Stochastic rounding keeps them on average.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from svms_gr00t.core.errors import MissingExtra, TrainingError
 from svms_gr00t.train.stochastic import StochasticAdamW
@@ -60,12 +61,12 @@ def make_optimizer(
 
 
 def _groups(parameters: Mapping[str, nn.Parameter], learning_rate: float, svms_rate: float) -> list[dict[str, Any]]:
-    """One group, or SVMS and the rest where their rates differ."""
-    scales = {name: svms_rate if name.startswith("svms.") else 1.0 for name in parameters}
-    return [
-        {"params": [p for n, p in parameters.items() if scales[n] == s], "lr": learning_rate * s, "scale": s}
-        for s in sorted(set(scales.values()))
-    ]
+    """One group; SVMS apart where its rate differs, and whole tensors apart from those cut over processes."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        scale = svms_rate if name.startswith("svms.") else 1.0
+        groups.setdefault((scale, isinstance(parameter, DTensor)), []).append(parameter)
+    return [{"params": own, "lr": learning_rate * scale, "scale": scale} for (scale, _), own in groups.items()]
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -88,14 +89,18 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
 
 
 def restore_optimizer(
-    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    tensors: Mapping[str, Tensor],
+    *,
+    like: Callable[[Tensor, Tensor], Tensor] = lambda _parameter, value: value,
 ) -> None:
-    """Put `optimizer_tensors` back, bit for bit."""
+    """Put `optimizer_tensors` back, bit for bit; `like` stores a whole moment as its parameter is stored."""
     for name, parameter in parameters.items():
         state: dict[str, Any] = {}
         for kind in ("step", "exp_avg", "exp_avg_sq"):
             if f"{kind}.{name}" in tensors:
-                state[kind] = tensors[f"{kind}.{name}"].clone()
+                state[kind] = like(parameter, tensors[f"{kind}.{name}"]).clone()
             elif f"{kind}.codes.{name}" in tensors:
                 buffer = optimizer._new_buffer(parameter, kind == "exp_avg")  # type: ignore[attr-defined]
                 buffer.codes.copy_(tensors[f"{kind}.codes.{name}"])

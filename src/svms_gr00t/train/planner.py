@@ -22,6 +22,7 @@ from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.train.optimizer import OptimizerName
 from svms_gr00t.train.phases import Phase
 from svms_gr00t.train.placement import is_below
+from svms_gr00t.train.sharding import units
 
 GIB, MIB = 1 << 30, 1 << 20
 BYTES_A_WEIGHT: dict[OptimizerName, float] = {"adamw": 14.0, "adamw8bit": 8.04, "adamw-sr": 10.0, "adamw8bit-sr": 4.04}
@@ -51,6 +52,8 @@ class Setup:
     """Compute blocks again in the backward pass."""
     cached: bool = False
     """Read hidden states of layer 12 from a feature cache."""
+    shared: int = 1
+    """Processes over which FSDP2 cuts the blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +72,7 @@ class Plan:
 def plan(config: Gr00tN1d6Config, phase: Phase, setup: Setup) -> Plan:
     """The plan of one phase. Raises ConfigError for another size than the released one: the fit is for that."""
     _check_size(config)
-    resident, trained = _counts(config, phase, setup.cached)
+    resident, trained = _counts(config, phase, setup)
     first, slope, apart = (RECOMPUTED if setup.checkpointing else ACTIVATIONS)[phase.name]
     tokens = TOKENS_OF_TEXT + TOKENS_A_VIEW * setup.views
     sample = MIB * (first * (1 + config.action_horizon) / 51 + slope * tokens)
@@ -119,14 +122,16 @@ def _shapes(config_text: str) -> Gr00tN1d6:
         return Gr00tN1d6(Gr00tN1d6Config.from_dict(json.loads(config_text)))
 
 
-def _counts(config: Gr00tN1d6Config, phase: Phase, cached: bool) -> tuple[int, int]:
-    """Parameters on the card, and those that train; of an embodiment bank one row."""
+def _counts(config: Gr00tN1d6Config, phase: Phase, setup: Setup) -> tuple[int, int]:
+    """Parameters on a card, and those that train: one row of an embodiment bank, a part of shared blocks."""
     model = _shapes(config.dumps())
+    cut = tuple(f"{name}." for name, _ in units(model))
     banks = {f"{name}.{part}" for name, m in model.named_modules() if isinstance(m, EmbodimentLinear) for part in "Wb"}
     resident = trained = 0
     for name, parameter in model.named_parameters():
         count = parameter.numel() // (config.max_num_embodiments if name in banks else 1)
-        if not (cached and is_below(name, CACHED_LAYERS)):
+        count = -(-count // setup.shared) if name.startswith(cut) else count
+        if not (setup.cached and is_below(name, CACHED_LAYERS)):
             resident += count
         trained += count * phase.trains(name, config)
     return resident, trained

@@ -11,6 +11,7 @@ BLOCKS = (
     "backbone.model.language_model.model.layers.",
     "action_head.model.transformer_blocks.",
 )
+"""The numbered modules under these names."""
 
 
 def recompute_blocks(model: Gr00tN1d6) -> int:
@@ -18,12 +19,19 @@ def recompute_blocks(model: Gr00tN1d6) -> int:
     wrapped = 0
     for name, module in model.named_modules():
         if any(name.startswith(prefix) and name.removeprefix(prefix).isdigit() for prefix in BLOCKS):
-            _wrap(module)
+            again(module)
             wrapped += 1
     return wrapped
 
 
-def _wrap(module: nn.Module) -> None:
+def is_wrapped(module: nn.Module) -> bool:
+    """Whether the backward pass computes this block again."""
+    return "forward" in vars(module)
+
+
+def again(module: nn.Module) -> None:
+    """Compute this block again in the backward pass; a copy of a wrapped block is wrapped anew."""
+    vars(module).pop("forward", None)
     plain = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:

@@ -99,7 +99,7 @@ class Stepper:
 
     def clip(self, parameters: Mapping[str, nn.Parameter], number: int) -> float:
         """Scale the gradient to norm `CLIP` at most; its norm before. Raises TrainingError when that is no number."""
-        norm = float(nn.utils.clip_grad_norm_(parameters.values(), CLIP))
+        norm = self.cluster.clip(parameters, CLIP)
         _check({"the gradient": norm}, number)
         return norm
 

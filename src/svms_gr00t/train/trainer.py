@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from svms_gr00t.core.errors import TrainingError
 from svms_gr00t.core.progress import Progress, Silent
@@ -101,12 +101,12 @@ class Loop:
     ) -> None:
         self.model, self.phase, self.batches, self.run, self.config = model, phase, batches, run, config
         self.cluster = cluster
-        self.parameters: dict[str, nn.Parameter] = prepare(model, phase, config.optimizer)
+        _check_sharing(cluster, config)
+        self.parameters = cluster.begin(model, prepare(model, phase, config.optimizer))
         self.optimizer = make_optimizer(
             self.parameters, learning_rate=phase.learning_rate, name=config.optimizer, svms_rate=phase.svms_rate
         )
         _check_types(model, config)
-        cluster.place(model)
         self.stepper = Stepper(model, cluster, seed=config.seed, precision=config.precision)
         c = model.config
         self.sheaf = SheafWeight(
@@ -130,8 +130,10 @@ class Loop:
         if snapshot is None:
             return 0
         self.mean = {n: snapshot.model.pop(f"ema.{n}").to(v.device) for n, v in self.mean.items()}
-        self.model.load_state_dict(snapshot.model, strict=False)
-        restore_optimizer(self.optimizer, self.parameters, snapshot.optimizer)
+        stored = self.model.state_dict()
+        kept = {n: self.cluster.like(stored[n], v) for n, v in snapshot.model.items() if n in stored}
+        self.model.load_state_dict(kept, strict=False)
+        restore_optimizer(self.optimizer, self.parameters, snapshot.optimizer, like=self.cluster.like)
         self.sheaf.load_state_dict(snapshot.state["sheaf"])
         self.done = self.saved = int(snapshot.state["done"])
         self.best = float(snapshot.state.get("best", "inf"))
@@ -144,10 +146,11 @@ class Loop:
         state = {"done": self.done, "phase": self.phase.name, "sheaf": self.sheaf.state_dict()}
         if self.best < float("inf"):
             state["best"] = self.best
+        if self.cluster.rank == 0 or self.cluster.sharded:
+            moments = {n: self.cluster.whole(v) for n, v in optimizer_tensors(self.optimizer, self.parameters).items()}
+            kept = self._trained() | {f"ema.{name}": value for name, value in self.mean.items()}
         with self.cluster.main_first() as writes:
             if writes:
-                moments = optimizer_tensors(self.optimizer, self.parameters)
-                kept = self._trained() | {f"ema.{name}": value for name, value in self.mean.items()}
                 self.run.save(Snapshot(model=kept, optimizer=moments, state=state), keep_last=self.config.keep_last)
         self.saved = self.done
 
@@ -187,6 +190,7 @@ class Loop:
         with torch.no_grad():
             for name, value in self.mean.items():
                 self.parameters[name].copy_(value)
+        self.cluster.end(self.model)
         self.model.eval()
 
     def _heat(self, number: int) -> None:
@@ -232,14 +236,17 @@ class Loop:
             module.training = mode
         if found["flow"] < self.best:
             self.best = found["flow"]
+            trained = self._trained()
             with self.cluster.main_first() as writes:
                 if writes:
-                    self.run.save_best(self._trained(), {"step": step, **found})
+                    self.run.save_best(trained, {"step": step, **found})
         return {f"held_out.{name}": value for name, value in found.items()}
 
     def _trained(self) -> dict[str, Tensor]:
+        """What the phase changes, whole. Collective where processes share weights."""
         state = self.model.state_dict()
-        return {n: v.detach().clone() for n, v in state.items() if n in self.parameters or n.startswith("svms.")}
+        kept = {n: v for n, v in state.items() if n in self.parameters or n.startswith("svms.")}
+        return {n: self.cluster.whole(v).detach().clone() for n, v in kept.items()}
 
 
 def _check_types(model: Gr00tN1d6, config: LoopConfig) -> None:
@@ -247,3 +254,10 @@ def _check_types(model: Gr00tN1d6, config: LoopConfig) -> None:
     if low and config.precision == "fp32":
         hint = "Train with --precision bf16, or load the model in float32"
         raise TrainingError("precision", got=f"{low[0]} is bf16", want="float32 weights for fp32", hint=hint)
+
+
+def _check_sharing(cluster: Cluster, config: LoopConfig) -> None:
+    if cluster.sharded and (config.optimizer != "adamw" or config.ema):
+        got = f"--optimizer {config.optimizer}, --ema {config.ema:g}"
+        hint = "Leave both out; sharing the moments over processes saves more than 8 bits do"
+        raise TrainingError("FSDP", got=got, want="--optimizer adamw without --ema", hint=hint)
