@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.table import Table
 
@@ -32,6 +32,8 @@ class Ablate:
     """Another starting checkpoint than the recipe's, or "none" for fresh weights."""
     max_steps: tuple[int, int, int] | None = None
     """Steps of the three phases, instead of the recipe's."""
+    learning_rate: tuple[float, float, float] | None = None
+    """Peak learning rates of the three phases, instead of the recipe's."""
     svms_rate: float | None = None
     """SVMS, or the adapter in its place, learns at so many times the learning rate of the rest."""
     batch_size: int | None = None
@@ -47,13 +49,17 @@ class Ablate:
 
     def run(self) -> int:
         """Run, and print the table."""
+        from svms_gr00t.evaluate.stats import p_value
         from svms_gr00t.recipes.ablation_variants import VARIANTS
         from svms_gr00t.recipes.ablations import RECIPES, ablate
 
         if self.seeds < 1:
             raise ConfigError("--seeds", got=self.seeds, want="at least 1", hint="5 give an interval")
-        given = {"dataset_path": self.dataset_path, "base": self.base, "steps": self.max_steps}
-        given |= {
+        given: dict[str, Any] = {
+            "dataset_path": self.dataset_path,
+            "base": self.base,
+            "steps": self.max_steps,
+            "learning_rates": self.learning_rate,
             "svms_rate": self.svms_rate,
             "batch_size": self.batch_size,
             "rollouts": self.rollouts,
@@ -71,10 +77,12 @@ class Ablate:
         )
         table = Table("variant", "error", "against plain", "95 %", "p", title=f"{self.seeds} seed(s)")
         for row in result.rows:
-            found = row.against_plain.relative if row.against_plain else None
-            effect = "" if found is None else f"{found.estimate:+.1f} %"
-            span = "" if found is None else f"{found.low:+.1f} to {found.high:+.1f}"
-            table.add_row(row.says, f"{row.error:.4f}", effect, span, f"{row.against_plain.p:.3f}" if found else "")
+            cells = ("", "", "")
+            if row.against_plain is not None:
+                found = row.against_plain.relative
+                span = f"{found.low:+.1f} to {found.high:+.1f}"
+                cells = (f"{found.estimate:+.1f} %", span, p_value(row.against_plain.p))
+            table.add_row(row.says, f"{row.error:.4f}", *cells)
         console.print(table)
         console.print(f"Table and figure: {self.output_dir / 'ablation.md'}", highlight=False, soft_wrap=True)
         return 0

@@ -35,6 +35,7 @@ class Compare:
         from svms_gr00t.evaluate.compare import compare, render_markdown
         from svms_gr00t.evaluate.contenders import Contender
         from svms_gr00t.evaluate.records import write_text
+        from svms_gr00t.evaluate.stats import p_value
 
         report = compare([Contender.load(path) for path in self.runs], force=self.force, width=self.width)
         for pair in report.pairs:
@@ -56,7 +57,7 @@ class Compare:
             for test in (m.test for m in pair.metrics if m.test is not None):
                 console.print(
                     f"McNemar: only {report.reference} won {test.only_reference}, only {pair.candidate} "
-                    f"{test.only_candidate}, p = {test.p:.3f}",
+                    f"{test.only_candidate}, p: {p_value(test.p)}",
                     markup=False,
                 )
         if self.output is not None:
@@ -67,6 +68,8 @@ class Compare:
 
 def _cells(m: "MetricComparison") -> tuple[str, ...]:
     """Points for shares, percent of the reference for errors."""
+    from svms_gr00t.evaluate.stats import p_value
+
     found, unit = (m.found.difference, "") if m.metric == "success" else (m.found.relative, " %")
     scale = 100 if m.metric == "success" else 1
     effect, span = ("", "")
@@ -75,6 +78,6 @@ def _cells(m: "MetricComparison") -> tuple[str, ...]:
         span = f"{scale * found.low:+.1f} to {scale * found.high:+.1f}"
     needed = "" if m.episodes_needed is None else f"{m.episodes_needed:,}"
     return (
-        m.metric, f"{m.found.reference:.4f}", f"{m.found.candidate:.4f}", effect, span, f"{m.found.p:.3f}", needed,
+        m.metric, f"{m.found.reference:.4f}", f"{m.found.candidate:.4f}", effect, span, p_value(m.found.p), needed,
         m.verdict,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.evaluate.contenders import Contender, Run
 from svms_gr00t.evaluate.records import JsonRecord
 from svms_gr00t.evaluate.seeds import BySeed, SeedComparison, compare_seeds
-from svms_gr00t.evaluate.stats import McNemar, episodes_for_width, mcnemar
+from svms_gr00t.evaluate.stats import McNemar, episodes_for_width, mcnemar, p_value
 
 OPEN_LOOP = ("mse", "executed_mse", "first_mse", "flow_loss")
 """Open-loop metrics that are compared where both sides measured them."""
@@ -198,7 +198,7 @@ def render_markdown(report: CompareReport) -> str:
         tests = [m.test for m in pair.metrics if m.test is not None]
         parts += [
             f"McNemar: only {report.reference} won {t.only_reference}, only {pair.candidate} {t.only_candidate}; "
-            f"p = {t.p:.3f}."
+            f"p: {p_value(t.p)}."
             for t in tests
         ]
     return "\n\n".join(parts) + "\n"
@@ -216,8 +216,8 @@ def row(m: MetricComparison) -> tuple[str, ...]:
         f"{m.found.candidate:.4g}",
         "" if d is None else f"{d.estimate:+.4g} ({d.low:+.4g} to {d.high:+.4g})",
         effect,
-        f"{m.found.p:.3f}",
-        f"{m.found.p_permutation:.3f}",
+        p_value(m.found.p),
+        p_value(m.found.p_permutation),
         "" if m.episodes_needed is None else f"{m.episodes_needed:,}",
         m.verdict,
     )

@@ -116,6 +116,11 @@ def expanded(level: float, count: int) -> float:
     return float(1 - 2 * stats.norm.cdf(-np.sqrt(count / (count - 1)) * t))
 
 
+def p_value(p: float) -> str:
+    """As tables print it: nothing is "0.000"."""
+    return "< 0.001" if p < 0.0005 else f"{p:.3f}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class McNemar(JsonRecord):
     """Paired successes: only the episodes on which the two disagree say which is better."""

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from svms_gr00t.evaluate.contenders import Contender
 from svms_gr00t.evaluate.records import JsonRecord, write_text
 from svms_gr00t.evaluate.seeds import SeedComparison, compare_seeds
-from svms_gr00t.evaluate.stats import Interval
+from svms_gr00t.evaluate.stats import Interval, p_value
 from svms_gr00t.evaluate.streams import StreamReport
 from svms_gr00t.recipes.ablation_run import AblationConfig
 from svms_gr00t.recipes.ablation_variants import ALL
@@ -121,7 +121,7 @@ def table(result: AblationResult) -> str:
     lines = [head, ["---"] * len(head)]
     for row in result.rows:
         cells = [row.says, _count(row.added), f"{row.error:.4f}", _percent(row.against_plain)]
-        cells += [f"{row.against_plain.p:.3f}" if row.against_plain else "", _percent(row.against_full)]
+        cells += [p_value(row.against_plain.p) if row.against_plain else "", _percent(row.against_full)]
         if driven:
             cells += ["" if row.success is None else f"{100 * row.success:.0f} %", _points(row.success_against_plain)]
         cells += ["" if v is None else f"{v:.{d}f}" for v, d in ((row.accuracy, 2), (row.rho, 2), (row.rank, 1))]
