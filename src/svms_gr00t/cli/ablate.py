@@ -78,8 +78,7 @@ class Ablate:
         table = Table("variant", "error", "against plain", "95 %", "p", title=f"{self.seeds} seed(s)")
         for row in result.rows:
             cells = ("", "", "")
-            if row.against_plain is not None:
-                found = row.against_plain.relative
+            if row.against_plain is not None and (found := row.against_plain.relative) is not None:
                 span = f"{found.low:+.1f} to {found.high:+.1f}"
                 cells = (f"{found.estimate:+.1f} %", span, p_value(row.against_plain.p))
             table.add_row(row.says, f"{row.error:.4f}", *cells)

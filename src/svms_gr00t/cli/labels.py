@@ -1,5 +1,6 @@
 """`svms-gr00t labels`: the Visual, Temporal and State labels of an instruction, word by word."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -24,7 +25,7 @@ class Labels:
         return 0
 
 
-def label_table(title: str, column: str, rows: list[tuple[str, tuple[float, ...]]]) -> Table:
+def label_table(title: str, column: str, rows: Iterable[tuple[str, Sequence[float]]]) -> Table:
     """One row a word or token, a coloured mark for each label."""
     table = Table(column, *COLOURS, title=title)
     for text, values in rows:

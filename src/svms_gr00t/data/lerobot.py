@@ -15,7 +15,7 @@ from jaxtyping import Float32, UInt8
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.metadata import Episode, Info, Metadata, read_info, read_v2, version_of
 from svms_gr00t.data.metadata_v3 import read_v3
-from svms_gr00t.data.modality import Modality
+from svms_gr00t.data.modality import Kind, LowDim, Modality
 from svms_gr00t.data.table import read_columns, read_images
 from svms_gr00t.data.video import VideoCache
 
@@ -132,7 +132,7 @@ class LeRobotDataset:
 
         Raises DataError for missing or broken files, slices beyond the column, NaN and infinity.
         """
-        slices = {("state", key): entry for key, entry in self.modality.state.items()}
+        slices: dict[tuple[Kind, str], LowDim] = {("state", key): entry for key, entry in self.modality.state.items()}
         slices |= {("action", key): entry for key, entry in self.modality.action.items()}
         sources = {name: self.modality.column(*name) for name in slices}
         table = self.columns(index, list(sources.values()))

@@ -6,7 +6,7 @@ Source of the flat and nested forms: the N1.6 policy server.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 
@@ -96,7 +96,7 @@ class Observation:
         ]
 
 
-def _refuse(where: str, got: str, want: str, hint: str = "See the modality config of the checkpoint") -> None:
+def _refuse(where: str, got: str, want: str, hint: str = "See the modality config of the checkpoint") -> Never:
     raise DataError(where, got=got, want=want, hint=hint)
 
 

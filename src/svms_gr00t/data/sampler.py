@@ -24,7 +24,7 @@ class Draw(int):
         draw.epoch = epoch
         return draw
 
-    def __getnewargs__(self) -> tuple[int, int]:
+    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]  # int's own stub knows one argument
         return int(self), self.epoch
 
 

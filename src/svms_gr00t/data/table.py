@@ -47,7 +47,7 @@ def read_images(
 def _rows(path: Path, names: list[str], length: int, only_episode: int | None) -> pa.Table:
     table = _read(path, names if only_episode is None else [*names, "episode_index"])
     if only_episode is not None:
-        table = table.filter(pc.equal(table["episode_index"], only_episode))
+        table = table.filter(pc.call_function("equal", [table["episode_index"], pa.scalar(only_episode)]))
     if len(table) != length:
         want = f"the {length} that the list of episodes says"
         raise DataError(path, got=f"{len(table)} rows", want=want, hint=_HINT)
@@ -91,7 +91,7 @@ def _array(column: pa.ChunkedArray, where: str) -> np.ndarray:
         array = pa.concat_arrays(array.chunks)
     rows, width = len(array), 1
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
-        widths = pc.unique(pc.list_value_length(array)).to_pylist()
+        widths = pc.call_function("list_value_length", [array]).unique().to_pylist()
         if len(widths) != 1 or widths[0] is None:
             raise DataError(where, got=f"rows of {widths} numbers", want="one width", hint=_HINT)
         array, width = array.flatten(), widths[0]

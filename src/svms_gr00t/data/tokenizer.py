@@ -54,13 +54,12 @@ class TextTokenizer:
 
     def __init__(self, tokenizer: Tokenizer, where: object = "tokenizer") -> None:
         needed = (IMAGE_TOKEN, PAD_TOKEN, "<|im_start|>", "<|im_end|>", "<img>", "</img>")
-        missing = [token for token in needed if tokenizer.token_to_id(token) is None]
-        if missing:
+        ids = {token: number for token in needed if (number := tokenizer.token_to_id(token)) is not None}
+        if missing := [token for token in needed if token not in ids]:
             raise DataError(where, got=f"no {' '.join(missing)}", want="the special tokens of N1.6", hint=_HINT)
         self._tokenizer = tokenizer
         self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
-        self.image_token_id: int = tokenizer.token_to_id(IMAGE_TOKEN)
-        self.pad_id: int = tokenizer.token_to_id(PAD_TOKEN)
+        self.image_token_id, self.pad_id = ids[IMAGE_TOKEN], ids[PAD_TOKEN]
 
     def encode(self, text: str) -> Encoding:
         """Ids and character offsets; nothing is added before or after the text."""

@@ -41,7 +41,7 @@ class VideoReader:
         try:
             self._container = av.open(str(path))
             self._stream = self._container.streams.video[0]
-            stored = [p for p in self._container.demux(self._stream) if p.pts is not None]
+            stored = [(p.pts, p) for p in self._container.demux(self._stream) if p.pts is not None]
         except (av.FFmpegError, IndexError) as error:
             raise DataError(path, got=f"an unreadable video ({error})", want=_WANT, hint=_HINT) from error
         if self._stream.codec_context is None:
@@ -50,9 +50,9 @@ class VideoReader:
             got = f"{len(stored)} of {self._stream.frames} frames, a truncated video"
             raise DataError(path, got=got, want="a complete video", hint=_HINT)
         self._stream.codec_context.thread_count = 1
-        packets = [p for p in stored if not p.is_discard]
-        self._times: list[int] = sorted(p.pts for p in packets)
-        keys = sorted((p.pts, p.dts if p.dts is not None else p.pts) for p in packets if p.is_keyframe)
+        packets = [(pts, p) for pts, p in stored if not p.is_discard]
+        self._times: list[int] = sorted(pts for pts, _ in packets)
+        keys = sorted((pts, p.dts if p.dts is not None else pts) for pts, p in packets if p.is_keyframe)
         if not keys:
             raise DataError(path, got="a video without frames", want=_WANT, hint=_HINT)
         self._keys, self._key_dts = [pts for pts, _ in keys], [dts for _, dts in keys]

@@ -13,7 +13,7 @@ also when they were interrupted: with a resume key the finished episodes are kep
 import json
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from jaxtyping import Shaped, UInt8
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.files import dump_json, dump_jsonl
-from svms_gr00t.data.modality import Modality
+from svms_gr00t.data.modality import Kind, Modality
 from svms_gr00t.data.staging import KEY, Staging, publish
 from svms_gr00t.data.statistics import RunningSummary, Summary
 from svms_gr00t.data.table import read_columns
@@ -204,7 +204,7 @@ class LeRobotWriter:
 
     def _check_episode(self, columns: dict[str, np.ndarray], videos: dict[str, np.ndarray], instruction: str) -> int:
         where = f"{self.root}, episode {len(self._episodes)}"
-        want = {name: (len(names),) for name, names in self._lowdim.items()}
+        want: dict[str, tuple[int, ...]] = {name: (len(names),) for name, names in self._lowdim.items()}
         want |= {name: (*size, 3) for name, size in self._videos.items()}
         got = {name: value.shape[1:] for name, value in (columns | videos).items()}
         if got != want:
@@ -245,7 +245,12 @@ class LeRobotWriter:
             for name, names in self._lowdim.items()
         }
         for name, (height, width) in self._videos.items():
-            video = {"video.fps": self._fps, "video.height": height, "video.width": width, "video.channels": 3}
+            video: dict[str, Any] = {
+                "video.fps": self._fps,
+                "video.height": height,
+                "video.width": width,
+                "video.channels": 3,
+            }
             video |= {
                 "video.codec": "h264",
                 "video.pix_fmt": "yuv420p",
@@ -280,7 +285,8 @@ def _check_modality(
 ) -> None:
     """Every name in `modality` must be a column or feature that the writer makes."""
     hint = "Make modality and the writer's columns agree"
-    for kind, entries in (("state", modality.state), ("action", modality.action)):
+    slices: tuple[tuple[Kind, Mapping[str, Any]], ...] = (("state", modality.state), ("action", modality.action))
+    for kind, entries in slices:
         for key, entry in entries.items():
             column = modality.column(kind, key)
             width = len(lowdim.get(column, ()))
@@ -291,7 +297,7 @@ def _check_modality(
         if size[0] % 2 or size[1] % 2:
             hint = "Render the camera at an even size"
             raise DataError(where, got=f"{name} of {size[0]} x {size[1]}", want="even sizes (4:2:0 video)", hint=hint)
-    named = {modality.column("video", key): videos for key in modality.video}
+    named: dict[str, Collection[str]] = {modality.column("video", key): videos for key in modality.video}
     named |= {modality.column("annotation", key): dict.fromkeys(_SCALARS) for key in modality.annotation}
     for column, known in named.items():
         if column not in known:

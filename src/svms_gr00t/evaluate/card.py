@@ -117,7 +117,7 @@ def _metadata(source: CardSource) -> ModelCardData:
 
 
 def _measured(source: CardSource) -> list[EvalResult]:
-    shared = {"task_type": "robotics", "dataset_type": "lerobot", "dataset_name": "held-out episodes"}
+    shared: dict[str, Any] = {"task_type": "robotics", "dataset_type": "lerobot", "dataset_name": "held-out episodes"}
     found = []
     if source.run.open_loop is not None:
         error = source.run.open_loop.scores.mse

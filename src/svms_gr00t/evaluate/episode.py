@@ -24,7 +24,7 @@ from svms_gr00t.evaluate.protocols import (
     fixed_seed,
 )
 from svms_gr00t.evaluate.robocasa_action import assemble
-from svms_gr00t.evaluate.rollout_result import Replan, Rollout, RolloutConfig
+from svms_gr00t.evaluate.rollout_result import Ending, Replan, Rollout, RolloutConfig
 from svms_gr00t.evaluate.video import encode_gif
 
 log = logging.getLogger(__name__)
@@ -49,32 +49,52 @@ def episode_seed(config: RolloutConfig, task: str, index: int) -> int:
     return fixed_seed(config.seed, crc32(task.encode()), index)
 
 
+def broken(config: RolloutConfig, task: str, index: int, error: str) -> Rollout:
+    """An episode that ended before the policy could be judged."""
+    return Rollout(
+        task=task,
+        index=index,
+        seed=episode_seed(config, task, index),
+        instruction="",
+        success=False,
+        steps=0,
+        ending="error",
+        error=error,
+    )
+
+
 class Driver:
     """One environment and one policy, driving episodes one after another."""
 
     def __init__(self, policy: ActionPolicy | Factory, env: Environment | Factory, config: RolloutConfig) -> None:
         self.config = config
-        self._make_policy, self._policy = (policy, None) if isinstance(policy, Factory) else (None, policy)
-        self._make_env, self._env = (env, None) if isinstance(env, Factory) else (None, env)
+        self._policy = policy
+        self._make_env = env if isinstance(env, Factory) else None
+        self._env: Environment | None = None if isinstance(env, Factory) else env
 
     def drive(self, task: str, index: int) -> Rollout:
         """One episode; whatever the simulator or the policy raises ends this episode only."""
         seed, began = episode_seed(self.config, task, index), time.monotonic()
         try:
-            if self._policy is None:
-                self._policy = self._make_policy.build()
-            if self._env is None:
-                self._env = self._make_env.build()
-            found = _Episode(self._env, self._policy, self.config, task, index, seed).run()
+            found = _Episode(*self._ready(), self.config, task, index, seed).run()
         except SvmsError:
             raise
         except Exception as error:
             log.exception("episode %s %d broke", task, index)
             self._rebuild()
-            fields = {"instruction": "", "success": False, "steps": 0, "ending": "error"}
-            text = f"{type(error).__name__}: {error}"
-            found = Rollout(task=task, index=index, seed=seed, error=text, **fields)
+            found = broken(self.config, task, index, f"{type(error).__name__}: {error}")
         return replace(found, seconds=time.monotonic() - began)
+
+    def _ready(self) -> tuple[Environment, ActionPolicy]:
+        """Both, built on first use."""
+        if isinstance(self._policy, Factory):
+            policy: ActionPolicy = self._policy.build()
+            self._policy = policy
+        if self._env is None:
+            assert self._make_env is not None, "an environment that was passed in is never dropped"
+            env: Environment = self._make_env.build()
+            self._env = env
+        return self._env, self._policy
 
     def _rebuild(self) -> None:
         """A fresh environment after a failure, where one can be built."""
@@ -103,7 +123,8 @@ class _Episode:
         c = self.config
         instruction = self.env.reset(self.task, self.seed, split=c.split)
         self.policy.reset(self.seed)
-        filmed, limit, step, ending = self.index < c.videos, c.horizon_of(self.task), 0, "horizon"
+        filmed, limit, step = self.index < c.videos, c.horizon_of(self.task), 0
+        ending: Ending = "horizon"
         chunk: dict[str, np.ndarray] = {}
         while step < limit:
             asked = step % c.n_action_steps == 0
@@ -138,7 +159,7 @@ class _Episode:
             self.replans.append(evidence)
         return chunk
 
-    def _result(self, instruction: str, steps: int, ending: str, filmed: bool) -> Rollout:
+    def _result(self, instruction: str, steps: int, ending: Ending, filmed: bool) -> Rollout:
         if filmed:
             self.frames.append(_picture(self.env.observe(render=True), self.config.video_view))
         return Rollout(

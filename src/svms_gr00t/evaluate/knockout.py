@@ -79,9 +79,9 @@ def knock_out(
         with silenced(svms, stream):
             result = evaluate_open_loop(policy, dataset, episodes, name=f"without {stream}", **asked)
         keys = {
-            key: 100 * (one.mse / whole.scores.keys[key].mse - 1)
+            key: 100 * (one.mse / before - 1)
             for key, one in result.scores.keys.items()
-            if one.mse is not None and whole.scores.keys[key].mse
+            if one.mse is not None and (before := whole.scores.keys[key].mse)
         }
         found[stream] = KnockOut(mse=result.scores.mse, against_whole=result.against(whole), keys=keys)
     return whole, found

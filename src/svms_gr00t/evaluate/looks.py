@@ -117,8 +117,12 @@ def look_at_episodes(
                 for step, one, values in zip(
                     steps[batch], seen[batch], look(policy, given[batch], draws=draws), strict=True
                 ):
-                    at = {"episode": episode, "step": step, "progress": step / max(1, length - 1)}
-                    found.append(Look(**at, instruction=one[INSTRUCTION], **values))
+                    progress_there = step / max(1, length - 1)
+                    found.append(
+                        Look(
+                            episode=episode, step=step, progress=progress_there, instruction=one[INSTRUCTION], **values
+                        )
+                    )
             bar.advance()
     return found
 

@@ -62,12 +62,13 @@ def key_specs(
     rotations = {key: form for key, form in (rotations or {}).items() if key in statistics}
     if unknown := sorted((kinds or {}).keys() - statistics.keys()):
         raise ConfigError("kinds", got=unknown, want=f"keys among {sorted(statistics)}", hint="Name action keys")
-    kinds = dict.fromkeys(BINARY_KEYS, "binary") | dict.fromkeys(rotations, "rotation") | dict(kinds or {})
+    known: dict[str, KeyKind] = {**dict.fromkeys(BINARY_KEYS, "binary"), **dict.fromkeys(rotations, "rotation")}
+    known |= kinds or {}
     specs = {}
     for key, summary in statistics.items():
         low, high = np.asarray(summary["min"], dtype=float), np.asarray(summary["max"], dtype=float)
         specs[key] = KeySpec(
-            kind=kinds.get(key, "continuous"),
+            kind=known.get(key, "continuous"),
             half_range=tuple(((high - low) / 2).tolist()),
             midpoint=tuple(((high + low) / 2).tolist()),
             radians=radians,
@@ -159,7 +160,7 @@ def pooled(errors: Mapping[str, ndarray], specs: Mapping[str, KeySpec]) -> ndarr
     if not weights:
         want, hint = "an action element that varies", "Use statistics of the training episodes"
         raise ConfigError("statistics", got="constants only", want=want, hint=hint)
-    return sum(weights[key] * errors[key] for key in weights) / sum(weights.values())
+    return np.sum([weights[key] * errors[key] for key in weights], axis=0) / sum(weights.values())
 
 
 def known_mean(values: ndarray, axis: int | None = None) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 
 from svms_gr00t.core.errors import ConfigError, DataError
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.evaluate.baselines import BASELINES, Baselines, fit_baselines, split_lowdim
+from svms_gr00t.evaluate.baselines import BASELINES, fit_baselines, split_lowdim
 from svms_gr00t.evaluate.language import other_instructions, paraphrase
 from svms_gr00t.evaluate.metrics import ChunkErrors, KeySpec, chunk_errors, cut_chunk, key_specs, valid_steps
 from svms_gr00t.evaluate.open_loop_result import OpenLoopResult, summarise
@@ -84,8 +84,10 @@ def evaluate_open_loop(
             found.setdefault(name, {})[episode] = scene.errors(predicted)
             if loss is not None:
                 flow[episode] = loss
-            for other in BASELINES if baselines else ():
-                found.setdefault(other, {})[episode] = scene.errors(_guess(baselines, other, scene))
+            if baselines is not None:
+                for other in BASELINES:
+                    guess = baselines.predict(other, scene.states, scene.actions, scene.steps)
+                    found.setdefault(other, {})[episode] = scene.errors(guess)
             task.advance()
     return summarise(found, specs, flow={name: flow}, policy=name, config=config)
 
@@ -173,10 +175,6 @@ def _checked(chunk: Chunk, key: str, scene: Scene) -> np.ndarray:
         hint = "Lower horizon to the policy's, or use the dataset's embodiment"
         raise ConfigError(f"policy actions, {key}", got=chunk[key].shape, want=f"at least {want}", hint=hint)
     return chunk[key][: scene.horizon]
-
-
-def _guess(baselines: Baselines, name: str, scene: Scene) -> dict[str, np.ndarray]:
-    return baselines.predict(name, scene.states, scene.actions, scene.steps)
 
 
 def action_specs(dataset: Any, statistics: Mapping[str, Any], config: OpenLoopConfig) -> dict[str, KeySpec]:

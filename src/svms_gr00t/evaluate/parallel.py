@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
 from svms_gr00t.core.progress import Task
-from svms_gr00t.evaluate.episode import Driver, check_broken, episode_seed
+from svms_gr00t.evaluate.episode import Driver, broken, check_broken
 from svms_gr00t.evaluate.protocols import Factory
 from svms_gr00t.evaluate.rollout_result import Rollout, RolloutConfig
 
@@ -53,7 +53,7 @@ def drive_in_workers(
         for job in suspects:
             with pool(1) as executor:
                 if _run(executor, deque([job]), 1, take):
-                    take(job, _lost(config, *job))
+                    take(job, broken(config, *job, "the worker process died"))
     return [done[job] for job in jobs]
 
 
@@ -73,9 +73,3 @@ def _run(
         except BrokenProcessPool:
             return list(flying.values())
     return []
-
-
-def _lost(config: RolloutConfig, task: str, index: int) -> Rollout:
-    fields = {"instruction": "", "success": False, "steps": 0, "ending": "error"}
-    seed, error = episode_seed(config, task, index), "the worker process died"
-    return Rollout(task=task, index=index, seed=seed, error=error, **fields)

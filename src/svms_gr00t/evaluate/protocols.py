@@ -33,7 +33,7 @@ class ActionPolicy(Protocol):
         """
         ...
 
-    def reset(self, seed: int) -> None:
+    def reset(self, seed: int, /) -> object:
         """A new episode begins."""
         ...
 
@@ -51,7 +51,10 @@ class FlowScorer(Protocol):
 class Environment(Protocol):
     """A simulated or real scene with tasks, driven by 12-D RoboCasa actions."""
 
-    success: bool
+    @property
+    def success(self) -> bool:
+        """Whether the task is done now."""
+        ...
 
     def reset(self, task: str, seed: int, split: str = "train") -> str:
         """A new scene; returns the instruction."""

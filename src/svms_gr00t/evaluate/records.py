@@ -28,13 +28,13 @@ class JsonRecord:
 
     def to_json(self, *, indent: int | None = 2) -> str:
         """The record as JSON text."""
-        return _adapter(type(self)).dump_json(self, indent=indent).decode()
+        return _adapter(type(self)).dump_json(self, indent=indent).decode()  # type: ignore[arg-type]  # hashable
 
     @classmethod
     def from_json(cls: type[Record], text: str | bytes, *, where: object = "JSON text") -> Record:
         """The record that `to_json` wrote. Raises DataError for other fields or types; `where` names the source."""
         try:
-            return _adapter(cls).validate_json(text)
+            return _adapter(cls).validate_json(text)  # type: ignore[arg-type]  # hashable
         except ValidationError as error:
             first = error.errors()[0]
             got = f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"

@@ -14,6 +14,7 @@ never taken below MS_rest / (K N). Treating K N pairs as independent would claim
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -54,7 +55,7 @@ def compare_seeds(reference: BySeed, candidate: BySeed, *, level: float = LEVEL)
     runs = sorted(reference)
     rows = [np.array([candidate[k][e] - reference[k][e] for e in sorted(reference[k])]) for k in runs]
     base = float(np.mean([_mean(reference[k]) for k in runs]))
-    counts = {"seeds": len(runs), "episodes": sum(map(len, rows)), "reference": base}
+    counts: dict[str, Any] = {"seeds": len(runs), "episodes": sum(map(len, rows)), "reference": base}
     counts["candidate"] = float(np.mean([_mean(candidate[k]) for k in runs]))
     if len(runs) == 1:
         one = compare_paired(dict(reference[runs[0]]), dict(candidate[runs[0]]))

@@ -97,7 +97,7 @@ def _bootstrap(
     estimate = float(statistic(*samples))
     if all(np.ptp(sample) == 0 for sample in samples):
         return Interval(estimate=estimate, low=estimate, high=estimate)
-    arguments = {"paired": True, "vectorized": True, "n_resamples": resamples}
+    arguments: dict[str, Any] = {"paired": True, "vectorized": True, "n_resamples": resamples}
     arguments["confidence_level"] = expanded(level, count)
     for method in ("BCa", "percentile"):  # BCa has no answer when the jackknife does not vary
         source = np.random.default_rng(seed)

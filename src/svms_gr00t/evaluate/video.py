@@ -56,5 +56,5 @@ def _thin(count: int, most: int) -> list[int]:
 def _small(frame: np.ndarray, side: int) -> Image.Image:
     picture = Image.fromarray(frame)
     scale = min(1.0, side / max(picture.size))
-    size = tuple(max(1, round(length * scale)) for length in picture.size)
-    return picture.resize(size, Image.Resampling.LANCZOS) if scale < 1 else picture
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS) if scale < 1 else picture

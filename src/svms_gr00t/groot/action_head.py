@@ -111,7 +111,7 @@ class ActionHead(nn.Module):
         init_weights(self)
         for bank in self.banks():
             bank.reset_parameters()
-        modulations = [block.norm1.linear.weight for block in self.model.transformer_blocks]
+        modulations = [block.norm1.linear.weight for block in self.model.blocks]
         quieten([*modulations, self.model.proj_out_1.weight, self.action_decoder.layer2.W])
         if self.mask_token is not None:
             self.mask_token.zero_()

@@ -71,7 +71,7 @@ class LanguageTower(nn.Module):
                 max_position_embeddings=text.max_position_embeddings,
                 attention_bias=text.attention_bias,
                 attention_dropout=0.0,
-                attn_implementation="sdpa",
+                attn_implementation="sdpa",  # type: ignore[call-arg]  # a keyword of the base class
             )
         )
         del self.model.rotary_emb  # its buffers would not survive the meta device; `rotation` replaces it

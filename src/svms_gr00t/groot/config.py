@@ -15,7 +15,11 @@ from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.groot.parts import DiTConfig, TextConfig, VisionConfig, near, words
 
 MODEL_TYPE = "Gr00tN1d6"
-PARTS = {"vision_config": VisionConfig, "text_config": TextConfig, "diffusion_model_cfg": DiTConfig}
+PARTS: dict[str, type[VisionConfig] | type[TextConfig] | type[DiTConfig]] = {
+    "vision_config": VisionConfig,
+    "text_config": TextConfig,
+    "diffusion_model_cfg": DiTConfig,
+}
 _SVMS_KEYS = frozenset(f.name for f in fields(SvmsConfig))
 
 # Keys that N1.6 files carry for NVIDIA's trainer, processor and library; kept and written back.

@@ -15,7 +15,7 @@ outside `forward`: `context` once for each observation, `modulate` once for each
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -158,6 +158,11 @@ class DiT(nn.Module):
         self.proj_out_1 = nn.Linear(dit.width, 2 * dit.width)
         self.proj_out_2 = nn.Linear(dit.width, dit.output_dim)
 
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """`transformer_blocks` as what they are."""
+        return tuple(cast(Block, block) for block in self.transformer_blocks)
+
     def context(self, features: Features, *, gather: bool = True) -> tuple[KeysValues | None, ...]:
         """Keys and values of every cross block, once for each observation; None for self-attention.
 
@@ -168,17 +173,16 @@ class DiT(nn.Module):
             "image": features.mask & features.image_mask,
             "all": features.mask if self.mask_padding else torch.ones_like(features.mask),
         }
-        wanted = {block.reads for block in self.transformer_blocks} - {"self"}
+        wanted = {block.reads for block in self.blocks} - {"self"}
         tokens = {name: choose(features.tokens, masks[name], gather=gather) for name in wanted}
         return tuple(
-            None if block.reads == "self" else block.attn1.keys_values(tokens[block.reads])
-            for block in self.transformer_blocks
+            None if block.reads == "self" else block.attn1.keys_values(tokens[block.reads]) for block in self.blocks
         )
 
     def modulate(self, time: Int[Tensor, " K"]) -> Modulation:
         """AdaLN halves at bucketed times: (B,) in training, the sampler's K steps at once when acting."""
         temb = F.silu(self.timestep_encoder(time))[:, None]
-        blocks = tuple(block.norm1.linear(temb) for block in self.transformer_blocks)
+        blocks = tuple(block.norm1.linear(temb) for block in self.blocks)
         return Modulation(blocks=blocks, output=self.proj_out_1(temb))
 
     def forward(

@@ -39,7 +39,10 @@ def rows_of(
     """
     known = tuple(range(count)) if kept is None else kept
     if static:
-        places = embodiment_id if kept is None else sum((embodiment_id == e) * i for i, e in enumerate(known))
+        places = embodiment_id
+        if kept is not None:
+            matches = [(embodiment_id == e) * i for i, e in enumerate(known)]
+            places = torch.stack(matches).sum(0)
         return Rows(ids=places, single=0 if len(known) == 1 else None)
     ids = embodiment_id.tolist()
     if strange := sorted(set(ids) - set(known)):

@@ -20,8 +20,17 @@ from svms_gr00t.groot.checkpoint import load_weights, read_config
 from svms_gr00t.groot.config import Gr00tN1d6Config
 
 BY_TOKEN = ("backbone.hidden_states.", "backbone_features", "vlln_features")
-NEEDED = ("input_ids", "attention_mask", "state", "embodiment_id", "action", "action_mask", "noise", "time")
-NEEDED += ("sample_noise",)
+NEEDED = (
+    "input_ids",
+    "attention_mask",
+    "state",
+    "embodiment_id",
+    "action",
+    "action_mask",
+    "noise",
+    "time",
+    "sample_noise",
+)
 
 
 _CASE = "a case holds config.json, model, inputs and outputs.safetensors"

@@ -62,7 +62,7 @@ class VisionTower(nn.Module):
                 layer_norm_eps=config.layer_norm_eps,
                 attention_dropout=0.0,
                 vision_use_head=False,
-                attn_implementation="sdpa",
+                attn_implementation="sdpa",  # type: ignore[call-arg]  # a keyword of the base class
             )
         )
 

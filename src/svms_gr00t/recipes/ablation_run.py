@@ -74,8 +74,10 @@ def run_variant(config: AblationConfig, name: str, seed: int, folder: Path) -> P
     experiment = replace(experiment, config=changed)
     train, held_out = _steps(config, seed)
     if variant.shuffle_labels:
+        assert train.labeler is not None, "the recipe labels its data"
+        labeler = ShuffledLabels(train.labeler, seed)
         train = copy.copy(train)
-        train.labeler = ShuffledLabels(train.labeler, seed)
+        train.labeler = labeler
     model = build(experiment, variant, base)
     batches: Callable[[int], ModelInputs] = Batches(train, config.batch_size, seed)
     if variant.label_images:

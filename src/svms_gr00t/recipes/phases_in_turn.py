@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,8 @@ def train_in_turn(
         )
         first += phase.steps
         if model.svms is not None:
-            found = _kept(run, "gate.json", here, lambda p=phase.name, r=start_rank: _gate(p, model, held_out, r, loop))
+            judge = partial(_gate, phase.name, model, held_out, start_rank, loop)
+            found = _kept(run, "gate.json", here, judge)
             gates += [GateResult(**result) for result in found]
     return Trained(model=model, rows=rows, gates=tuple(gates))
 
@@ -103,7 +105,7 @@ def _read(model: Gr00tN1d6, held_out: Samples, loop: LoopConfig) -> tuple[Stream
 
 
 def _gate(
-    phase: str, model: Gr00tN1d6, held_out: Samples, start: dict[str, Any], loop: LoopConfig
+    phase: str, model: Gr00tN1d6, held_out: Samples, start: dict[str, Any] | None, loop: LoopConfig
 ) -> list[dict[str, Any]]:
     """The gate's results as plain dicts; phase 3 is judged against the plain model, later."""
     if phase == "end to end":
@@ -112,6 +114,7 @@ def _gate(
     if phase == "specialise":
         found = specialise_gate({name: score.balanced_accuracy for name, score in report.scores.items()})
     else:
+        assert start is not None, "the rank is read before the first phase"
         rho = {edge: stats.mean for edge, stats in report.rho.items()}
         found = couple_gate(rho, rank, start, report.type_information)
     return [asdict(result) for result in found]

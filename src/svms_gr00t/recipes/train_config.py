@@ -137,7 +137,8 @@ class TrainConfig:
             raise ConfigError(str(path), got=type(values).__name__, want="a mapping of settings", hint=HINT)
         if unknown := sorted(values.keys() - {f.name for f in fields(cls)}):
             raise ConfigError(str(path), got=unknown, want="settings of a training run", hint=HINT)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**given)
 
     def differences(self, other: "TrainConfig") -> list[str]:
         """Names of settings that differ."""

@@ -44,17 +44,17 @@ class Layout:
         return replace(self, joints=self.joints | {name: value})
 
 
+def _tint(rng: Generator, rgb: tuple[float, float, float]) -> tuple[float, float, float]:
+    red, green, blue = np.clip(np.array(rgb) * rng.uniform(0.85, 1.1) + rng.uniform(-0.04, 0.04, 3), 0, 1)
+    return float(red), float(green), float(blue)
+
+
 def draw_layout(rng: Generator) -> Layout:
     """A layout in which every fixture is in a random state."""
     fixtures = {name: (x + rng.uniform(-0.02, 0.02), y + rng.uniform(-0.02, 0.02)) for name, (x, y) in FIXTURES.items()}
     joints = {f"drawer_{side}": draw_drawer(rng, open_=rng.random() < 0.4) for side in DRAWERS}
     joints |= {name: draw_lever(rng, on=rng.random() < 0.5) for name in ("stove", "faucet")}
-    colours = {
-        name: tuple(
-            float(c) for c in np.clip(np.array(rgb) * rng.uniform(0.85, 1.1) + rng.uniform(-0.04, 0.04, 3), 0, 1)
-        )
-        for name, rgb in TINTED.items()
-    }
+    colours = {name: _tint(rng, rgb) for name, rgb in TINTED.items()}
     colours["front_right"] = colours["front_left"]
     return Layout(
         fixtures=fixtures,

@@ -6,7 +6,7 @@ Episode i depends on (seed, i) alone, whatever the number of workers; tries that
 """
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -158,7 +158,7 @@ def record(
 
 def _demonstrations(
     jobs: list[tuple[str, int, int]], image_size: int, workers: int
-) -> Iterator[tuple[dict[str, Any], int]]:
+) -> Generator[tuple[dict[str, Any], int]]:
     """Successful demonstrations in the order of `jobs`, each with the number of tries it took."""
     if workers == 1:
         env = KitchenEnv(image_size)

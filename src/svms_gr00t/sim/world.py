@@ -76,7 +76,7 @@ def _environment_class(poses: CameraPoses) -> type:
                     arena.worldbody.remove(geom)
             for camera in arena.worldbody.findall("camera"):
                 arena.worldbody.remove(camera)
-            for child in ElementTree.fromstring(kitchen_xml()).find("worldbody"):
+            for child in ElementTree.fromstring(kitchen_xml()).findall("worldbody/*"):
                 arena.worldbody.append(child)
             add_cameras(arena.worldbody, poses)
             self.model = ManipulationTask(mujoco_arena=arena, mujoco_robots=[r.robot_model for r in self.robots])

@@ -51,13 +51,12 @@ def couple_gate(
                 advice="delay the sheaf (sheaf_delay_until_diffusion down), or raise lambda_sheaf_max",
             )
         )
-    known = type_information is not None
     results.append(
         GateResult(
             phase="couple",
             criterion="the route tells something about the kind of word",
-            measured=f"{type_information:.3f} of its class" if known else None,
-            passed=type_information > 0.01 if known else None,
+            measured=None if type_information is None else f"{type_information:.3f} of its class",
+            passed=None if type_information is None else type_information > 0.01,
             advice="lower router_balance_weight, or let the temperature fall further",
         )
     )

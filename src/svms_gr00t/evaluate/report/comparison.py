@@ -76,8 +76,9 @@ def _measured(method: MethodResult | None, metric: str) -> dict[int, float] | No
 
 def _offline_cell(ours: dict[int, float], theirs: dict[int, float] | None) -> Cell:
     interval = mean_interval(list(ours.values()))
-    paired = theirs is not None and theirs is not ours and theirs.keys() == ours.keys() and theirs != ours
-    found = compare_paired(theirs, ours) if paired else None
+    found = None
+    if theirs is not None and theirs is not ours and theirs.keys() == ours.keys() and theirs != ours:
+        found = compare_paired(theirs, ours)
     return Cell(
         value=sum(ours.values()) / len(ours),
         low=interval.low if interval else None,

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -36,7 +37,7 @@ STREAM_RGB = ((47, 111, 208), (214, 120, 24), (24, 146, 106), (155, 79, 181), (1
 TERMS = ("flow", "sheaf", "aux", "balance", "collapse")
 """Loss terms keep their colour from phase to phase."""
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # names are names, also with a dollar sign in them
     "figure.facecolor": "none",
@@ -80,7 +81,7 @@ class Drawing:
     caption: str
 
 
-def _stroke(role: str, rank: int) -> dict[str, object]:
+def _stroke(role: str, rank: int) -> dict[str, Any]:
     if role == "candidate":
         return {"color": ACCENT, "linewidth": 2.2, "zorder": 5}
     if role == "reference":
@@ -187,7 +188,7 @@ def training_figure(phase: PhaseCurves, *, weights: bool) -> str:
     curves = phase.weights if weights else phase.terms
     for rank, (name, values) in enumerate(curves.items()):
         rank = TERMS.index(name) if name in TERMS else len(TERMS) + rank
-        stroke = {"color": STREAMS[rank % len(STREAMS)], "linewidth": 2.2 if name == "flow" else 1.5}
+        stroke: dict[str, Any] = {"color": STREAMS[rank % len(STREAMS)], "linewidth": 2.2 if name == "flow" else 1.5}
         axes.plot(phase.steps, _floats(values), label=name, **stroke)
     shown = np.concatenate([_floats(values) for values in curves.values()]) if curves else np.zeros(0)
     if not weights and shown.size and np.nanmin(shown) > 0:
@@ -266,5 +267,5 @@ def _legend(figure: Figure, axes: Axes) -> None:
         columns = len(labels) if len(labels) <= 4 else -(-len(labels) // 2)
         order = [i for c in range(columns) for i in range(c, len(labels), columns)]  # matplotlib fills columns first
         handles, labels = [handles[i] for i in order], [labels[i] for i in order]
-        place = {"loc": "outside upper left", "ncols": columns, "borderpad": 0}
-        figure.legend(handles, labels, **place, handlelength=1.6, columnspacing=1.2, labelcolor=INK)
+        place: dict[str, Any] = {"loc": "outside upper left", "ncols": columns, "borderpad": 0}
+        figure.legend(handles, labels, handlelength=1.6, columnspacing=1.2, labelcolor=INK, **place)

@@ -109,12 +109,12 @@ def _tasks(data: ReportData) -> list[tuple[str, list[TaskRow]]]:
                 role=_role(policy, data),
                 successes=found[task].successes,
                 episodes=found[task].episodes,
-                rate=found[task].rate.estimate,
-                low=found[task].rate.low,
-                high=found[task].rate.high,
+                rate=rate.estimate,
+                low=rate.low,
+                high=rate.high,
             )
             for policy, found in named
-            if task in found and found[task].rate is not None
+            if task in found and (rate := found[task].rate) is not None
         ]
         rows.append((task, bars))
     return rows
