@@ -2,13 +2,15 @@
 
 Facts, with where they are read. Lifelong-Robot-Learning/LIBERO: the suite `libero_90` and its fixed initial states
 (benchmark/__init__.py), two cameras, 20 Hz, robosuite's limit of 1,000 steps (envs/env_wrapper.py), `done` means that
-the goal predicates hold (envs/bddl_base_domain.py). Isaac-GR00T, gr00t/eval/sim/LIBERO/libero_env.py: 256 pixels, both
-pictures turned by 180 degrees (robosuite draws bottom row first; the training data are turned, thus also mirrored), and
-"roll, pitch, yaw" are no Euler angles but axis times angle of the hand's quaternion, up to 2 pi.
+the goal holds now (envs/bddl_base_domain.py). Isaac-GR00T, gr00t/eval/sim/LIBERO/libero_env.py: 256 pixels, both
+pictures turned by 180 degrees (robosuite draws bottom row first, so they come out upright and mirrored), and "roll,
+pitch, yaw" are no Euler angles but axis times angle of the hand's quaternion.
 
 Protocol. Episode i begins at initial state i, then `SETTLE` steps of no motion with an open gripper let objects drop:
-N1.5's evaluation and OpenVLA's take 10; LIBERO's own takes 5 of zeros; N1.6's wrapper takes none, and draws new scenes.
-Fixtures are placed by numpy's global generator even so: it is seeded before every reset, not once.
+N1.5's evaluation takes 10 as well, LIBERO's own takes 5 of zeros, N1.6's wrapper takes none and draws new scenes.
+An initial state does not hold where fixtures stand. numpy's global generator draws that at every reset, and LIBERO
+keeps adding samplers to the simulator that use it up: a cabinet stands elsewhere after each reset, even with equal
+seeds. So every episode gets a simulator of its own, seeded before its reset.
 """
 
 import logging
@@ -54,7 +56,7 @@ class Package:
 
 
 class LiberoEnv:
-    """One kitchen task at a time; the simulator of the last task is kept until another is asked for."""
+    """One kitchen task at a time, each episode in a new simulator."""
 
     def __init__(self, *, starts: Mapping[int, int] | None = None, image_size: int = 256) -> None:
         """`starts` says at which initial state the episode of a seed begins; others take seed modulo their number.
@@ -62,7 +64,6 @@ class LiberoEnv:
         Raises ConfigError without LIBERO.
         """
         self._package, self._starts, self._size = load_libero(), dict(starts or {}), image_size
-        self._built: str | None = None
         self._env: Any = None
         self._seen: dict[str, Any] = {}
         self.success = False
@@ -80,9 +81,8 @@ class LiberoEnv:
             hint = f"For example {', '.join(self.tasks[:2])}"
             raise ConfigError("task", got=task, want=f"one of LIBERO-90's {len(self.tasks)} kitchen tasks", hint=hint)
         number = self._package.kitchens[task]
-        if self._built != task:
-            self.close()
-            self._env, self._built = self._build(number), task
+        self.close()
+        self._env = self._build(number)
         with _numpy_arrays_only():
             states = self._package.suite.get_task_init_states(number)
         self._env.seed(seed)
@@ -110,7 +110,7 @@ class LiberoEnv:
         """Free the simulator."""
         if self._env is not None:
             self._env.close()
-        self._env = self._built = None
+        self._env = None
 
     def _build(self, number: int) -> Any:
         file = self._package.suite.get_task_bddl_file_path(number)
