@@ -174,8 +174,8 @@ def _numpy_arrays_only() -> AbstractContextManager[Any]:
 
     kind = type(np.dtype(np.float64))
     rebuild = np.zeros(0).__reduce__()[0]
-    names = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
-    return torch.serialization.safe_globals([*names, np.ndarray, np.dtype, kind])
+    known: list[Any] = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+    return torch.serialization.safe_globals([*known, np.ndarray, np.dtype, kind])
 
 
 def _refuse_blank(seen: Mapping[str, Any]) -> None:
