@@ -4,7 +4,7 @@
 
 Two codings of the gripper are in use. LIBERO's own demonstrations hold the controller's -1 and +1. The RLDS copies that
 GR00T N1.6 is fine-tuned on hold 0 for closed and 1 for open, so N1.6's rollouts send 1 - 2 g, made -1 or +1 by its sign
-(Isaac-GR00T, gr00t/eval/sim/LIBERO/libero_env.py; its N1.5 example computes the same).
+(Isaac-GR00T, gr00t/eval/sim/LIBERO/libero_env.py, read in a public copy; copies of its N1.5 example agree).
 """
 
 from collections.abc import Mapping
@@ -35,9 +35,9 @@ class Gripper:
     def trained_on(cls, statistics: Mapping[str, Any]) -> "Gripper":
         """From "min" and "max" of the training data: {0, 1} opens, {-1, 1} closes. Raises ConfigError for others."""
         low, high = (float(np.asarray(statistics[key]).item()) for key in ("min", "max"))
-        if (low, high) == (0.0, 1.0):
+        if np.allclose((low, high), (0.0, 1.0), atol=1e-3):
             return cls()
-        if (low, high) == (-1.0, 1.0):
+        if np.allclose((low, high), (-1.0, 1.0), atol=1e-3):
             return cls(threshold=0.0, opens=False)
         want = "0 to 1 (1 is open) or -1 to 1 (1 is closed)"
         raise ConfigError("gripper in the training data", got=(low, high), want=want, hint="Write it as one of these")

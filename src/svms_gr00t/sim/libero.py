@@ -2,15 +2,15 @@
 
 Facts, with where they are read. Lifelong-Robot-Learning/LIBERO: the suite `libero_90` and its fixed initial states
 (benchmark/__init__.py), two cameras, 20 Hz, robosuite's limit of 1,000 steps (envs/env_wrapper.py), `done` means that
-the goal holds now (envs/bddl_base_domain.py). Isaac-GR00T, gr00t/eval/sim/LIBERO/libero_env.py: 256 pixels, both
-pictures turned by 180 degrees (robosuite draws bottom row first, so they come out upright and mirrored), and "roll,
-pitch, yaw" are no Euler angles but axis times angle of the hand's quaternion.
+the goal holds now (envs/bddl_base_domain.py). Isaac-GR00T, gr00t/eval/sim/LIBERO/libero_env.py, read in a public copy,
+not at N1.6's own commit: 256 pixels, both pictures turned by 180 degrees (robosuite draws bottom row first, so they
+come out upright and mirrored); "roll, pitch, yaw" are no Euler angles but axis times angle of the hand's quaternion.
 
 Protocol. Episode i begins at initial state i, then `SETTLE` steps of no motion with an open gripper let objects drop:
 N1.5's evaluation takes 10 as well, LIBERO's own takes 5 of zeros, N1.6's wrapper takes none and draws new scenes.
-An initial state does not hold where fixtures stand. numpy's global generator draws that at every reset, and LIBERO
-keeps adding samplers to the simulator that use it up: a cabinet stands elsewhere after each reset, even with equal
-seeds. So every episode gets a simulator of its own, seeded before its reset.
+Found by running it: an initial state does not hold where fixtures stand. numpy's global generator draws that at every
+reset, and LIBERO keeps adding samplers to the simulator that use it up: a cabinet stands elsewhere after each reset,
+even with equal seeds. So every episode gets a simulator of its own, seeded before its reset.
 """
 
 import logging
