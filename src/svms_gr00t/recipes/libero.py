@@ -73,7 +73,7 @@ def gripper_of(checkpoint: Path) -> Gripper:
     tag = processor.config.embodiment_tag
     known = processor.statistics[tag]["action"]
     if missing := sorted(LAYOUT.keys() - known.keys()):
-        hint = "Train it on LIBERO data, for example with --embodiment-tag LIBERO_PANDA"
+        hint = "Train it on LIBERO data, for example with --embodiment-tag libero_panda"
         want = f"{', '.join(missing)} among its actions"
         raise ConfigError(f"checkpoint for {tag}", got=sorted(known), want=want, hint=hint)
     return Gripper.trained_on(known["gripper"])
