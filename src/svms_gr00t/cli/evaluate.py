@@ -31,8 +31,8 @@ class ClosedLoop:
 
     checkpoint: Path
     """A checkpoint or run folder."""
-    benchmark: Literal["kitchen", "robocasa365", "n1d6"] = "kitchen"
-    """The embedded kitchen, RoboCasa365, or the 24 RoboCasa tasks of GR00T N1.6's own table."""
+    benchmark: Literal["kitchen", "robocasa365", "n1d6", "libero"] = "kitchen"
+    """The embedded kitchen, RoboCasa365, the 24 RoboCasa tasks of GR00T N1.6's own table, or LIBERO-90's kitchens."""
     episodes: int = 10
     """Episodes for each task."""
     tasks: tuple[str, ...] = ()
@@ -90,6 +90,10 @@ class ClosedLoop:
             "progress": bars,
         }
         folder = policy_folder(self.checkpoint)
+        if self.benchmark == "libero":
+            from svms_gr00t.recipes.libero import drive_libero
+
+            return drive_libero(folder, split=self.split, **shared)
         if self.benchmark != "kitchen":
             return drive_robocasa(folder, suite=self.benchmark, split=self.split, **shared)
         replay_gate(self.tasks, bars)

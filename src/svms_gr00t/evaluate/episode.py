@@ -14,6 +14,8 @@ from zlib import crc32
 import numpy as np
 
 from svms_gr00t.core.errors import ConfigError, SvmsError
+from svms_gr00t.evaluate.libero_action import Gripper
+from svms_gr00t.evaluate.libero_action import assemble as assemble_libero
 from svms_gr00t.evaluate.protocols import (
     INSTRUCTION,
     ActionPolicy,
@@ -138,7 +140,7 @@ class _Episode:
             if asked:
                 chunk = self._ask(observation, instruction, step)
             row = {key: value[step % c.n_action_steps] for key, value in chunk.items()}
-            done = self.env.step(assemble(row, threshold=c.threshold))
+            done = self.env.step(self._vector(row))
             step += 1
             if self.env.success:
                 ending = "success"
@@ -146,6 +148,12 @@ class _Episode:
             if done:
                 break
         return self._result(instruction, step, ending, filmed)
+
+    def _vector(self, row: dict[str, np.ndarray]) -> np.ndarray:
+        c = self.config
+        if c.robot == "libero":
+            return assemble_libero(row, gripper=Gripper(threshold=c.threshold, opens=c.gripper_opens))
+        return assemble(row, threshold=c.threshold)
 
     def _ask(self, observation: dict[str, Any], instruction: str, step: int) -> dict[str, np.ndarray]:
         chunks, info = self.policy.act([{**observation, INSTRUCTION: instruction}], seeds=[fixed_seed(self.seed, step)])

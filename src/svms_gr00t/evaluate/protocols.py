@@ -49,7 +49,7 @@ class FlowScorer(Protocol):
 
 @runtime_checkable
 class Environment(Protocol):
-    """A simulated or real scene with tasks, driven by 12-D RoboCasa actions."""
+    """A simulated or real scene with tasks, driven by the vectors of `RolloutConfig.robot`."""
 
     @property
     def success(self) -> bool:
@@ -65,7 +65,7 @@ class Environment(Protocol):
         ...
 
     def step(self, action: np.ndarray) -> bool:
-        """Execute one action (12,); True when the task is done."""
+        """Execute one action, (12,) for RoboCasa or (7,) for LIBERO; True when the task is done."""
         ...
 
     def close(self) -> None: ...

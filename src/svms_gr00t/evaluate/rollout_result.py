@@ -31,8 +31,12 @@ class RolloutConfig(JsonRecord):
     """Steps after which an episode has failed."""
     horizons: dict[str, int] = field(default_factory=dict)
     """Other horizons by task name."""
+    robot: Literal["robocasa", "libero"] = "robocasa"
+    """Which action keys are asked for, and in which order the environment takes them."""
     threshold: float = 0.0
     """Above it, gripper and mode are on: 0 for data in {-1, 1}, 0.5 for {0, 1}."""
+    gripper_opens: bool = False
+    """LIBERO only: above the threshold the gripper is open, not closed."""
     position_key: str = "state.end_effector_position_relative"
     """What the stuck detector watches."""
     stuck_steps: int = 40
