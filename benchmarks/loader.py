@@ -154,7 +154,7 @@ def report(
         low, high, middle = min(rate), max(rate), statistics.median(rate)
         lines.append(f"| {name} | {middle:.0f} [{low:.0f}, {high:.0f}] | {ratios[name]:.1f} | {found[name][1]:.2f} |")
     prepared = [ratio for name, ratio in ratios.items() if name.startswith(("pack", "memory"))]
-    verdict = "met" if min(prepared) >= TARGET else "missed"
+    verdict = "met" if min(prepared) >= TARGET else "met by one of the two" if max(prepared) >= TARGET else "missed"
     command = f"python benchmarks/loader.py --preset {args.preset} --episodes {args.episodes} --rounds {args.rounds}"
     lines += [
         "",
