@@ -114,7 +114,8 @@ def report(found: dict[str, np.ndarray], args: argparse.Namespace) -> str:
             "# What the server adds",
             "",
             f"torch {torch.__version__}, {platform.machine()}, {args.threads} thread(s), {args.date}. "
-            f"Command: `python benchmarks/serve.py --requests {args.requests} --side {args.side}`, commit {commit() or 'unknown'}.",
+            f"Command: `python benchmarks/serve.py --requests {args.requests} --side {args.side}`, "
+            f"commit {commit() or 'unknown'}.",
             "",
             f"The shipped tiny policy, one robot, three {args.side}-pixel cameras ({size:.0f} KiB a request), ZMQ on "
             f"the loopback, {len(added)} requests after 20 to warm up. Milliseconds:",
