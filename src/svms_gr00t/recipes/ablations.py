@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError, MissingExtra
 from svms_gr00t.core.progress import Progress, Silent
@@ -104,7 +104,6 @@ def _spread(config: AblationConfig, jobs: Sequence[Job], workers: int, backend: 
 
 def _by_ray(config: AblationConfig, jobs: Sequence[Job]) -> Iterator[Job]:
     """One Ray task of one CPU for each job, on the cluster of RAY_ADDRESS or on this machine."""
-    ray: Any
     try:
         import ray
     except ImportError as error:

@@ -4,8 +4,9 @@
     apart        what a DiT block computes before its turn: keys, values and modulation, once an observation
     the rest     replicated; their gradients are added by hand after the last micro-batch
 
-Blocks hold 95 % of N1.6. SVMS stays whole because its spectral bound reads the maps outside of a forward pass. A phase
-begins with whole modules and ends with whole modules: gates, validation between phases and saving see a plain model.
+Blocks hold 86 % of N1.6 with one embodiment and 97 % of what phase 3 trains. SVMS stays whole because its spectral
+bound reads the maps outside of a forward pass. A phase begins and ends with whole modules: gates, validation between
+phases and saving see a plain model.
 """
 
 import copy
