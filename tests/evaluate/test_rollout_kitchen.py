@@ -4,15 +4,18 @@ Everything is driven in worker processes, so that this one opens no OpenGL conte
 """
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
 if find_spec("robosuite") is None:
     pytest.skip("closed loop in the kitchen needs the sim extra", allow_module_level=True)
 
+from svms_gr00t.cli.main import main
 from svms_gr00t.evaluate.protocols import Environment, Factory
 from svms_gr00t.evaluate.rollout import rollout
-from svms_gr00t.evaluate.rollout_result import RolloutConfig
+from svms_gr00t.evaluate.rollout_result import RolloutConfig, RolloutResult
+from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.sim.env import KitchenEnv
 from svms_gr00t.sim.tasks import TASKS
 
@@ -48,3 +51,17 @@ def test_the_expert_succeeds_through_the_loop():
     result = rollout(EXPERT, KITCHEN, config, name="expert", workers=2)
     assert result.overall.rate.low > 0.7, [(r.task, r.ending) for r in result.rollouts]
     assert all(len(r.video) > 1000 for r in result.rollouts if r.index == 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("given", "steps"), [(("--horizon", "3"), {3}), ((), {TASKS["CloseDrawer"].horizon})])
+def test_the_horizon_is_the_tasks_own_unless_given(given: tuple[str, ...], steps: set[int], tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    words = ["evaluate", "rollout", "--checkpoint", str(shipped("tiny_base")), "--tasks", "CloseDrawer"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--episodes", "1", "--workers", "2", "--output", str(out), *given])
+    assert stopped.value.code == 0
+    result = RolloutResult.load(out)
+    assert {result.config.horizon_of(task) for task in result.config.tasks} == steps
+    assert {r.steps for r in result.rollouts} <= set(range(max(steps) + 1))
+    assert given == () or {r.ending for r in result.rollouts} == {"horizon"}

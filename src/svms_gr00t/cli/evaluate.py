@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.table import Table
 
 from svms_gr00t.cli.console import Bars, console
-from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.core.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from svms_gr00t.evaluate.rollout_result import RolloutResult
@@ -45,6 +45,8 @@ class ClosedLoop:
     """Steps of a chunk that are executed before the policy is asked again."""
     workers: int = 2
     """Processes; the result does not depend on their number."""
+    horizon: int | None = None
+    """Steps after which an episode has failed; by default what the benchmark says."""
     videos: int = 0
     """Filmed episodes for each task, as GIF beside --output."""
     output: Path | None = None
@@ -89,6 +91,10 @@ class ClosedLoop:
             "workers": self.workers,
             "progress": bars,
         }
+        if self.horizon is not None:
+            if self.horizon < 1:
+                raise ConfigError("--horizon", got=self.horizon, want="1 or more", hint="Leave it out for the usual")
+            shared["horizon"] = self.horizon
         folder = policy_folder(self.checkpoint)
         if self.benchmark == "libero":
             from svms_gr00t.recipes.libero import drive_libero

@@ -54,11 +54,15 @@ def drive_kitchen(
     seed: int,
     split: str = "train",
     n_action_steps: int = 8,
+    horizon: int | None = None,
     videos: int = 0,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> RolloutResult:
-    """Success of a saved policy. Raises ConfigError for unknown tasks, MissingExtra without the simulator."""
+    """Success of a saved policy; without `horizon` every task has its own.
+
+    Raises ConfigError for unknown tasks, MissingExtra without the simulator.
+    """
     chosen = _kitchen_tasks(tasks)
     config = RolloutConfig(
         tasks=chosen,
@@ -66,7 +70,7 @@ def drive_kitchen(
         seed=seed,
         split=split,
         n_action_steps=n_action_steps,
-        horizons={task: TASKS[task].horizon for task in chosen},
+        horizons={task: horizon or TASKS[task].horizon for task in chosen},
         videos=videos,
         video_view=WIDE_VIEW,
     )
