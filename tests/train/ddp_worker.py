@@ -12,6 +12,7 @@ from svms_gr00t.recipes.experiment import Experiment
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.train.cluster import cluster
 from svms_gr00t.train.phases import END_TO_END
+from svms_gr00t.train.recompute import recompute_blocks
 from svms_gr00t.train.run_dir import RunDir
 from svms_gr00t.train.sharding import shard
 from svms_gr00t.train.shares import Share, shared_batches
@@ -28,6 +29,8 @@ switches = {
 experiment = Experiment.prepare(dataset, base=shipped("tiny_base"), svms=switches)
 batches = shared_batches(Batches(experiment.steps(train=True), 8, 0), Share(rank=here.rank, world=here.world), 8)
 model = experiment.model(use_sheaf_streams=True, base=shipped("tiny_base"))
+if here.sharded:
+    recompute_blocks(model)  # together with sharding: the numbers are those of neither
 phase = replace(END_TO_END, steps=4, learning_rate=1e-4)
 train_phase(
     model, phase, batches, RunDir(folder), config=LoopConfig(log_every=1, checkpoint_every=2, keep_last=2), cluster=here

@@ -108,8 +108,9 @@ def add_up(parameters: Mapping[str, nn.Parameter], world: int) -> None:
 def clip(parameters: Mapping[str, nn.Parameter], limit: float) -> float:
     """Scale all gradients to the joint norm `limit` at most; the norm before. Collective."""
     gradients: list[Any] = [p.grad for p in parameters.values() if p.grad is not None]
+    device = next(iter(parameters.values())).device
     cut = [g.to_local().float().square().sum() for g in gradients if isinstance(g, DTensor)]
-    squares = torch.stack(cut).sum() if cut else torch.zeros(())
+    squares = torch.stack(cut).sum() if cut else torch.zeros((), device=device)
     dist.all_reduce(squares)
     rest = [g.float().square().sum() for g in gradients if not isinstance(g, DTensor)]
     norm = float((squares + sum(rest)).sqrt())
