@@ -30,7 +30,7 @@ experiment = Experiment.prepare(dataset, base=shipped("tiny_base"), svms=switche
 batches = shared_batches(Batches(experiment.steps(train=True), 8, 0), Share(rank=here.rank, world=here.world), 8)
 model = experiment.model(use_sheaf_streams=True, base=shipped("tiny_base"))
 if here.sharded:
-    recompute_blocks(model)  # together with sharding: the numbers are those of neither
+    recompute_blocks(model)  # neither this nor sharding may change a number
 phase = replace(END_TO_END, steps=4, learning_rate=1e-4)
 train_phase(
     model, phase, batches, RunDir(folder), config=LoopConfig(log_every=1, checkpoint_every=2, keep_last=2), cluster=here
