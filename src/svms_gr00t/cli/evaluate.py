@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.table import Table
 
 from svms_gr00t.cli.console import Bars, console
-from svms_gr00t.core.errors import CheckpointError, ConfigError
+from svms_gr00t.core.errors import CheckpointError
 
 if TYPE_CHECKING:
     from svms_gr00t.evaluate.rollout_result import RolloutResult
@@ -92,8 +92,6 @@ class ClosedLoop:
             "progress": bars,
         }
         if self.horizon is not None:
-            if self.horizon < 1:
-                raise ConfigError("--horizon", got=self.horizon, want="1 or more", hint="Leave it out for the usual")
             shared["horizon"] = self.horizon
         folder = policy_folder(self.checkpoint)
         if self.benchmark == "libero":

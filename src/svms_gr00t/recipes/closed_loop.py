@@ -4,7 +4,9 @@ Before a policy is judged in the embedded kitchen, recorded demonstrations are r
 expert's own actions fail says nothing about a policy.
 """
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Required, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -29,6 +31,15 @@ HERE = "svms_gr00t.recipes.closed_loop"
 WIDE_VIEW = "res256_image_side_0"
 
 
+class Asked(TypedDict, total=False):
+    """What every benchmark is asked alike; what is left out is as `RolloutConfig` has it."""
+
+    episodes: Required[int]
+    seed: Required[int]
+    n_action_steps: int
+    videos: int
+
+
 def load_policy(folder: str) -> Policy:
     """A policy for a worker process: one thread, so that two processes share two cores."""
     torch.set_num_threads(1)
@@ -50,32 +61,23 @@ def drive_kitchen(
     *,
     name: str,
     tasks: tuple[str, ...] = (),
-    episodes: int,
-    seed: int,
     split: str = "train",
-    n_action_steps: int = 8,
     horizon: int | None = None,
-    videos: int = 0,
     workers: int = 1,
     progress: Progress | None = None,
+    **asked: Unpack[Asked],
 ) -> RolloutResult:
     """Success of a saved policy; without `horizon` every task has its own.
 
     Raises ConfigError for unknown tasks, MissingExtra without the simulator.
     """
     chosen = _kitchen_tasks(tasks)
-    config = RolloutConfig(
-        tasks=chosen,
-        episodes=episodes,
-        seed=seed,
-        split=split,
-        n_action_steps=n_action_steps,
-        horizons={task: horizon or TASKS[task].horizon for task in chosen},
-        videos=videos,
-        video_view=WIDE_VIEW,
-    )
+    horizons = {task: TASKS[task].horizon for task in chosen}
+    config = RolloutConfig(tasks=chosen, split=split, horizons=horizons, video_view=WIDE_VIEW, **asked)
+    if horizon is not None:
+        config = replace(config, horizon=horizon, horizons={})
     env = Factory(path=f"{HERE}:build_kitchen")
-    return rollout(_policy(checkpoint), env, config, name=name, workers=workers, progress=progress)
+    return rollout(saved_policy(checkpoint), env, config, name=name, workers=workers, progress=progress)
 
 
 def drive_robocasa(
@@ -84,14 +86,11 @@ def drive_robocasa(
     suite: Suite,
     name: str,
     tasks: tuple[str, ...] = (),
-    episodes: int,
-    seed: int,
     split: str | None = None,
-    n_action_steps: int = 8,
     horizon: int = ROBOCASA_HORIZON,
-    videos: int = 0,
     workers: int = 1,
     progress: Progress | None = None,
+    **asked: Unpack[Asked],
 ) -> RolloutResult:
     """Success of a saved policy in RoboCasa. Raises ConfigError without RoboCasa, or without tasks for robocasa365."""
     chosen = tasks or (tuple(N1D6_24) if suite == "n1d6" else ())
@@ -100,18 +99,15 @@ def drive_robocasa(
         raise ConfigError("--tasks", got=(), want="names of RoboCasa365 tasks", hint=hint)
     config = RolloutConfig(
         tasks=chosen,
-        episodes=episodes,
-        seed=seed,
         split=split or SPLITS[suite][-1],
-        n_action_steps=n_action_steps,
         horizon=horizon,
         threshold=switch_threshold(checkpoint),
-        videos=videos,
         video_view=WIDE_VIEW,
+        **asked,
     )
     RobocasaEnv(suite).close()  # a missing simulator is one sentence here, not one for each worker
     env = Factory(path=f"{HERE}:build_robocasa", kwargs={"suite": suite})
-    return rollout(_policy(checkpoint), env, config, name=name, workers=workers, progress=progress)
+    return rollout(saved_policy(checkpoint), env, config, name=name, workers=workers, progress=progress)
 
 
 def replay_gate(tasks: tuple[str, ...] = (), progress: Progress | None = None) -> int:
@@ -146,5 +142,6 @@ def _kitchen_tasks(names: tuple[str, ...]) -> tuple[str, ...]:
     return names or tuple(TASKS)
 
 
-def _policy(checkpoint: Path) -> Factory:
+def saved_policy(checkpoint: Path) -> Factory:
+    """How a worker process loads it."""
     return Factory(path=f"{HERE}:load_policy", kwargs={"folder": str(checkpoint)})

@@ -1,6 +1,7 @@
 """LIBERO's kitchens by name: which tasks, which horizon, which initial state an episode begins at."""
 
 from pathlib import Path
+from typing import Unpack
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.progress import Progress
@@ -10,7 +11,7 @@ from svms_gr00t.evaluate.libero_action import LAYOUT, Gripper
 from svms_gr00t.evaluate.protocols import Factory
 from svms_gr00t.evaluate.rollout import rollout
 from svms_gr00t.evaluate.rollout_result import RolloutConfig, RolloutResult
-from svms_gr00t.recipes.closed_loop import load_policy
+from svms_gr00t.recipes.closed_loop import Asked, saved_policy
 from svms_gr00t.sim.libero import CAMERAS, LIMIT, POSITION, SETTLE, SUITE, LiberoEnv
 
 LIBERO_HORIZON = 720
@@ -32,14 +33,11 @@ def drive_libero(
     *,
     name: str,
     tasks: tuple[str, ...] = (),
-    episodes: int,
-    seed: int,
     split: str | None = None,
-    n_action_steps: int = 8,
     horizon: int = LIBERO_HORIZON,
-    videos: int = 0,
     workers: int = 1,
     progress: Progress | None = None,
+    **asked: Unpack[Asked],
 ) -> RolloutResult:
     """Success of a saved policy in LIBERO's kitchens, all of them without `tasks`. Raises ConfigError without LIBERO,
     for unknown tasks, for a policy of another robot, and for a horizon that robosuite would cut short.
@@ -50,21 +48,18 @@ def drive_libero(
     gripper, chosen = gripper_of(checkpoint), _kitchens(tasks)
     config = RolloutConfig(
         tasks=chosen,
-        episodes=episodes,
-        seed=seed,
         split=split or SUITE,
-        n_action_steps=n_action_steps,
         horizon=horizon,
         robot="libero",
         threshold=gripper.threshold,
         gripper_opens=gripper.opens,
         position_key=POSITION,
-        videos=videos,
         video_view=CAMERAS["agentview_image"].removeprefix("video."),
+        **asked,
     )
-    env = Factory(path=f"{HERE}:build_libero", kwargs={"tasks": chosen, "episodes": episodes, "seed": seed})
-    policy = Factory(path=f"{load_policy.__module__}:load_policy", kwargs={"folder": str(checkpoint)})
-    return rollout(policy, env, config, name=name, workers=workers, progress=progress)
+    scenes = {"tasks": chosen, "episodes": config.episodes, "seed": config.seed}
+    env = Factory(path=f"{HERE}:build_libero", kwargs=scenes)
+    return rollout(saved_policy(checkpoint), env, config, name=name, workers=workers, progress=progress)
 
 
 def gripper_of(checkpoint: Path) -> Gripper:
