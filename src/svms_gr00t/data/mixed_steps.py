@@ -33,6 +33,7 @@ class MixedSteps(Dataset[Sample]):
             raise ConfigError("mixture weights", got=tuple(weights), want=want, hint=hint)
         self.parts, self.weights = tuple(parts), tuple(weights)
         self._ends = list(accumulate(len(part) for part in parts))
+        self._first_episodes = list(accumulate((1 + max(part.episodes) for part in parts), initial=0))
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -46,7 +47,7 @@ class MixedSteps(Dataset[Sample]):
         """Episode and instruction of sample `index`; episodes of later datasets count on from those of earlier ones."""
         number, own = self._place(index)
         episode, instruction = self.parts[number].origin(own)
-        return sum(1 + max(part.episodes) for part in self.parts[:number]) + episode, instruction
+        return self._first_episodes[number] + episode, instruction
 
     def _place(self, index: int) -> tuple[int, int]:
         """Which dataset, and which of its samples."""

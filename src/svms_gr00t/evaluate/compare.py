@@ -193,8 +193,7 @@ def render_markdown(report: CompareReport) -> str:
         parts += [f"*Unknown:* {line}" for line in pair.unknown]
         head = ("metric", report.reference, pair.candidate, "difference (95 %)", "effect", "p", "p, permutation")
         lines: list[tuple[str, ...]] = [(*head, f"episodes for ±{50 * report.width:g} %", "verdict")]
-        lines += [("---",) * 9]
-        lines += [row(metric) for metric in pair.metrics]
+        lines += [("---",) * 9, *(row(metric) for metric in pair.metrics)]
         parts.append("\n".join("| " + " | ".join(cells) + " |" for cells in lines))
         tests = [m.test for m in pair.metrics if m.test is not None]
         parts += [

@@ -117,12 +117,8 @@ def look_at_episodes(
                 for step, one, values in zip(
                     steps[batch], seen[batch], look(policy, given[batch], draws=draws), strict=True
                 ):
-                    progress_there = step / max(1, length - 1)
-                    found.append(
-                        Look(
-                            episode=episode, step=step, progress=progress_there, instruction=one[INSTRUCTION], **values
-                        )
-                    )
+                    at: dict[str, Any] = {"episode": episode, "step": step, "progress": step / max(1, length - 1)}
+                    found.append(Look(**at, instruction=one[INSTRUCTION], **values))
             bar.advance()
     return found
 

@@ -20,6 +20,11 @@ class Cluster:
     sharded = False
     """Whether processes share weights, so that only all together can read a whole one."""
 
+    @property
+    def collects(self) -> bool:
+        """Whether this process takes part when what is saved is put together."""
+        return self.rank == 0 or self.sharded
+
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.below: int | None = None
@@ -117,7 +122,7 @@ def cluster() -> Cluster:
         if (version := os.environ.get("FSDP_VERSION", "1")) != "2":
             hint = "Pass --fsdp_version 2 to accelerate launch, or --config_file scripts/fsdp2.yaml"
             raise ConfigError("FSDP version", got=version, want="2", hint=hint)
-        from svms_gr00t.train.sharded import Sharded  # a second of imports that other runs do without
+        from svms_gr00t.train.sharded import Sharded  # which builds on this module
 
         return Sharded()
     return Cluster("cuda" if torch.cuda.is_available() else "cpu")

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from svms_gr00t.core.errors import MissingExtra, TrainingError
 from svms_gr00t.train.stochastic import StochasticAdamW
@@ -62,10 +61,10 @@ def make_optimizer(
 
 def _groups(parameters: Mapping[str, nn.Parameter], learning_rate: float, svms_rate: float) -> list[dict[str, Any]]:
     """One group; SVMS apart where its rate differs, and whole tensors apart from those cut over processes."""
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, type], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
         scale = svms_rate if name.startswith("svms.") else 1.0
-        groups.setdefault((scale, isinstance(parameter, DTensor)), []).append(parameter)
+        groups.setdefault((scale, type(parameter)), []).append(parameter)
     return [{"params": own, "lr": learning_rate * scale, "scale": scale} for (scale, _), own in groups.items()]
 
 

@@ -19,10 +19,10 @@ from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.groot.embodiment import EmbodimentLinear
 from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.train.blocks import blocks
 from svms_gr00t.train.optimizer import OptimizerName
 from svms_gr00t.train.phases import Phase
 from svms_gr00t.train.placement import is_below
-from svms_gr00t.train.sharding import units
 
 GIB, MIB = 1 << 30, 1 << 20
 BYTES_A_WEIGHT: dict[OptimizerName, float] = {"adamw": 14.0, "adamw8bit": 8.04, "adamw-sr": 10.0, "adamw8bit-sr": 4.04}
@@ -125,7 +125,7 @@ def _shapes(config_text: str) -> Gr00tN1d6:
 def _counts(config: Gr00tN1d6Config, phase: Phase, setup: Setup) -> tuple[int, int]:
     """Parameters on a card, and those that train: one row of an embodiment bank, a part of shared blocks."""
     model = _shapes(config.dumps())
-    cut = tuple(f"{name}." for name, _ in units(model))
+    cut = tuple(f"{name}." for name, _ in blocks(model))
     banks = {f"{name}.{part}" for name, m in model.named_modules() if isinstance(m, EmbodimentLinear) for part in "Wb"}
     resident = trained = 0
     for name, parameter in model.named_parameters():

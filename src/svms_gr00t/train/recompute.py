@@ -6,22 +6,15 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from svms_gr00t.model import Gr00tN1d6
-
-BLOCKS = (
-    "backbone.model.language_model.model.layers.",
-    "action_head.model.transformer_blocks.",
-)
-"""The numbered modules under these names."""
+from svms_gr00t.train.blocks import DIT, LANGUAGE, blocks
 
 
 def recompute_blocks(model: Gr00tN1d6) -> int:
     """Wrap every language layer and DiT block; returns how many. The parameter names stay."""
-    wrapped = 0
-    for name, module in model.named_modules():
-        if any(name.startswith(prefix) and name.removeprefix(prefix).isdigit() for prefix in BLOCKS):
-            again(module)
-            wrapped += 1
-    return wrapped
+    found = [module for _, module in blocks(model, (LANGUAGE, DIT))]
+    for module in found:
+        again(module)
+    return len(found)
 
 
 def is_wrapped(module: nn.Module) -> bool:

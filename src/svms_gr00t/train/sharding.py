@@ -11,7 +11,7 @@ phases and saving see a plain model.
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,23 +20,11 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from svms_gr00t.train.blocks import DIT, blocks
 from svms_gr00t.train.recompute import again, is_wrapped
 
-UNITS = (
-    "action_head.model.transformer_blocks.",
-    "backbone.model.language_model.model.layers.",
-    "backbone.model.vision_model.vision_model.encoder.layers.",
-)
-"""Wrap units: the numbered modules under these names."""
 APART = ("attn1.to_k", "attn1.to_v", "norm1.linear")
 """Units of their own inside a DiT block: they run outside of its forward pass."""
-
-
-def units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Name and module of every wrap unit."""
-    for name, module in model.named_modules():
-        if any(name.startswith(prefix) and name.removeprefix(prefix).isdigit() for prefix in UNITS):
-            yield name, module
 
 
 def shard(model: nn.Module) -> dict[str, nn.Module]:
@@ -44,12 +32,12 @@ def shard(model: nn.Module) -> dict[str, nn.Module]:
     # torch warns that a linear layer returns a view; nothing here writes into one.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     twins = {}
-    for name, unit in list(units(model)):
+    for name, unit in list(blocks(model)):
         twin = copy.deepcopy(unit)
         if is_wrapped(unit):
             again(twin)
         twins[name] = twin.to("meta")
-        if name.startswith(UNITS[0]):
+        if name.startswith(DIT):
             for part in APART:
                 fully_shard(unit.get_submodule(part), reshard_after_forward=True)
         fully_shard(unit, reshard_after_forward=True)

@@ -146,7 +146,7 @@ class Loop:
         state = {"done": self.done, "phase": self.phase.name, "sheaf": self.sheaf.state_dict()}
         if self.best < float("inf"):
             state["best"] = self.best
-        if self.cluster.rank == 0 or self.cluster.sharded:
+        if self.cluster.collects:
             moments = {n: self.cluster.whole(v) for n, v in optimizer_tensors(self.optimizer, self.parameters).items()}
             kept = self._trained() | {f"ema.{name}": value for name, value in self.mean.items()}
         with self.cluster.main_first() as writes:
@@ -236,7 +236,7 @@ class Loop:
             module.training = mode
         if found["flow"] < self.best:
             self.best = found["flow"]
-            trained = self._trained()
+            trained = self._trained() if self.cluster.collects else {}
             with self.cluster.main_first() as writes:
                 if writes:
                     self.run.save_best(trained, {"step": step, **found})
