@@ -1,0 +1,1 @@
+"""`svms-gr00t evaluate ...`, `compare` and `card`."""

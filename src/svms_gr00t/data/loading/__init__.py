@@ -1,0 +1,1 @@
+"""From datasets to batches: splits, mixtures, sampling, sources of pictures, collation."""

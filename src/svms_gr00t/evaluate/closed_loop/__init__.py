@@ -1,0 +1,1 @@
+"""A policy drives an environment; successes are counted."""

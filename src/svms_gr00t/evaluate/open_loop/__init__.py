@@ -1,0 +1,1 @@
+"""Predicted action chunks against recorded ones."""

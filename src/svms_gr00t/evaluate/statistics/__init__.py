@@ -1,0 +1,1 @@
+"""Intervals and tests, so that no number stands alone."""

@@ -1,0 +1,1 @@
+"""`svms-gr00t ablate`: what each part is worth, against controls."""

@@ -1,0 +1,1 @@
+"""`svms-gr00t demo`: the main job end to end, and its report."""

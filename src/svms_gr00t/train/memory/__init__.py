@@ -1,0 +1,1 @@
+"""What a phase takes on a card, planned and simulated, and what makes it less."""

@@ -1,0 +1,1 @@
+"""Processes that train together: DDP and FSDP2."""
