@@ -18,11 +18,11 @@ from scipy import stats
 
 from svms_gr00t.cli.console import Bars
 from svms_gr00t.core.provenance import commit, versions
-from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
+from svms_gr00t.evaluate.closed_loop.result import RolloutResult
+from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
 from svms_gr00t.evaluate.report.data import ReportData
-from svms_gr00t.evaluate.rollout_result import RolloutResult
-from svms_gr00t.evaluate.stats import mcnemar, paired_difference, wilson
-from svms_gr00t.recipes.demo import POLICIES, Demo, DemoConfig
+from svms_gr00t.evaluate.statistics.stats import mcnemar, paired_difference, wilson
+from svms_gr00t.recipes.demo.run import POLICIES, Demo, DemoConfig
 
 PLAIN, SVMS = POLICIES
 

@@ -1,18 +1,15 @@
 """The whole model: SVMS fresh is the plain model to the bit; checkpoints come back; every part hears the flow loss."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from groot_tiny import ragged_batch, tiny_config
 
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
-
-sys.path.insert(0, str(Path(__file__).parent / "groot"))
-from groot_tiny import ragged_batch, tiny_config
 
 SVMS = {"use_sheaf_streams": True, "d_stream": 16, "d_overlap": 8, "adapter_rank": 4}
 

@@ -1,28 +1,24 @@
 """The policy as N1.6 users call it: nested or flat observations in, physical chunks out, bad input one sentence."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from groot_tiny import tiny_config
+from small_robot import observation, processor, statistics
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError, DataError, SvmsError
-from svms_gr00t.data.embodiment import ActionConfig, EmbodimentConfig, ModalityConfig
-from svms_gr00t.data.observation import Observation
-from svms_gr00t.data.processor import Processor
-from svms_gr00t.data.processor_config import ProcessorConfig
-from svms_gr00t.data.tokenizer import load_tokenizer
+from svms_gr00t.data.processor.config import ProcessorConfig
+from svms_gr00t.data.processor.embodiment import ActionConfig, EmbodimentConfig, ModalityConfig
+from svms_gr00t.data.processor.observation import Observation
+from svms_gr00t.data.processor.processor import Processor
+from svms_gr00t.data.processor.tokenizer import load_tokenizer
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
 from svms_gr00t.request import read_request
-
-sys.path.insert(0, str(Path(__file__).parent / "groot"))
-sys.path.insert(0, str(Path(__file__).parent / "data"))
-from groot_tiny import tiny_config
-from small_robot import observation, processor, statistics
 
 SVMS = {"use_sheaf_streams": True, "d_stream": 16, "d_overlap": 8, "adapter_rank": 4}
 TEXT = "annotation.human.action.task_description"

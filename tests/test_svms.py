@@ -345,7 +345,7 @@ def test_a_meta_device_build_becomes_fresh_after_reset():
 
 def test_acting_takes_at_most_fifty_eager_kernels():
     """The count does not depend on size. At batch 1 a GPU spends its time launching them."""
-    cost = runpy.run_path(str(Path(__file__).resolve().parents[1] / "benchmarks" / "svms_cost.py"))
+    cost = runpy.run_path(str(Path(__file__).resolve().parents[1] / "benchmarks" / "speed" / "svms_cost.py"))
     svms, f = SheafStreams(DIM, **SMALL).eval(), features()
     assert sum(cost["kernels"](lambda: svms(f, losses=False)).values()) <= cost["TARGET"]
     assert sum(cost["kernels"](lambda: cost["naive"](svms, f)).values()) > cost["TARGET"]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from svms_gr00t.data.prompt import SYSTEM, formalize_language
-from svms_gr00t.data.tokenizer import SPECIAL_TOKENS, TextTokenizer, byte_level_bpe
+from svms_gr00t.data.processor.prompt import SYSTEM, formalize_language
+from svms_gr00t.data.processor.tokenizer import SPECIAL_TOKENS, TextTokenizer, byte_level_bpe
 
 SEED = 20
 SENTENCES = 20_000

@@ -1,7 +1,7 @@
 """Memory, speed and latency of the released size on one GPU, in under ten minutes, written as one dated page.
 
-    python benchmarks/gpu.py --out benchmarks                    gpu_<date>.md and gpu_<date>.jsonl
-    python benchmarks/gpu.py --preset tiny --device cpu --quick  the same code in seconds, for the test suite
+    python benchmarks/gpu/gpu.py --out benchmarks                    gpu_<date>.md and gpu_<date>.jsonl
+    python benchmarks/gpu/gpu.py --preset tiny --device cpu --quick  the same code in seconds, for the test suite
 
 Weights are random: neither time nor memory depends on their values. Training runs under a cap of 29 GiB, what a 32 GB
 card leaves. A part that fails is written down with its error, and the rest goes on.
@@ -26,17 +26,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from svms_gr00t.core.errors import MissingExtra
 from svms_gr00t.core.provenance import commit, versions
 from svms_gr00t.core.types import ModelInputs
-from svms_gr00t.data.tokenizer import load_tokenizer
+from svms_gr00t.data.processor.tokenizer import load_tokenizer
 from svms_gr00t.groot.action_head import PLAIN, Shortcuts
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.recipes.presets import preset
-from svms_gr00t.train.cluster import Cluster
-from svms_gr00t.train.optimizer import OptimizerName, make_optimizer
+from svms_gr00t.recipes.training.presets import preset
+from svms_gr00t.train.loop.optimizer import OptimizerName, make_optimizer
+from svms_gr00t.train.loop.step import Stepper
+from svms_gr00t.train.memory.planner import Setup, plan
+from svms_gr00t.train.memory.synthetic import synthetic_inputs
 from svms_gr00t.train.phases import PHASES, Phase, loss_weights
-from svms_gr00t.train.planner import Setup, plan
-from svms_gr00t.train.step import Stepper
-from svms_gr00t.train.synthetic import synthetic_inputs
+from svms_gr00t.train.processes.cluster import Cluster
 from svms_gr00t.train.trainable import prepare
 
 CAP_GIB = 29.0

@@ -1,6 +1,6 @@
 """Training samples per second of one core: this loader beside the episode-at-once design, on the same data.
 
-    python benchmarks/loader.py --out benchmarks/loader.md
+    python benchmarks/speed/loader.py --out benchmarks/loader.md
 
 Episode at once (the design of the N1.6 training loader, written anew here): an epoch cuts the steps of each episode
 into 10 random parts that land in different shards; for every part the whole episode is read and all frames of all
@@ -22,16 +22,16 @@ import numpy as np
 import torch
 
 from svms_gr00t.core.provenance import commit
-from svms_gr00t.data.collate import collate
-from svms_gr00t.data.feature_cache import FeatureCache
-from svms_gr00t.data.labels import Labeler
-from svms_gr00t.data.observation import Observation
-from svms_gr00t.data.processor import Sample
-from svms_gr00t.data.steps import Batches, StepDataset
-from svms_gr00t.recipes.experiment import Experiment
+from svms_gr00t.data.labels.labeler import Labeler
+from svms_gr00t.data.loading.collate import collate
+from svms_gr00t.data.loading.feature_cache import FeatureCache
+from svms_gr00t.data.loading.steps import Batches, StepDataset
+from svms_gr00t.data.processor.observation import Observation
+from svms_gr00t.data.processor.processor import Sample
+from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.train.cache_features import build_cache
 
-KITCHEN = Path(__file__).parents[1] / "src" / "svms_gr00t" / "assets" / "kitchen"
+KITCHEN = Path(__file__).parents[2] / "src" / "svms_gr00t" / "assets" / "kitchen"
 PARTS, BATCH, TARGET = 10, 16, 5.0
 Source = Callable[[], int]
 """Makes one batch; how many samples it held."""
@@ -155,7 +155,9 @@ def report(
         lines.append(f"| {name} | {middle:.0f} [{low:.0f}, {high:.0f}] | {ratios[name]:.1f} | {found[name][1]:.2f} |")
     prepared = [ratio for name, ratio in ratios.items() if name.startswith(("pack", "memory"))]
     verdict = "met" if min(prepared) >= TARGET else "met by one of the two" if max(prepared) >= TARGET else "missed"
-    command = f"python benchmarks/loader.py --preset {args.preset} --episodes {args.episodes} --rounds {args.rounds}"
+    command = (
+        f"python benchmarks/speed/loader.py --preset {args.preset} --episodes {args.episodes} --rounds {args.rounds}"
+    )
     lines += [
         "",
         f"Target, prepared frames against episode at once: at least {TARGET:g} times: **{verdict}**. The seconds "

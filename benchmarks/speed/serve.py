@@ -1,6 +1,6 @@
 """What the server adds to the policy: latency of the same observation, asked directly and through a socket.
 
-    python benchmarks/serve.py --out benchmarks        writes serve_<date>.md
+    python benchmarks/speed/serve.py --out benchmarks        writes serve_<date>.md
 
 Direct and served calls alternate in rounds, so that a slow moment of the machine hits both. The policy runs in the
 server's process, which is another one than the client's, as in use. "Over the bare policy" is the client's time minus
@@ -114,7 +114,7 @@ def report(found: dict[str, np.ndarray], args: argparse.Namespace) -> str:
             "# What the server adds",
             "",
             f"torch {torch.__version__}, {platform.machine()}, {args.threads} thread(s), {args.date}. "
-            f"Command: `python benchmarks/serve.py --requests {args.requests} --side {args.side}`, "
+            f"Command: `python benchmarks/speed/serve.py --requests {args.requests} --side {args.side}`, "
             f"commit {commit() or 'unknown'}.",
             "",
             f"The shipped tiny policy, one robot, three {args.side}-pixel cameras ({size:.0f} KiB a request), ZMQ on "

@@ -1,6 +1,6 @@
 """What SVMS costs at full size: parameters, kernels, arithmetic, and time against one module per stream and per edge.
 
-    python benchmarks/svms_cost.py --out benchmarks        writes svms_cost_<date>.md
+    python benchmarks/speed/svms_cost.py --out benchmarks        writes svms_cost_<date>.md
 
 An eager kernel is an aten call that is not a view; a compiled one is a call in the code that Inductor writes for this
 device (a fused loop or a matrix product). Times are medians of alternating runs: read the ratio, not the ms. Arithmetic
@@ -99,10 +99,10 @@ def compiled_kernels(svms: SheafStreams, f: Features) -> tuple[dict[str, int], C
 
 def model_flops(views: int, tokens: int, side: int = 252) -> dict[str, int]:
     """Multiply-adds times two of one acting forward of the released model, by part, on the meta device."""
-    from svms_gr00t.data.tokenizer import load_tokenizer
+    from svms_gr00t.data.processor.tokenizer import load_tokenizer
     from svms_gr00t.groot import action_head, backbone
     from svms_gr00t.model import Gr00tN1d6
-    from svms_gr00t.recipes.presets import preset
+    from svms_gr00t.recipes.training.presets import preset
 
     backbone.static_shapes = action_head.static_shapes = lambda: True  # meta tensors have no values to look at
     config = preset("n1d6").config(load_tokenizer("tiny"))
@@ -229,9 +229,8 @@ def main() -> None:
     body = measure(options.batch, options.tokens, options.rounds, options.device)
     date = datetime.date.today().isoformat()
     setting = f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} thread(s), {date}."
-    command = (
-        f"`python benchmarks/svms_cost.py --batch {options.batch} --tokens {options.tokens} --rounds {options.rounds}`"
-    )
+    command = f"python benchmarks/speed/svms_cost.py --batch {options.batch}"
+    command = f"`{command} --tokens {options.tokens} --rounds {options.rounds}`"
     path = options.out / f"svms_cost_{date}.md"
     path.write_text(f"# What SVMS costs\n\n{setting} Command: {command}\n\n{body}\n", encoding="utf-8")
     print(path.read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
 """Optimiser steps a second of each phase at tiny size, plain and SVMS, on the shipped kitchen.
 
-python benchmarks/train_speed.py --steps 40 --out benchmarks        writes train_speed_<date>.md
+python benchmarks/speed/train_speed.py --steps 40 --out benchmarks        writes train_speed_<date>.md
 """
 
 import argparse
@@ -15,13 +15,13 @@ from pathlib import Path
 import torch
 
 from svms_gr00t.core.provenance import commit, versions
-from svms_gr00t.data.steps import Batches
-from svms_gr00t.recipes.experiment import Experiment
-from svms_gr00t.recipes.presets import TINY_PHASES
+from svms_gr00t.data.loading.steps import Batches
 from svms_gr00t.recipes.shipped import shipped
+from svms_gr00t.recipes.training.experiment import Experiment
+from svms_gr00t.recipes.training.presets import TINY_PHASES
+from svms_gr00t.train.loop.run_dir import RunDir
+from svms_gr00t.train.loop.trainer import LoopConfig, train_phase
 from svms_gr00t.train.phases import Phase, plain_counterpart
-from svms_gr00t.train.run_dir import RunDir
-from svms_gr00t.train.trainer import LoopConfig, train_phase
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     lines = [
         "# Training speed at tiny size",
         "",
-        f"`python benchmarks/train_speed.py --steps {args.steps}`, commit {commit()}.",
+        f"`python benchmarks/speed/train_speed.py --steps {args.steps}`, commit {commit()}.",
         ", ".join(f"{name} {number}" for name, number in versions().items()) + f"; {machine}.",
         "Batch 32, three views of 84 pixels.",
         "",

@@ -20,10 +20,10 @@ from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.core.types import Features, ModelInputs, StreamStates
 from svms_gr00t.groot.action_head import ActionHead
 from svms_gr00t.groot.backbone import EagleBackbone
-from svms_gr00t.groot.checkpoint import Stored, load_weights, locate, read_config, save_checkpoint, weight_files
+from svms_gr00t.groot.checkpoint.delta import Delta, find_base, is_delta, read_delta, save_delta
+from svms_gr00t.groot.checkpoint.loading import Stored, load_weights, locate, read_config, save_checkpoint, weight_files
+from svms_gr00t.groot.checkpoint.saving import write_checkpoint
 from svms_gr00t.groot.config import Gr00tN1d6Config
-from svms_gr00t.groot.delta import Delta, find_base, is_delta, read_delta, save_delta
-from svms_gr00t.groot.saving import write_checkpoint
 from svms_gr00t.svms import SheafStreams
 
 SVMS_PREFIX = "svms."

@@ -25,9 +25,9 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.core.records import JsonRecord
 from svms_gr00t.evaluate.protocols import ActionPolicy, Chunk
-from svms_gr00t.evaluate.records import JsonRecord
-from svms_gr00t.evaluate.stats import Values
+from svms_gr00t.evaluate.statistics.stats import Values
 
 FILE = "monitor.json"
 """Name of the calibration beside a checkpoint's weights."""

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.core.types import ModelInputs
-from svms_gr00t.data.collate import collate
-from svms_gr00t.data.embodiment import ModalityConfig
-from svms_gr00t.data.observation import Observation
-from svms_gr00t.data.processor import Processor, Sample
-from svms_gr00t.groot.checkpoint import locate
-from svms_gr00t.groot.delta import find_base, is_delta, read_delta
-from svms_gr00t.groot.saving import checkpoint_folder
+from svms_gr00t.data.loading.collate import collate
+from svms_gr00t.data.processor.embodiment import ModalityConfig
+from svms_gr00t.data.processor.observation import Observation
+from svms_gr00t.data.processor.processor import Processor, Sample
+from svms_gr00t.groot.checkpoint.delta import find_base, is_delta, read_delta
+from svms_gr00t.groot.checkpoint.loading import locate
+from svms_gr00t.groot.checkpoint.saving import checkpoint_folder
 from svms_gr00t.model import Gr00tN1d6, SampleOutput
 from svms_gr00t.request import read_request, read_seeds
 

@@ -16,10 +16,10 @@ from typing import Any, NoReturn
 import numpy as np
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.embodiment import ModalityConfig
-from svms_gr00t.data.observation import Observation
-from svms_gr00t.data.processor_config import ProcessorConfig
-from svms_gr00t.data.prompt import formalize_language
+from svms_gr00t.data.processor.config import ProcessorConfig
+from svms_gr00t.data.processor.embodiment import ModalityConfig
+from svms_gr00t.data.processor.observation import Observation
+from svms_gr00t.data.processor.prompt import formalize_language
 
 KINDS = ("video", "state", "language")
 _HINT = "policy.get_modality_config() lists every key"

@@ -5,7 +5,7 @@ import torch
 from groot_tiny import ragged_batch, tiny_config
 
 from svms_gr00t.core.types import ModelInputs
-from svms_gr00t.groot.golden import PlainGr00t
+from svms_gr00t.groot.checkpoint.golden import PlainGr00t
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from svms_gr00t.groot.checkpoint.golden import PlainGr00t
 from svms_gr00t.groot.config import Gr00tN1d6Config
-from svms_gr00t.groot.golden import PlainGr00t
 
 POOLING_HEAD, LM_HEAD = 15_238_352, 310_640_640
 COMPONENTS = {

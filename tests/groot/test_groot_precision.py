@@ -6,7 +6,7 @@ import pytest
 import torch
 from groot_tiny import ragged_batch, tiny_config
 
-from svms_gr00t.groot.golden import PlainGr00t
+from svms_gr00t.groot.checkpoint.golden import PlainGr00t
 
 
 def flow(model, batch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,9 +7,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from toy_dataset import pictures
 
-from svms_gr00t.data.modality import Modality
-from svms_gr00t.data.robocasa import ACTION_ORDERS, STATE_SLICES, ActionOrder
-from svms_gr00t.data.writer import LeRobotWriter
+from svms_gr00t.data.lerobot.modality import Modality
+from svms_gr00t.data.lerobot.robocasa import ACTION_ORDERS, STATE_SLICES, ActionOrder
+from svms_gr00t.data.lerobot.writer import LeRobotWriter
 
 CAMERAS = ("robot0_agentview_left", "robot0_agentview_right", "robot0_eye_in_hand")
 STEPS = 30

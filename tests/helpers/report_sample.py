@@ -3,14 +3,14 @@
 import numpy as np
 from evaluate_toys import FlowReplay, LineEnv, Listener, ToyDataset, statistics
 
-from svms_gr00t.evaluate.open_loop import evaluate_open_loop
+from svms_gr00t.evaluate.closed_loop.result import RolloutConfig
+from svms_gr00t.evaluate.closed_loop.rollout import rollout
+from svms_gr00t.evaluate.closed_loop.video import encode_png
+from svms_gr00t.evaluate.open_loop.scoring import evaluate_open_loop
 from svms_gr00t.evaluate.report.comparison import build_comparison
 from svms_gr00t.evaluate.report.data import Fact, Gate, PatchExample, PhaseCurves, ReportData, WordExample
-from svms_gr00t.evaluate.rollout import rollout
-from svms_gr00t.evaluate.rollout_result import RolloutConfig
-from svms_gr00t.evaluate.routing import WordRoute
-from svms_gr00t.evaluate.streams import LabelScore, RhoStats, RouteShare, StreamReport
-from svms_gr00t.evaluate.video import encode_png
+from svms_gr00t.evaluate.streams.report import LabelScore, RhoStats, RouteShare, StreamReport
+from svms_gr00t.evaluate.streams.routing import WordRoute
 
 STREAMS, EDGES = ("visual", "temporal", "state"), ("visual-temporal", "temporal-state")
 

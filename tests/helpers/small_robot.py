@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from svms_gr00t.data.embodiment import ActionConfig, EmbodimentConfig, ModalityConfig
-from svms_gr00t.data.images import ImagePipeline
-from svms_gr00t.data.observation import Observation
-from svms_gr00t.data.processor import Processor
-from svms_gr00t.data.processor_config import ProcessorConfig
-from svms_gr00t.data.tokenizer import load_tokenizer
+from svms_gr00t.data.processor.config import ProcessorConfig
+from svms_gr00t.data.processor.embodiment import ActionConfig, EmbodimentConfig, ModalityConfig
+from svms_gr00t.data.processor.images import ImagePipeline
+from svms_gr00t.data.processor.observation import Observation
+from svms_gr00t.data.processor.processor import Processor
+from svms_gr00t.data.processor.tokenizer import load_tokenizer
 
 HORIZON = 4
 WIDTHS = {"arm": 3, "gripper": 1}

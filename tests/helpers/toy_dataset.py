@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from svms_gr00t.data.modality import Modality
-from svms_gr00t.data.writer import LeRobotWriter
+from svms_gr00t.data.lerobot.modality import Modality
+from svms_gr00t.data.lerobot.writer import LeRobotWriter
 
 MODALITY = {
     "state": {"arm": {"start": 0, "end": 3}, "gripper": {"start": 3, "end": 4}},

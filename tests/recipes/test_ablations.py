@@ -9,17 +9,17 @@ import torch
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError
 from svms_gr00t.core.types import Features
-from svms_gr00t.data.labels import Labeler
-from svms_gr00t.data.tokenizer import load_tokenizer
-from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
-from svms_gr00t.evaluate.run_facts import RunFacts
+from svms_gr00t.data.labels.labeler import Labeler
+from svms_gr00t.data.processor.tokenizer import load_tokenizer
+from svms_gr00t.evaluate.comparison.run_facts import RunFacts
+from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.recipes.ablation_run import AblationConfig, build, run_variant
-from svms_gr00t.recipes.ablation_variants import ALL, VARIANTS
-from svms_gr00t.recipes.ablations import RECIPES, ablate
-from svms_gr00t.recipes.controls import AdapterModel, ImagesAreVisual, ResidualAdapter, ShuffledLabels
-from svms_gr00t.recipes.experiment import Experiment
-from svms_gr00t.recipes.presets import preset
+from svms_gr00t.recipes.ablation.controls import AdapterModel, ImagesAreVisual, ResidualAdapter, ShuffledLabels
+from svms_gr00t.recipes.ablation.run import AblationConfig, build, run_variant
+from svms_gr00t.recipes.ablation.study import RECIPES, ablate
+from svms_gr00t.recipes.ablation.variants import ALL, VARIANTS
+from svms_gr00t.recipes.training.experiment import Experiment
+from svms_gr00t.recipes.training.presets import preset
 from svms_gr00t.svms import SheafStreams
 from svms_gr00t.train.phases import PHASES
 from svms_gr00t.train.trainable import trainable_names
@@ -89,7 +89,7 @@ def test_the_adapter_trains_wherever_svms_trains(config):
 
 
 def test_remedies_change_what_they_say(config, tmp_path, monkeypatch):
-    from svms_gr00t.recipes import ablation_run
+    from svms_gr00t.recipes.ablation import run as ablation_run
 
     seen, config = {}, replace(config, svms_rate=2.0)
 
@@ -167,7 +167,7 @@ def test_finished_runs_are_kept_and_other_settings_refused(finished, config):
 
 def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(finished, config, tmp_path, monkeypatch):
     """Stopped after phase 2 and started again: the same numbers to the last bit."""
-    from svms_gr00t.recipes import ablation_run
+    from svms_gr00t.recipes.ablation import run as ablation_run
 
     output, _ = finished
     train, calls = ablation_run.train_phase, []

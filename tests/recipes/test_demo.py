@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from svms_gr00t.cli.demo import Demo as Command
 from svms_gr00t.cli.main import main, parse
 from svms_gr00t.core.provenance import commit
-from svms_gr00t.recipes.demo import POLICIES, Demo, DemoConfig
+from svms_gr00t.recipes.demo.run import POLICIES, Demo, DemoConfig
 
 STAGES = ("reading demonstrations", "plain: specialise", "svms: couple", "open loop: svms")
 
@@ -87,7 +87,7 @@ def test_the_recorded_command_gives_the_same_settings_again() -> None:
 
 
 def test_the_passport_names_the_commit_that_ran() -> None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         pytest.skip("not a git checkout")
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True).stdout

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.processor import Processor
-from svms_gr00t.data.statistics import compute_statistics
+from svms_gr00t.data.processor.processor import Processor
+from svms_gr00t.data.processor.statistics import compute_statistics
 from svms_gr00t.policy import Policy
-from svms_gr00t.recipes.experiment import Experiment
 from svms_gr00t.recipes.shipped import shipped
+from svms_gr00t.recipes.training.experiment import Experiment
 
 BASE = shipped("tiny_base")
 

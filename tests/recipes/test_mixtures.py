@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from svms_gr00t.cli.main import parse
 from svms_gr00t.cli.train import Train
 from svms_gr00t.core.errors import ConfigError, DataError, SvmsError
-from svms_gr00t.data.mixture import Part
-from svms_gr00t.recipes.evidence import read_streams
-from svms_gr00t.recipes.experiment import Experiment
+from svms_gr00t.data.loading.mixture import Part
+from svms_gr00t.recipes.demo.evidence import read_streams
 from svms_gr00t.recipes.shipped import shipped
-from svms_gr00t.recipes.train_config import TrainConfig
-from svms_gr00t.recipes.training import run_training
+from svms_gr00t.recipes.training.config import TrainConfig
+from svms_gr00t.recipes.training.experiment import Experiment
+from svms_gr00t.recipes.training.run import run_training
 
 BASE = shipped("tiny_base")
 TAG = "robocasa_panda_omron"

@@ -12,16 +12,16 @@ from safetensors.torch import load_file
 from svms_gr00t.cli.main import main, parse
 from svms_gr00t.cli.train import Train
 from svms_gr00t.core.errors import CheckpointError, ConfigError, DataError
-from svms_gr00t.data.steps import StepDataset
+from svms_gr00t.data.loading.steps import StepDataset
 from svms_gr00t.groot.backbone import EagleBackbone
-from svms_gr00t.recipes.experiment import Experiment
-from svms_gr00t.recipes.gates import run_gates
-from svms_gr00t.recipes.presets import PRESETS, preset
 from svms_gr00t.recipes.shipped import shipped
-from svms_gr00t.recipes.train_config import TrainConfig
-from svms_gr00t.recipes.training import run_training
+from svms_gr00t.recipes.training.config import TrainConfig
+from svms_gr00t.recipes.training.experiment import Experiment
+from svms_gr00t.recipes.training.gates import run_gates
+from svms_gr00t.recipes.training.presets import PRESETS, preset
+from svms_gr00t.recipes.training.run import run_training
 from svms_gr00t.train.cache_features import build_cache
-from svms_gr00t.train.placement import place
+from svms_gr00t.train.memory.placement import place
 
 BASE = str(shipped("tiny_base"))
 

@@ -12,10 +12,10 @@ import pytest
 import zmq
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.evaluate.monitor import calibrate
+from svms_gr00t.monitor import calibrate
 from svms_gr00t.policy import Policy
-from svms_gr00t.recipes.experiment import Experiment
 from svms_gr00t.recipes.shipped import shipped
+from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.serve.client import PolicyClient, ServerError
 from svms_gr00t.serve.judge import Judge
 from svms_gr00t.serve.service import Service

@@ -16,12 +16,12 @@ from scipy.spatial.transform import Rotation
 
 from svms_gr00t.cli.main import main
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.data.embodiment import EMBODIMENT_IDS
-from svms_gr00t.evaluate.libero_action import LAYOUT, Gripper, assemble
-from svms_gr00t.evaluate.rollout import rollout
-from svms_gr00t.evaluate.rollout_result import RolloutConfig, RolloutResult
+from svms_gr00t.data.processor.embodiment import EMBODIMENT_IDS
+from svms_gr00t.evaluate.closed_loop.libero_action import LAYOUT, Gripper, assemble
+from svms_gr00t.evaluate.closed_loop.result import RolloutConfig, RolloutResult
+from svms_gr00t.evaluate.closed_loop.rollout import rollout
 from svms_gr00t.policy import Policy
-from svms_gr00t.recipes.libero import LIBERO_HORIZON, build_libero, drive_libero, gripper_of
+from svms_gr00t.recipes.benchmarks.libero import LIBERO_HORIZON, build_libero, drive_libero, gripper_of
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.sim import libero as adapter
 from svms_gr00t.sim.libero import POSITION, SETTLE, LiberoEnv, axis_angle

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from svms_gr00t.data.lerobot import LeRobotDataset
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.sim.env import KitchenEnv
 from svms_gr00t.sim.record import record, record_episode
 from svms_gr00t.sim.replay import replay, replay_recorded

@@ -12,12 +12,12 @@ import pytest
 
 from svms_gr00t.cli.main import main
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.evaluate.leaderboard import leaderboard
-from svms_gr00t.evaluate.references import N1D6_24, N1D6_24_MEAN
-from svms_gr00t.evaluate.robocasa_action import LAYOUT, assemble
-from svms_gr00t.evaluate.rollout import rollout
-from svms_gr00t.evaluate.rollout_result import RolloutConfig
-from svms_gr00t.recipes.closed_loop import switch_threshold
+from svms_gr00t.evaluate.closed_loop.leaderboard import leaderboard
+from svms_gr00t.evaluate.closed_loop.references import N1D6_24, N1D6_24_MEAN
+from svms_gr00t.evaluate.closed_loop.result import RolloutConfig
+from svms_gr00t.evaluate.closed_loop.robocasa_action import LAYOUT, assemble
+from svms_gr00t.evaluate.closed_loop.rollout import rollout
+from svms_gr00t.recipes.benchmarks.closed_loop import switch_threshold
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.sim.robocasa import ACTION, ALIASES, INSTRUCTION, STATE, RobocasaEnv, named
 

@@ -8,15 +8,15 @@ import torch
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.svms_config import SvmsConfig
-from svms_gr00t.data.labels import Labeler
-from svms_gr00t.data.steps import Batches, StepDataset
+from svms_gr00t.data.labels.labeler import Labeler
+from svms_gr00t.data.loading.steps import Batches, StepDataset
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.recipes.experiment import Experiment
+from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.svms import SheafStreams
+from svms_gr00t.train.loop.run_dir import RunDir
+from svms_gr00t.train.loop.trainer import LoopConfig, train_phase
 from svms_gr00t.train.phases import COUPLE
-from svms_gr00t.train.run_dir import RunDir
-from svms_gr00t.train.trainer import LoopConfig, train_phase
 
 NAMES = {field.name for field in fields(SvmsConfig)}
 DOCS = (Path(__file__).parents[2] / "docs" / "sheaf.md").read_text(encoding="utf-8")

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from torch.distributed.tensor import DTensor
 
-from svms_gr00t.data.steps import Batches
-from svms_gr00t.recipes.experiment import Experiment
+from svms_gr00t.data.loading.steps import Batches
 from svms_gr00t.recipes.shipped import shipped
-from svms_gr00t.train.cluster import cluster
+from svms_gr00t.recipes.training.experiment import Experiment
+from svms_gr00t.train.loop.run_dir import RunDir
+from svms_gr00t.train.loop.shares import Share, shared_batches
+from svms_gr00t.train.loop.trainer import LoopConfig, train_phase
+from svms_gr00t.train.memory.recompute import recompute_blocks
 from svms_gr00t.train.phases import END_TO_END
-from svms_gr00t.train.recompute import recompute_blocks
-from svms_gr00t.train.run_dir import RunDir
-from svms_gr00t.train.sharding import shard
-from svms_gr00t.train.shares import Share, shared_batches
-from svms_gr00t.train.trainer import LoopConfig, train_phase
+from svms_gr00t.train.processes.cluster import cluster
+from svms_gr00t.train.processes.sharding import shard
 
 dataset, folder = Path(sys.argv[1]), Path(sys.argv[2])
 here = cluster()

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.data.steps import Batches
-from svms_gr00t.recipes.experiment import Experiment
+from svms_gr00t.data.loading.steps import Batches
 from svms_gr00t.recipes.shipped import shipped
-from svms_gr00t.train.cluster import Cluster
+from svms_gr00t.recipes.training.experiment import Experiment
+from svms_gr00t.train.loop.run_dir import RunDir
+from svms_gr00t.train.loop.shares import Share, shared_batches
+from svms_gr00t.train.loop.step import Stepper
 from svms_gr00t.train.phases import END_TO_END, loss_weights
-from svms_gr00t.train.run_dir import RunDir
-from svms_gr00t.train.shares import Share, shared_batches
-from svms_gr00t.train.step import Stepper
+from svms_gr00t.train.processes.cluster import Cluster
 from svms_gr00t.train.trainable import prepare
 
 NOT_MEANS = {"collapse": 0.0, "balance": 0.0}

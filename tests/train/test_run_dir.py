@@ -10,14 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from train_cases import fresh, labelled, short
 
 from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.train.loop.run_dir import RunDir, Snapshot
+from svms_gr00t.train.loop.trainer import LoopConfig, train_phase
 from svms_gr00t.train.phases import SPECIALISE
-from svms_gr00t.train.run_dir import RunDir, Snapshot
-from svms_gr00t.train.trainer import LoopConfig, train_phase
-
-sys.path.insert(0, str(Path(__file__).parent))
-from test_train import fresh, labelled, short
 
 
 def snapshot(done: int, size: int = 64) -> Snapshot:
@@ -61,7 +59,7 @@ def test_a_broken_checkpoint_gives_way_to_the_one_before_it(tmp_path: Path, harm
 SAVER = """
 import sys, torch
 from pathlib import Path
-from svms_gr00t.train.run_dir import RunDir, Snapshot
+from svms_gr00t.train.loop.run_dir import RunDir, Snapshot
 run = RunDir(Path(sys.argv[1])).create()
 for done in range(1, 10_000):
     weights = {"w": torch.full((1500, 1500), float(done))}

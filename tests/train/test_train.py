@@ -2,52 +2,24 @@
 
 import os
 import signal
-import sys
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
 import torch
+from groot_tiny import tiny_config
+from train_cases import fresh, labelled, short
 
 from svms_gr00t.core.errors import TrainingError
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.train.loop.optimizer import make_optimizer
+from svms_gr00t.train.loop.run_dir import RunDir
+from svms_gr00t.train.loop.trainer import LoopConfig, train_phase
 from svms_gr00t.train.losses import total_loss
-from svms_gr00t.train.optimizer import make_optimizer
 from svms_gr00t.train.phases import COUPLE, END_TO_END, PHASES, SPECIALISE, Phase, plain_counterpart
-from svms_gr00t.train.run_dir import RunDir
 from svms_gr00t.train.schedules import SheafWeight, cosine, temperature
-from svms_gr00t.train.trainer import LoopConfig, train_phase
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "groot"))
-from groot_tiny import ragged_batch, tiny_config
-
-SVMS = {"use_sheaf_streams": True, "d_stream": 16, "d_overlap": 8, "adapter_rank": 4, "aux_warmup_steps": 0}
-
-
-def labelled(number: int = 0) -> ModelInputs:
-    """A batch with labels on the words; the state differs from batch to batch."""
-    batch = ragged_batch(torch.float32)
-    labels = torch.zeros(*batch.input_ids.shape, 3)
-    labels[..., 0] = (batch.input_ids == 8).float()
-    words = batch.attention_mask & (batch.input_ids != 90)
-    state = batch.state + 0.1 * torch.randn(batch.state.shape, generator=torch.Generator().manual_seed(number))
-    return replace(batch, labels=labels, label_mask=words, state=state)
-
-
-def fresh(**changes) -> Gr00tN1d6:
-    torch.manual_seed(0)
-    model = Gr00tN1d6(tiny_config(**(SVMS | changes)))
-    if model.svms is not None:  # a fresh merge is zero, and then the rest of SVMS hears the flow loss one step later
-        with torch.no_grad():
-            model.svms.merge.weight.normal_(std=0.05)
-    return model
-
-
-def short(phase: Phase, steps: int = 4) -> Phase:
-    return replace(phase, steps=steps, learning_rate=1e-2)
-
 
 EXPECTED = {
     "specialise": {"svms"},

@@ -49,9 +49,9 @@ class Ablate:
 
     def run(self) -> int:
         """Run, and print the table."""
-        from svms_gr00t.evaluate.stats import p_value
-        from svms_gr00t.recipes.ablation_variants import VARIANTS
-        from svms_gr00t.recipes.ablations import RECIPES, ablate
+        from svms_gr00t.evaluate.statistics.stats import p_value
+        from svms_gr00t.recipes.ablation.study import RECIPES, ablate
+        from svms_gr00t.recipes.ablation.variants import VARIANTS
 
         if self.seeds < 1:
             raise ConfigError("--seeds", got=self.seeds, want="at least 1", hint="5 give an interval")

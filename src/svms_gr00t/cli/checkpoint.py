@@ -15,7 +15,7 @@ from svms_gr00t.cli.console import console
 from svms_gr00t.core.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from svms_gr00t.groot.summary import Summary
+    from svms_gr00t.groot.checkpoint.summary import Summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,8 @@ class Inspect:
 
     def run(self) -> int:
         """0 when the weights fit the configuration, else 1."""
-        from svms_gr00t.groot.remote import glimpse
-        from svms_gr00t.groot.summary import summarise
+        from svms_gr00t.groot.checkpoint.remote import glimpse
+        from svms_gr00t.groot.checkpoint.summary import summarise
         from svms_gr00t.model import tensor_shapes
 
         folder, files = glimpse(self.path)
@@ -43,7 +43,7 @@ class Inspect:
 
 
 def _show(summary: "Summary") -> None:
-    from svms_gr00t.groot.checkpoint import some
+    from svms_gr00t.groot.checkpoint.loading import some
 
     table = Table("component", "parameters", title=summary.path)
     for name, count in summary.parameters.items():
@@ -100,9 +100,9 @@ class MakeDelta:
 
     def run(self) -> int:
         """Write the delta and say how large it is."""
-        from svms_gr00t.groot.checkpoint import locate, read_config, weight_files
-        from svms_gr00t.groot.delta import save_delta
-        from svms_gr00t.groot.tensors import Lazy
+        from svms_gr00t.groot.checkpoint.delta import save_delta
+        from svms_gr00t.groot.checkpoint.loading import locate, read_config, weight_files
+        from svms_gr00t.groot.checkpoint.tensors import Lazy
 
         _refuse_existing(self.output_dir)
         folder = locate(self.checkpoint)
@@ -126,7 +126,7 @@ class Merge:
 
     def run(self) -> int:
         """Write the checkpoint."""
-        from svms_gr00t.groot.checkpoint import locate, whole_folder
+        from svms_gr00t.groot.checkpoint.loading import locate, whole_folder
         from svms_gr00t.model import Gr00tN1d6
 
         _refuse_existing(self.output_dir)
@@ -142,7 +142,7 @@ class Merge:
 
 def _copy_processor(folder: Path, target: Path) -> int:
     """Copy the processor's files; how many there are."""
-    from svms_gr00t.groot.summary import PROCESSOR_FILES
+    from svms_gr00t.groot.checkpoint.summary import PROCESSOR_FILES
 
     files = [folder / name for name in PROCESSOR_FILES if (folder / name).is_file()]
     for file in files:
@@ -169,7 +169,7 @@ class Verify:
 
     def run(self) -> int:
         """0 when every tensor of every case is within the tolerance, else 1."""
-        from svms_gr00t.groot.golden import compare
+        from svms_gr00t.groot.checkpoint.golden import compare
 
         if not self.cases:
             hint = "svms-gr00t checkpoint verify CASE_FOLDER"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from svms_gr00t.cli.console import Bars, console
 
 if TYPE_CHECKING:
-    from svms_gr00t.recipes.demo import DemoConfig
+    from svms_gr00t.recipes.demo.run import DemoConfig
 
 SMOKE: dict[str, Any] = {"steps": (3, 3, 3), "rollouts": 0}
 
@@ -34,7 +34,7 @@ class Demo:
 
     def config(self) -> "DemoConfig":
         """What decides the numbers."""
-        from svms_gr00t.recipes.demo import DemoConfig
+        from svms_gr00t.recipes.demo.run import DemoConfig
 
         short = SMOKE if self.smoke else {"rollouts": self.rollouts}
         return DemoConfig(dataset_path=self.dataset_path, base=self.base, seed=self.seed, **short)
@@ -42,7 +42,7 @@ class Demo:
     def run(self) -> int:
         """Run and print five lines."""
         from svms_gr00t.evaluate.report.html import save_report
-        from svms_gr00t.recipes.demo import Demo as Recipe
+        from svms_gr00t.recipes.demo.run import Demo as Recipe
 
         data = Recipe(self.config(), self.output_dir, Bars()).run()
         page = save_report(data, self.output_dir / "report")

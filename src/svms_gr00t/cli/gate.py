@@ -21,7 +21,7 @@ class Gate:
 
     def run(self) -> int:
         """Print one row for each criterion."""
-        from svms_gr00t.recipes.gates import run_gates
+        from svms_gr00t.recipes.training.gates import run_gates
 
         found = run_gates(self.run_dir, self.reference)
         table = Table("phase", "criterion", "measured", "", "what to try")

@@ -37,8 +37,8 @@ def label_table(title: str, column: str, rows: Iterable[tuple[str, Sequence[floa
 
 def word_table(text: str) -> Table:
     """The words of an instruction with their labels."""
-    from svms_gr00t.data.labels import Labeler
-    from svms_gr00t.data.prompt import formalize_language
+    from svms_gr00t.data.labels.labeler import Labeler
+    from svms_gr00t.data.processor.prompt import formalize_language
 
     formalised = formalize_language(text)
     return label_table(formalised, "word", [(formalised[a:b], values) for a, b, values in Labeler()(formalised)])

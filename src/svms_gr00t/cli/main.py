@@ -8,13 +8,14 @@ from typing import Annotated, Protocol, runtime_checkable
 
 import tyro
 
-from svms_gr00t.cli import checkpoint, evaluate, evaluate_streams, open_loop, sim
+from svms_gr00t.cli import checkpoint, sim
 from svms_gr00t.cli.ablate import Ablate
-from svms_gr00t.cli.card import Card
-from svms_gr00t.cli.compare import Compare
 from svms_gr00t.cli.console import errors
-from svms_gr00t.cli.data import Data
+from svms_gr00t.cli.data.group import Data
 from svms_gr00t.cli.demo import Demo
+from svms_gr00t.cli.evaluate import open_loop, rollout, streams
+from svms_gr00t.cli.evaluate.card import Card
+from svms_gr00t.cli.evaluate.compare import Compare
 from svms_gr00t.cli.gate import Gate
 from svms_gr00t.cli.inspect import InspectModel
 from svms_gr00t.cli.labels import Labels
@@ -53,9 +54,9 @@ class Evaluate(_Group):
 
     command: (
         Annotated[open_loop.OpenLoop, _named("open-loop")]
-        | Annotated[evaluate.ClosedLoop, _named("rollout")]
-        | Annotated[evaluate_streams.Streams, _named("streams")]
-        | Annotated[evaluate_streams.Calibrate, _named("calibrate")]
+        | Annotated[rollout.ClosedLoop, _named("rollout")]
+        | Annotated[streams.Streams, _named("streams")]
+        | Annotated[streams.Calibrate, _named("calibrate")]
     )
 
 

@@ -37,9 +37,9 @@ class PlanMemory:
     def run(self) -> int:
         """Print the table."""
         from svms_gr00t.groot.config import Gr00tN1d6Config
+        from svms_gr00t.train.memory.planner import Setup, cheapest, plan, usable
+        from svms_gr00t.train.memory.simulate import exact_plan
         from svms_gr00t.train.phases import PHASES, plain_counterpart
-        from svms_gr00t.train.planner import Setup, cheapest, plan, usable
-        from svms_gr00t.train.simulate import exact_plan
 
         config, room = Gr00tN1d6Config(use_sheaf_streams=self.use_sheaf_streams), usable(self.gpu_gb)
         table = Table("phase", "trains", "batch", "peak GiB", f"fits {room:.1f} GiB", "cheapest switch that fits")

@@ -88,8 +88,8 @@ class Serve:
         return Limits(max_bytes=self.max_mb << 20, max_robots=self.max_robots, patience_s=self.patience)
 
     def _service(self) -> "Service":
-        from svms_gr00t.cli.evaluate import policy_folder
-        from svms_gr00t.evaluate.monitor import Monitor
+        from svms_gr00t.cli.evaluate.rollout import policy_folder
+        from svms_gr00t.monitor import Monitor
         from svms_gr00t.policy import Policy
         from svms_gr00t.serve.judge import Judge
         from svms_gr00t.serve.service import Service

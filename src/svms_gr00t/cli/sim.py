@@ -52,7 +52,7 @@ class Replay:
 
     def run(self) -> int:
         """0 when every demonstration succeeds, else 1."""
-        from svms_gr00t.data.lerobot import LeRobotDataset
+        from svms_gr00t.data.lerobot.dataset import LeRobotDataset
         from svms_gr00t.sim.env import KitchenEnv
         from svms_gr00t.sim.replay import replay_recorded
 

@@ -10,7 +10,7 @@ from svms_gr00t.cli.console import Bars, console
 from svms_gr00t.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from svms_gr00t.recipes.train_config import TrainConfig
+    from svms_gr00t.recipes.training.config import TrainConfig
 
 SVMS_FLAGS = ("lambda_sheaf_max", "lambda_sheaf_min", "sheaf_schedule_mode", "sheaf_delay_until_diffusion")
 
@@ -96,7 +96,7 @@ class Train:
 
     def run(self) -> int:
         """Train, say what the gates say and where the policy is."""
-        from svms_gr00t.recipes.training import run_training
+        from svms_gr00t.recipes.training.run import run_training
 
         output = self.output_dir if self.resume in ("auto", "never") else Path(self.resume)
         mode: Literal["auto", "never"] = "never" if self.resume == "never" else "auto"
@@ -112,7 +112,7 @@ class Train:
 
     def settings(self) -> "TrainConfig":
         """What decides the run. Raises ConfigError without a dataset."""
-        from svms_gr00t.recipes.train_config import TrainConfig
+        from svms_gr00t.recipes.training.config import TrainConfig
 
         if not self.dataset_path:
             hint = "Pass --dataset-path, or --config RUN/config.yaml"
@@ -126,7 +126,7 @@ class Train:
 
     def stored(self) -> "TrainConfig":
         """The settings in the --config file."""
-        from svms_gr00t.recipes.train_config import TrainConfig
+        from svms_gr00t.recipes.training.config import TrainConfig
 
         assert self.config is not None
         return TrainConfig.load(self.config)

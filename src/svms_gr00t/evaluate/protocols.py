@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.evaluate.records import JsonRecord
+from svms_gr00t.core.records import JsonRecord
 
 INSTRUCTION = "annotation.human.action.task_description"
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from svms_gr00t.data.tokenizer import load_tokenizer
+from svms_gr00t.data.processor.tokenizer import load_tokenizer
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.recipes.presets import TINY_IMAGE, preset
+from svms_gr00t.recipes.training.presets import TINY_IMAGE, preset
 from svms_gr00t.train.phases import PHASES
 from svms_gr00t.train.trainable import trainable_names
 

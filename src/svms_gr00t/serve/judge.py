@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from svms_gr00t.evaluate.monitor import Monitor, chunk_rho
+from svms_gr00t.monitor import Monitor, chunk_rho
 
 
 @dataclass(frozen=True)

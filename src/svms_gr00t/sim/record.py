@@ -20,8 +20,8 @@ from numpy import ndarray
 
 from svms_gr00t.core.errors import ConfigError, SvmsError
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.data.modality import LowDim, Modality, Source
-from svms_gr00t.data.writer import LeRobotWriter
+from svms_gr00t.data.lerobot.modality import LowDim, Modality, Source
+from svms_gr00t.data.lerobot.writer import LeRobotWriter
 from svms_gr00t.sim.camera import VIEWS
 from svms_gr00t.sim.env import INSTRUCTION, KitchenEnv
 from svms_gr00t.sim.experts import NOISE, Expert

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.data.collate import collate
-from svms_gr00t.data.feature_cache import (
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.loading.collate import collate
+from svms_gr00t.data.loading.feature_cache import (
     CacheKey,
     CacheSize,
     Dtype,
@@ -28,9 +29,8 @@ from svms_gr00t.data.feature_cache import (
     image_fingerprint,
     prompt_fingerprint,
 )
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.processor import Processor, Sample
-from svms_gr00t.data.steps import Step, StepDataset
+from svms_gr00t.data.loading.steps import Step, StepDataset
+from svms_gr00t.data.processor.processor import Processor, Sample
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.train.phases import PHASES

@@ -15,8 +15,8 @@ from toy_dataset import pictures
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.convert.hdf5 import convert_hdf5
 from svms_gr00t.data.doctor.examine import examine
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.robocasa import ACTION_ORDERS, STATE_SOURCES, ActionOrder
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.robocasa import ACTION_ORDERS, STATE_SOURCES, ActionOrder
 
 h5py = pytest.importorskip("h5py")
 NUMBERS = (1, 2, 10)  # the file lists demo_10 before demo_2

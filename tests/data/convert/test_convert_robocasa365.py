@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lerobot_files import tree
 from omron_dataset import CAMERAS, write_omron
-from test_convert_versions import tree
 
 from svms_gr00t.cli.main import parse
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.convert.robocasa365 import convert_robocasa365
-from svms_gr00t.data.embodiment import ROBOCASA_PANDA_OMRON
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.statistics import compute_statistics
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.processor.embodiment import ROBOCASA_PANDA_OMRON
+from svms_gr00t.data.processor.statistics import compute_statistics
 
 
 def published(root: Path, **changes: object) -> Path:

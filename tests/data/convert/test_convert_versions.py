@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_lerobot import as_v3, change_json
+from lerobot_files import as_v3, change_json, tree
 from toy_dataset import episode, open_writer
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.convert.to_v3 import convert_to_v3
 from svms_gr00t.data.convert.to_v21 import convert_to_v21
 from svms_gr00t.data.doctor.examine import examine
-from svms_gr00t.data.lerobot import LeRobotDataset
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 
 V21 = ("episodes.jsonl", "tasks.jsonl", "episodes_stats.jsonl", "info.json", "stats.json", "modality.json")
 
@@ -32,10 +32,6 @@ def parsed(path: Path) -> Any:
 def packets(path: Path) -> list[tuple[bytes, bool]]:
     with av.open(str(path)) as container:
         return [(bytes(p), p.is_keyframe) for p in container.demux(video=0) if p.size]
-
-
-def tree(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 def same_numbers_and_pictures(a: Path, b: Path) -> None:

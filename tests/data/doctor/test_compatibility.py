@@ -11,14 +11,14 @@ from omron_dataset import write_omron
 
 from svms_gr00t.cli.main import parse
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.compatibility import compare_with_base
-from svms_gr00t.data.embodiment import EmbodimentConfig, from_modality
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.processor import Processor
-from svms_gr00t.data.processor_config import ProcessorConfig
-from svms_gr00t.data.relative import with_relative
-from svms_gr00t.data.statistics import compute_statistics
-from svms_gr00t.data.tokenizer import load_tokenizer
+from svms_gr00t.data.doctor.compatibility import compare_with_base
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.processor.config import ProcessorConfig
+from svms_gr00t.data.processor.embodiment import EmbodimentConfig, from_modality
+from svms_gr00t.data.processor.processor import Processor
+from svms_gr00t.data.processor.relative import with_relative
+from svms_gr00t.data.processor.statistics import compute_statistics
+from svms_gr00t.data.processor.tokenizer import load_tokenizer
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from omron_dataset import STEPS, write_omron
 from svms_gr00t.cli.main import parse
 from svms_gr00t.data.doctor.examine import CHECKS, examine
 from svms_gr00t.data.doctor.finding import Report
-from svms_gr00t.data.robocasa import ACTION_ORDERS
+from svms_gr00t.data.lerobot.robocasa import ACTION_ORDERS
 
 
 def errors(report: Report) -> list[str]:

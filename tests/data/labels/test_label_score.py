@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from toy_dataset import write_toy
 
-from svms_gr00t.cli.data_labels import DataLabels
+from svms_gr00t.cli.data.labels import DataLabels
 from svms_gr00t.core.errors import ConfigError, DataError
-from svms_gr00t.data.label_coverage import coverage, dataset_instructions
-from svms_gr00t.data.label_score import GoldInstruction, read_gold, score_labels
-from svms_gr00t.data.label_tokens import label_file, label_tokens
-from svms_gr00t.data.labels import Labeler, load_lexicon
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.tokenizer import TextTokenizer, load_tokenizer
+from svms_gr00t.data.labels.coverage import coverage, dataset_instructions
+from svms_gr00t.data.labels.labeler import Labeler, load_lexicon
+from svms_gr00t.data.labels.score import GoldInstruction, read_gold, score_labels
+from svms_gr00t.data.labels.tokens import label_file, label_tokens
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.processor.tokenizer import TextTokenizer, load_tokenizer
 
 
 @pytest.fixture(scope="module")

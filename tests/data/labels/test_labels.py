@@ -2,9 +2,9 @@
 
 import pytest
 
-from svms_gr00t.data.labels import STREAMS, Labeler, load_lexicon
-from svms_gr00t.data.lemmas import base_forms
-from svms_gr00t.data.prompt import formalize_language
+from svms_gr00t.data.labels.labeler import STREAMS, Labeler, load_lexicon
+from svms_gr00t.data.labels.words import base_forms
+from svms_gr00t.data.processor.prompt import formalize_language
 
 
 def read(text: str) -> dict[str, str]:

@@ -14,8 +14,8 @@ from toy_dataset import episode, open_writer
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.doctor.examine import examine
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.sound import open_sound
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.sound import open_sound
 
 BAD = 2
 PARQUET = f"data/chunk-000/episode_{BAD:06d}.parquet"
@@ -92,7 +92,7 @@ WHOLE = {
 def spoiled(good: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     from toy_dataset import pictures
 
-    from svms_gr00t.data.video import encode_video
+    from svms_gr00t.data.lerobot.video import encode_video
 
     root = shutil.copytree(good, tmp_path / "set")
     if request.param[0] is ONE_EPISODE["wrong frame count"][0]:

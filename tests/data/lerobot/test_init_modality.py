@@ -11,10 +11,10 @@ from omron_dataset import write_omron
 
 from svms_gr00t.cli.main import parse
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.init_modality import group_names, propose_for, propose_modality
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.metadata import Info
-from svms_gr00t.data.robocasa import ACTION_ORDERS
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.init_modality import group_names, propose_for, propose_modality
+from svms_gr00t.data.lerobot.metadata import Info
+from svms_gr00t.data.lerobot.robocasa import ACTION_ORDERS
 
 SO100 = [f"main_{n}" for n in ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")]
 SO101 = [f"{name.removeprefix('main_')}.pos" for name in SO100]

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.modality import Modality
+from svms_gr00t.data.lerobot.modality import Modality
 
 
 def test_defaults_of_original_key_are_the_documented_ones():

@@ -8,8 +8,8 @@ from PIL import Image
 
 from svms_gr00t.cli.main import parse
 from svms_gr00t.core.errors import ConfigError, DataError
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.show import draw_dataset
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.show import draw_dataset
 
 
 def test_the_sheet_holds_the_frames_in_order(toy: Path, tmp_path: Path) -> None:

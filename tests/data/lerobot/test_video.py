@@ -8,7 +8,7 @@ import pytest
 from toy_dataset import pictures
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.video import VideoCache, VideoReader, encode_video
+from svms_gr00t.data.lerobot.video import VideoCache, VideoReader, encode_video
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:

@@ -8,8 +8,8 @@ import pytest
 from toy_dataset import LENGTHS, MODALITY, episode, open_writer, write_toy
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.modality import Modality
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.modality import Modality
 
 
 def tree(root: Path) -> dict[str, str]:

@@ -8,8 +8,8 @@ import torch
 from small_robot import chunk, observation, processor
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.collate import collate
-from svms_gr00t.data.tokenizer import load_tokenizer
+from svms_gr00t.data.loading.collate import collate
+from svms_gr00t.data.processor.tokenizer import load_tokenizer
 
 TEXTS = ("open it", "pick up the red cube and place it in the top drawer")
 

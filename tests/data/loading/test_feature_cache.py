@@ -6,24 +6,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_steps import build
 from toy_dataset import LENGTHS
+from toy_steps import build
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.types import ModelInputs
-from svms_gr00t.data.feature_cache import (
+from svms_gr00t.data.labels.labeler import Labeler
+from svms_gr00t.data.loading.feature_cache import (
     CacheKey,
     FeatureCache,
     cache_size,
     image_fingerprint,
     prompt_fingerprint,
 )
-from svms_gr00t.data.images import ImagePipeline
-from svms_gr00t.data.labels import Labeler
-from svms_gr00t.data.steps import Batches, Step, StepDataset
+from svms_gr00t.data.loading.steps import Batches, Step, StepDataset
+from svms_gr00t.data.processor.images import ImagePipeline
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.recipes.presets import preset
+from svms_gr00t.recipes.training.presets import preset
 from svms_gr00t.train.cache_features import (
     build_cache,
     cache_layer,

@@ -1,31 +1,21 @@
 """The fast loader: every source and every number of workers gives the same batches, and a resume the very next one."""
 
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from test_steps import build
 from toy_dataset import LENGTHS
+from toy_steps import build, equal
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.types import ModelInputs
-from svms_gr00t.data import table
-from svms_gr00t.data.frames import ClipFrames, MemoryFrames, PackedFrames, frame_store, resized_bytes
-from svms_gr00t.data.images import Augmentation, ImagePipeline, _colour
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.lowdim_table import LowDimTable
-from svms_gr00t.data.steps import Batches
+from svms_gr00t.data.lerobot import table
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.loading.frames import ClipFrames, MemoryFrames, PackedFrames, frame_store, resized_bytes
+from svms_gr00t.data.loading.lowdim_table import LowDimTable
+from svms_gr00t.data.loading.steps import Batches
+from svms_gr00t.data.processor.images import Augmentation, ImagePipeline, _colour
 
 PIPELINE = ImagePipeline.cheap(28)
-
-
-def equal(a: ModelInputs, b: ModelInputs) -> bool:
-    """Bit for bit."""
-    pairs = [(getattr(a, f.name), getattr(b, f.name)) for f in fields(a)]
-    tensors = [(x, y) for x, y in pairs if isinstance(x, torch.Tensor)] + list(zip(a.images, b.images, strict=True))
-    return all(torch.equal(x, y) for x, y in tensors)
 
 
 @pytest.mark.parametrize("frames", ["memory", "clips", "pack"])
@@ -118,7 +108,7 @@ def test_small_data_goes_to_memory_and_large_data_stays_in_its_clips(
     side = PIPELINE.short_side
     assert resized_bytes(dataset, PIPELINE, [0, 1], ["front"]) == (LENGTHS[0] + LENGTHS[1]) * side * side * 3
     assert isinstance(frame_store(dataset, PIPELINE, [0], ["front"]), MemoryFrames)
-    monkeypatch.setattr("svms_gr00t.data.frames.MEMORY_LIMIT", 1000)
+    monkeypatch.setattr("svms_gr00t.data.loading.frames.MEMORY_LIMIT", 1000)
     assert isinstance(frame_store(dataset, PIPELINE, [0], ["front"]), ClipFrames)
 
 

@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_loader import equal
-from test_steps import build
 from toy_dataset import episode, open_writer, write_toy
+from toy_steps import build, equal
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.data.mixed_steps import MixedSteps
-from svms_gr00t.data.steps import Batches, StepDataset
+from svms_gr00t.data.loading.mixed_steps import MixedSteps
+from svms_gr00t.data.loading.steps import Batches, StepDataset
 
 
 @pytest.fixture

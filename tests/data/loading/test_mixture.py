@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_statistics import check
+from statistics_oracle import check
 from toy_dataset import LENGTHS, MODALITY, episode, open_writer, write_toy
 
 from svms_gr00t.core.errors import ConfigError, DataError
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.mixture import MixedSampler, Part, open_mixture, soup
-from svms_gr00t.data.modality import Modality
-from svms_gr00t.data.robocasa import TASK_SETS, filter_episodes
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.modality import Modality
+from svms_gr00t.data.lerobot.robocasa import TASK_SETS, filter_episodes
+from svms_gr00t.data.loading.mixture import MixedSampler, Part, open_mixture, soup
 
 
 def draws(sampler: MixedSampler, batches: int) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.data.sampler import Draw, ResumableSampler
+from svms_gr00t.data.loading.sampler import Draw, ResumableSampler
 
 streams = st.builds(ResumableSampler, st.integers(1, 30), st.integers(1, 40), st.integers(0, 5))
 

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from svms_gr00t.core.errors import ConfigError, DataError
-from svms_gr00t.data.metadata import Episode
-from svms_gr00t.data.split import split_episodes
+from svms_gr00t.data.lerobot.metadata import Episode
+from svms_gr00t.data.loading.split import split_episodes
 
 
 def episodes(*tasks: str) -> list[Episode]:

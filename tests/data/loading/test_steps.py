@@ -6,39 +6,10 @@ import numpy as np
 import pytest
 import torch
 from toy_dataset import LENGTHS
+from toy_steps import HORIZON, build
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.embodiment import from_modality
-from svms_gr00t.data.images import ColorJitter, ImagePipeline
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.processor import Processor
-from svms_gr00t.data.processor_config import ProcessorConfig
-from svms_gr00t.data.statistics import compute_statistics
-from svms_gr00t.data.steps import Batches, StepDataset
-from svms_gr00t.data.tokenizer import load_tokenizer
-
-HORIZON = 4
-
-
-def labeler(text: str) -> list[tuple[int, int, tuple[float, float, float]]]:
-    """Every word that starts with "d" is visual."""
-    return [
-        (text.index(word), text.index(word) + len(word), (float(word[0] == "d"), 0.0, 0.0)) for word in text.split()
-    ]
-
-
-def build(root: Path, **changes) -> tuple[LeRobotDataset, StepDataset]:
-    dataset = LeRobotDataset.open(root)
-    config = ProcessorConfig(
-        embodiment_tag="new_embodiment",
-        embodiments={"new_embodiment": from_modality(dataset.modality, horizon=HORIZON)},
-        images=ImagePipeline.cheap(28, jitter=ColorJitter(brightness=0.3)),
-        max_state_dim=6,
-        max_action_dim=6,
-        max_action_horizon=HORIZON,
-    )
-    processor = Processor(config, load_tokenizer("tiny"), compute_statistics(dataset))
-    return dataset, StepDataset(dataset, processor, **({"episodes": [0, 1, 2], "labeler": labeler} | changes))
+from svms_gr00t.data.loading.steps import Batches
 
 
 def test_each_step_is_a_sample_with_the_recorded_actions_and_a_masked_tail(toy: Path) -> None:

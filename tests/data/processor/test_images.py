@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.data.images import Augmentation, ColorJitter, ImagePipeline, resize_area, resize_bicubic
+from svms_gr00t.data.processor.images import Augmentation, ColorJitter, ImagePipeline, resize_area, resize_bicubic
 
 SIZES = [(256, 256), (128, 128), (100, 130), (300, 320), (89, 89)]
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.embodiment import ActionConfig, EmbodimentConfig, ModalityConfig
-from svms_gr00t.data.lowdim import LowDimCodec
-from svms_gr00t.data.normalize import MeanStd, MinMax, SinCos, min_max
+from svms_gr00t.data.processor.embodiment import ActionConfig, EmbodimentConfig, ModalityConfig
+from svms_gr00t.data.processor.lowdim import LowDimCodec
+from svms_gr00t.data.processor.normalize import MeanStd, MinMax, SinCos, min_max
 
 numbers = st.floats(-100, 100, allow_nan=False, width=32)
 rows = arrays(np.float64, (5, 3), elements=numbers)

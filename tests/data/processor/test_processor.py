@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from small_robot import HORIZON, chunk, observation, processor, robot, statistics
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError, DataError
-from svms_gr00t.data.collate import collate
-from svms_gr00t.data.embodiment import ROBOCASA_PANDA_OMRON, ActionConfig, EmbodimentConfig, from_modality
-from svms_gr00t.data.images import ImagePipeline
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.modality import Modality
-from svms_gr00t.data.observation import Observation
-from svms_gr00t.data.processor import Processor
-from svms_gr00t.data.processor_config import ProcessorConfig
-from svms_gr00t.data.statistics import compute_statistics
-from svms_gr00t.data.tokenizer import load_tokenizer
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.modality import Modality
+from svms_gr00t.data.loading.collate import collate
+from svms_gr00t.data.processor.config import ProcessorConfig
+from svms_gr00t.data.processor.embodiment import ROBOCASA_PANDA_OMRON, ActionConfig, EmbodimentConfig, from_modality
+from svms_gr00t.data.processor.images import ImagePipeline
+from svms_gr00t.data.processor.observation import Observation
+from svms_gr00t.data.processor.processor import Processor
+from svms_gr00t.data.processor.statistics import compute_statistics
+from svms_gr00t.data.processor.tokenizer import load_tokenizer
 
 PLAIN = processor()
 RELATIVE = processor(arm=ActionConfig(rep="relative"))

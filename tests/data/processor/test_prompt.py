@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.prompt import build_prompt, formalize_language
+from svms_gr00t.data.processor.prompt import build_prompt, formalize_language
 
 
 def test_formalised_language_keeps_words_and_spaces():

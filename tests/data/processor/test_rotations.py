@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.rotations import (
+from svms_gr00t.data.processor.rotations import (
     absolute_pose,
     matrix_to_rot6d,
     matrix_to_rotvec,

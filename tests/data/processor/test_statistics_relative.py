@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
-from test_statistics import check
+from statistics_oracle import check
 
 from svms_gr00t.core.errors import ConfigError, DataError
-from svms_gr00t.data.embodiment import ActionConfig, EmbodimentConfig, ModalityConfig
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.lowdim import LowDimCodec
-from svms_gr00t.data.relative import with_relative
-from svms_gr00t.data.rotations import join_pose
-from svms_gr00t.data.statistics import RunningStatistics, compute_statistics
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.processor.embodiment import ActionConfig, EmbodimentConfig, ModalityConfig
+from svms_gr00t.data.processor.lowdim import LowDimCodec
+from svms_gr00t.data.processor.relative import with_relative
+from svms_gr00t.data.processor.rotations import join_pose
+from svms_gr00t.data.processor.statistics import RunningStatistics, compute_statistics
 
 HORIZON = 5
 

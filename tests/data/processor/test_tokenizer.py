@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svms_gr00t.core.errors import DataError, MissingExtra
-from svms_gr00t.data.tokenizer import SPECIAL_TOKENS, TextTokenizer, load_tokenizer
+from svms_gr00t.data.processor.tokenizer import SPECIAL_TOKENS, TextTokenizer, load_tokenizer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TINY = load_tokenizer("tiny")
 
 

@@ -8,12 +8,12 @@ from evaluate_toys import LineEnv, Listener, Replay, ToyDataset, statistics
 
 from svms_gr00t.cli.main import main
 from svms_gr00t.core.errors import ConfigError, DataError
-from svms_gr00t.evaluate.compare import SUCCESS, CompareReport, compare, render_markdown
-from svms_gr00t.evaluate.contenders import Contender, Run
-from svms_gr00t.evaluate.open_loop import OpenLoopConfig, evaluate_open_loop
-from svms_gr00t.evaluate.rollout import rollout
-from svms_gr00t.evaluate.rollout_result import RolloutConfig
-from svms_gr00t.evaluate.run_facts import RunFacts
+from svms_gr00t.evaluate.closed_loop.result import RolloutConfig
+from svms_gr00t.evaluate.closed_loop.rollout import rollout
+from svms_gr00t.evaluate.comparison.compare import SUCCESS, CompareReport, compare, render_markdown
+from svms_gr00t.evaluate.comparison.contenders import Contender, Run
+from svms_gr00t.evaluate.comparison.run_facts import RunFacts
+from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, evaluate_open_loop
 
 DATASET = ToyDataset(lengths=(21, 17, 30, 25, 22, 19, 28, 24, 20, 26))
 FACTS = RunFacts(

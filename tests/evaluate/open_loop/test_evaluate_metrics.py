@@ -6,11 +6,11 @@ from evaluate_toys import ToyDataset, statistics
 from scipy.spatial.transform import Rotation
 
 from svms_gr00t.core.errors import ConfigError, DataError
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.rotations import matrix_to_rot6d
-from svms_gr00t.data.statistics import compute_statistics
-from svms_gr00t.evaluate.baselines import fit_baselines, split_lowdim
-from svms_gr00t.evaluate.metrics import (
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.processor.rotations import matrix_to_rot6d
+from svms_gr00t.data.processor.statistics import compute_statistics
+from svms_gr00t.evaluate.open_loop.baselines import fit_baselines, split_lowdim
+from svms_gr00t.evaluate.open_loop.metrics import (
     chunk_errors,
     cut_chunk,
     geodesic,

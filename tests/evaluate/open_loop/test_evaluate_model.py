@@ -8,20 +8,20 @@ import torch
 from PIL import Image
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.embodiment import from_modality
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.modality import Modality
-from svms_gr00t.data.processor import Processor
-from svms_gr00t.data.statistics import compute_statistics
-from svms_gr00t.data.steps import StepDataset
-from svms_gr00t.data.tokenizer import load_tokenizer
-from svms_gr00t.data.writer import LeRobotWriter
-from svms_gr00t.evaluate.open_loop import OpenLoopConfig, evaluate_open_loop
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.modality import Modality
+from svms_gr00t.data.lerobot.writer import LeRobotWriter
+from svms_gr00t.data.loading.steps import StepDataset
+from svms_gr00t.data.processor.embodiment import from_modality
+from svms_gr00t.data.processor.processor import Processor
+from svms_gr00t.data.processor.statistics import compute_statistics
+from svms_gr00t.data.processor.tokenizer import load_tokenizer
+from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, evaluate_open_loop
 from svms_gr00t.evaluate.protocols import ActionPolicy, Factory, FlowScorer
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
-from svms_gr00t.recipes.evidence import read_routes, read_streams
-from svms_gr00t.recipes.presets import PRESETS
+from svms_gr00t.recipes.demo.evidence import read_routes, read_streams
+from svms_gr00t.recipes.training.presets import PRESETS
 
 MODALITY = {
     "state": {"arm": {"start": 0, "end": 3}, "gripper": {"start": 3, "end": 4}},

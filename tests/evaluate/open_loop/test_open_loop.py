@@ -5,9 +5,9 @@ import pytest
 from evaluate_toys import TASKS, FlowReplay, Replay, ToyDataset, statistics
 
 from svms_gr00t.core.errors import ConfigError, DataError
-from svms_gr00t.evaluate.language import other_instructions, paraphrase
-from svms_gr00t.evaluate.open_loop import OpenLoopConfig, evaluate_open_loop
-from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
+from svms_gr00t.evaluate.open_loop.paraphrases import other_instructions, paraphrase
+from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
+from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, evaluate_open_loop
 
 
 def score(policy, *, episodes=(1, 2, 3), train=(0,), **config) -> OpenLoopResult:

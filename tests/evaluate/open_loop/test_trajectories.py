@@ -7,11 +7,11 @@ import pytest
 from evaluate_toys import Replay, ToyDataset, statistics
 
 from svms_gr00t.cli.main import main
-from svms_gr00t.evaluate.language import paraphrase
-from svms_gr00t.evaluate.open_loop import OpenLoopConfig, action_specs
-from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
-from svms_gr00t.evaluate.trajectories import draw, trace
-from svms_gr00t.recipes.language import kitchen_paraphrases
+from svms_gr00t.evaluate.open_loop.paraphrases import paraphrase
+from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
+from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, action_specs
+from svms_gr00t.evaluate.open_loop.trajectories import draw, trace
+from svms_gr00t.recipes.benchmarks.held_out_wording import kitchen_paraphrases
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.sim.tasks import TASKS
 

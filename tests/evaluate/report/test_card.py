@@ -8,9 +8,9 @@ from report_sample import sample
 
 from svms_gr00t.cli.main import main
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.evaluate.card import CardSource, render_card
-from svms_gr00t.evaluate.monitor import FILE, calibrate
-from svms_gr00t.evaluate.run_facts import RunFacts
+from svms_gr00t.evaluate.comparison.run_facts import RunFacts
+from svms_gr00t.evaluate.report.card import CardSource, render_card
+from svms_gr00t.monitor import FILE, calibrate
 from svms_gr00t.recipes.shipped import shipped
 
 FACTS = RunFacts(name="svms", seed=3, data="abc123", held_out=(1,), base="shipped", budget={"steps": "1 + 2 + 3"})

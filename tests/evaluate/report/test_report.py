@@ -17,7 +17,7 @@ from svms_gr00t.evaluate.report.data import Cell, Comparison, Fact, Metric, Patc
 from svms_gr00t.evaluate.report.format import cell_effect, percent, plain, signed, verdict
 from svms_gr00t.evaluate.report.html import render_html, save_report
 from svms_gr00t.evaluate.report.markdown import render_markdown
-from svms_gr00t.evaluate.stats import Interval
+from svms_gr00t.evaluate.statistics.stats import Interval
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pytest
 from scipy import stats as scipy_stats
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.evaluate import stats
-from svms_gr00t.evaluate.seeds import compare_seeds
-from svms_gr00t.evaluate.stats import (
+from svms_gr00t.evaluate.statistics import stats
+from svms_gr00t.evaluate.statistics.seeds import compare_seeds
+from svms_gr00t.evaluate.statistics.stats import (
     compare_paired,
     episodes_for_width,
     expanded,

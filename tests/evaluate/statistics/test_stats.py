@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.evaluate.stats import (
+from svms_gr00t.evaluate.statistics.stats import (
     compare_paired,
     episodes_needed,
     mcnemar,

@@ -7,8 +7,8 @@ import torch
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.core.types import Features, ModelInputs
-from svms_gr00t.evaluate.routing import grid_of, paint_routes, patch_routes, token_word_routes, word_routes
-from svms_gr00t.evaluate.streams import StreamBatch, StreamReport, evaluate_streams
+from svms_gr00t.evaluate.streams.report import StreamBatch, StreamReport, evaluate_streams
+from svms_gr00t.evaluate.streams.routing import grid_of, paint_routes, patch_routes, token_word_routes, word_routes
 from svms_gr00t.svms import SheafStreams
 
 NAMES, EDGES = ("visual", "temporal", "state"), ("visual-temporal", "temporal-state")

@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 
 from svms_gr00t.cli.main import main
 from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.groot.checkpoint.summary import summarise
+from svms_gr00t.groot.checkpoint.tensors import header
 from svms_gr00t.groot.config import Gr00tN1d6Config
-from svms_gr00t.groot.summary import summarise
-from svms_gr00t.groot.tensors import header
 from svms_gr00t.model import Gr00tN1d6, tensor_shapes
 
-ASSETS = Path(__file__).parents[2] / "src" / "svms_gr00t" / "assets"
+ASSETS = Path(__file__).parents[3] / "src" / "svms_gr00t" / "assets"
 SVMS = {"use_sheaf_streams": True, "d_stream": 16, "d_overlap": 8, "adapter_rank": 4}
 
 
@@ -182,8 +182,8 @@ def test_inspect_of_a_repository_reads_headers_over_the_network(base, tmp_path, 
     assert run("inspect", base, "--json") == 0
     expected = json.loads(capsys.readouterr().out)
     (base / "model.safetensors").unlink()
-    monkeypatch.setattr("svms_gr00t.groot.remote.snapshot_download", lambda name, allow_patterns: str(base))
-    monkeypatch.setattr("svms_gr00t.groot.remote.get_safetensors_metadata", lambda name: found)
+    monkeypatch.setattr("svms_gr00t.groot.checkpoint.remote.snapshot_download", lambda name, allow_patterns: str(base))
+    monkeypatch.setattr("svms_gr00t.groot.checkpoint.remote.get_safetensors_metadata", lambda name: found)
     assert run("inspect", "someone/robot", "--json") == 0
     assert json.loads(capsys.readouterr().out) == expected
 

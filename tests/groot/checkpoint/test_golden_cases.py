@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from svms_gr00t.cli.main import main
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.groot.action_head import PLAIN
-from svms_gr00t.groot.golden import PlainGr00t, compare, run_case
-from svms_gr00t.groot.saving import save_checkpoint
+from svms_gr00t.groot.checkpoint.golden import PlainGr00t, compare, run_case
+from svms_gr00t.groot.checkpoint.saving import save_checkpoint
 
 Sizes = list[list[tuple[int, int]]]
 SHAPES: dict[str, tuple[Sizes, dict[str, Any]]] = {

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.groot.checkpoint import (
+from svms_gr00t.groot.checkpoint.golden import PlainGr00t
+from svms_gr00t.groot.checkpoint.loading import (
     load_weights,
     locate,
     read_config,
@@ -19,7 +20,6 @@ from svms_gr00t.groot.checkpoint import (
     weight_files,
     whole_folder,
 )
-from svms_gr00t.groot.golden import PlainGr00t
 
 
 def on_meta(config) -> PlainGr00t:
@@ -329,7 +329,7 @@ def test_a_file_is_replaced_only_when_complete(tmp_path, config, monkeypatch):
         file.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("svms_gr00t.groot.saving.save_file", fail)
+    monkeypatch.setattr("svms_gr00t.groot.checkpoint.saving.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         save_weights(PlainGr00t(config), tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == before

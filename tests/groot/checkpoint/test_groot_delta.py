@@ -10,9 +10,9 @@ from groot_tiny import ragged_batch, tiny_config
 from safetensors.torch import load_file, save_file
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.groot.delta import digests, find_base, fingerprint, read_delta, save_delta, used_tensors
-from svms_gr00t.groot.saving import save_checkpoint
-from svms_gr00t.groot.tensors import header
+from svms_gr00t.groot.checkpoint.delta import digests, find_base, fingerprint, read_delta, save_delta, used_tensors
+from svms_gr00t.groot.checkpoint.saving import save_checkpoint
+from svms_gr00t.groot.checkpoint.tensors import header
 from svms_gr00t.model import Gr00tN1d6
 
 SVMS = {"use_sheaf_streams": True, "d_stream": 16, "d_overlap": 8, "adapter_rank": 4}
@@ -171,7 +171,7 @@ def test_an_interrupted_save_leaves_the_old_delta(trained, tmp_path, monkeypatch
     def fail(tensors, file, metadata):
         raise OSError("disk full")
 
-    monkeypatch.setattr("svms_gr00t.groot.saving.save_file", fail)
+    monkeypatch.setattr("svms_gr00t.groot.checkpoint.saving.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         trained.save_delta(tmp_path / "delta")
     assert (tmp_path / "delta" / "delta.safetensors").read_bytes() == before
@@ -200,7 +200,7 @@ def test_the_fingerprint_sees_names_types_shapes_and_bytes(tmp_path):
 
 def test_large_tensors_are_compared_in_pieces(trained, base, tmp_path, monkeypatch):
     trained.save_delta(tmp_path / "whole")
-    monkeypatch.setattr("svms_gr00t.groot.tensors.CHUNK_BYTES", 56)  # 14 numbers: pieces end inside rows
+    monkeypatch.setattr("svms_gr00t.groot.checkpoint.tensors.CHUNK_BYTES", 56)  # 14 numbers: pieces end inside rows
     trained.save_delta(tmp_path / "delta")
     assert read_delta(tmp_path / "delta").digests == read_delta(tmp_path / "whole").digests
     assert read_delta(tmp_path / "delta").rows == read_delta(tmp_path / "whole").rows
@@ -216,7 +216,7 @@ def test_a_base_from_the_hub_is_remembered_by_its_id(base, tmp_path, monkeypatch
         asked.append((name, options["local_files_only"]))
         return str(base)
 
-    monkeypatch.setattr("svms_gr00t.groot.checkpoint.snapshot_download", download)
+    monkeypatch.setattr("svms_gr00t.groot.checkpoint.loading.snapshot_download", download)
     model = Gr00tN1d6.from_pretrained("someone/robot")
     delta = model.save_delta(tmp_path / "delta")
     assert (delta.source, delta.relative) == ("someone/robot", None)

@@ -5,7 +5,7 @@ import torch
 
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.groot.action_head import PLAIN, Shortcuts
-from svms_gr00t.groot.golden import compare, load_case, run_case
+from svms_gr00t.groot.checkpoint.golden import compare, load_case, run_case
 
 CASES = ("full_alternate", "full_plain_dit", "full_released_shape")
 

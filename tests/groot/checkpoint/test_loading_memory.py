@@ -28,7 +28,7 @@ PROBE = """
 import json, multiprocessing, sys, torch
 from pathlib import Path
 from safetensors.torch import load_file
-from svms_gr00t.groot.checkpoint import read_config
+from svms_gr00t.groot.checkpoint.loading import read_config
 from svms_gr00t.model import Gr00tN1d6
 
 def memory(name):

@@ -9,8 +9,8 @@ import tyro
 from svms_gr00t.cli.console import Bars, console
 
 if TYPE_CHECKING:
-    from svms_gr00t.data.steps import StepDataset
-    from svms_gr00t.recipes.experiment import Experiment
+    from svms_gr00t.data.loading.steps import StepDataset
+    from svms_gr00t.recipes.training.experiment import Experiment
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -37,7 +37,7 @@ class _Source:
     """Seed of the run that will train: it fixes fresh weights and the augmentation draws."""
 
     def _experiment(self) -> "Experiment":
-        from svms_gr00t.recipes.experiment import Experiment
+        from svms_gr00t.recipes.training.experiment import Experiment
 
         return Experiment.prepare(
             self.dataset_path,
@@ -49,7 +49,7 @@ class _Source:
         )
 
     def _steps(self, experiment: "Experiment") -> "StepDataset":
-        from svms_gr00t.data.steps import StepDataset
+        from svms_gr00t.data.loading.steps import StepDataset
 
         episodes = [episode.index for episode in experiment.dataset.episodes]
         return StepDataset(
@@ -121,7 +121,7 @@ class Verify(_Source):
 
     def run(self) -> int:
         """Print the findings; exit code 1 when the cache must not be used."""
-        from svms_gr00t.data.feature_cache import FeatureCache
+        from svms_gr00t.data.loading.feature_cache import FeatureCache
         from svms_gr00t.train.cache_features import verify_cache
 
         experiment = self._experiment()

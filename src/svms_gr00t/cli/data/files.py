@@ -12,7 +12,7 @@ from svms_gr00t.cli.console import Bars, console
 from svms_gr00t.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from svms_gr00t.data.lerobot import LeRobotDataset
+    from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class InitModality:
 
     def run(self) -> int:
         """Print the proposal with its reasons, then write it."""
-        from svms_gr00t.data.init_modality import propose_for, write_modality
+        from svms_gr00t.data.lerobot.init_modality import propose_for, write_modality
 
         proposal = propose_for(self.dataset_path)
         console.print_json(json.dumps(proposal.modality.to_dict()))
@@ -59,15 +59,15 @@ class DataStatistics:
 
     def run(self) -> int:
         """Print a table."""
-        from svms_gr00t.data.lerobot import LeRobotDataset
+        from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 
         dataset = LeRobotDataset.open(self.dataset_path)
         return self._summary(dataset) if self.base is None else self._compare(dataset, self.base)
 
     def _summary(self, dataset: "LeRobotDataset") -> int:
-        from svms_gr00t.data.embodiment import from_modality
-        from svms_gr00t.data.relative import with_relative
-        from svms_gr00t.data.statistics import compute_statistics
+        from svms_gr00t.data.processor.embodiment import from_modality
+        from svms_gr00t.data.processor.relative import with_relative
+        from svms_gr00t.data.processor.statistics import compute_statistics
 
         robot = None
         if self.relative:
@@ -90,7 +90,7 @@ class DataStatistics:
         return 0
 
     def _compare(self, dataset: "LeRobotDataset", base: Path) -> int:
-        from svms_gr00t.data.compatibility import compare_with_base, read_base
+        from svms_gr00t.data.doctor.compatibility import compare_with_base, read_base
 
         config, statistics = read_base(base, self.embodiment_tag)
         report = compare_with_base(

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import tyro
 
-from svms_gr00t.cli.data_cache import DataCache
-from svms_gr00t.cli.data_convert import Convert
-from svms_gr00t.cli.data_doctor import Doctor
-from svms_gr00t.cli.data_files import DataStatistics, InitModality
-from svms_gr00t.cli.data_labels import DataLabels
-from svms_gr00t.cli.data_show import Show
+from svms_gr00t.cli.data.cache import DataCache
+from svms_gr00t.cli.data.convert import Convert
+from svms_gr00t.cli.data.doctor import Doctor
+from svms_gr00t.cli.data.files import DataStatistics, InitModality
+from svms_gr00t.cli.data.labels import DataLabels
+from svms_gr00t.cli.data.show import Show
 
 _named = tyro.conf.subcommand
 

@@ -47,18 +47,18 @@ class DataLabels:
         if self.tokenizer is None:
             console.print(word_table(self.text))
             return
-        from svms_gr00t.data.label_tokens import label_tokens
-        from svms_gr00t.data.labels import Labeler
-        from svms_gr00t.data.tokenizer import load_tokenizer
+        from svms_gr00t.data.labels.labeler import Labeler
+        from svms_gr00t.data.labels.tokens import label_tokens
+        from svms_gr00t.data.processor.tokenizer import load_tokenizer
 
         formalized, tokens = label_tokens(self.text, load_tokenizer(self.tokenizer), Labeler())
         rows = [(repr(t.piece), (float(t.visual), float(t.temporal), float(t.state))) for t in tokens]
         console.print(label_table(formalized, "token", rows))
 
     def _jsonl(self) -> None:
-        from svms_gr00t.data.label_tokens import label_file
-        from svms_gr00t.data.labels import Labeler
-        from svms_gr00t.data.tokenizer import load_tokenizer
+        from svms_gr00t.data.labels.labeler import Labeler
+        from svms_gr00t.data.labels.tokens import label_file
+        from svms_gr00t.data.processor.tokenizer import load_tokenizer
 
         assert self.jsonl is not None
         rows = list(label_file(self.jsonl, load_tokenizer(self.tokenizer or "qwen"), Labeler()))
@@ -73,9 +73,9 @@ class DataLabels:
         console.print(f"{len(rows)} instructions -> {self.output}", highlight=False)
 
     def _dataset_path(self) -> None:
-        from svms_gr00t.data.label_coverage import coverage, dataset_instructions
-        from svms_gr00t.data.labels import Labeler
-        from svms_gr00t.data.lerobot import LeRobotDataset
+        from svms_gr00t.data.labels.coverage import coverage, dataset_instructions
+        from svms_gr00t.data.labels.labeler import Labeler
+        from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 
         assert self.dataset_path is not None
         found = coverage(dataset_instructions(LeRobotDataset.open(self.dataset_path)), Labeler())
@@ -93,9 +93,9 @@ class DataLabels:
             )
 
     def _score(self) -> None:
-        from svms_gr00t.data.label_score import read_gold, score_labels
-        from svms_gr00t.data.labels import Labeler
-        from svms_gr00t.data.tokenizer import load_tokenizer
+        from svms_gr00t.data.labels.labeler import Labeler
+        from svms_gr00t.data.labels.score import read_gold, score_labels
+        from svms_gr00t.data.processor.tokenizer import load_tokenizer
 
         assert self.score is not None
         result = score_labels(read_gold(self.score), load_tokenizer(self.tokenizer or "qwen"), Labeler())

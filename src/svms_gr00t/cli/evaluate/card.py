@@ -24,8 +24,8 @@ class Card:
 
     def run(self) -> int:
         """Write and say where."""
-        from svms_gr00t.evaluate.card import CardSource, policy_of, render_card
-        from svms_gr00t.evaluate.records import write_text
+        from svms_gr00t.core.records import write_text
+        from svms_gr00t.evaluate.report.card import CardSource, policy_of, render_card
 
         text = render_card(CardSource.of(self.run_dir))
         path = write_text(self.output or policy_of(self.run_dir) / "README.md", text)

@@ -10,7 +10,7 @@ from rich.table import Table
 from svms_gr00t.cli.console import console
 
 if TYPE_CHECKING:
-    from svms_gr00t.evaluate.compare import MetricComparison
+    from svms_gr00t.evaluate.comparison.compare import MetricComparison
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,10 @@ class Compare:
 
     def run(self) -> int:
         """Print one table for each candidate."""
-        from svms_gr00t.evaluate.compare import compare, render_markdown
-        from svms_gr00t.evaluate.contenders import Contender
-        from svms_gr00t.evaluate.records import write_text
-        from svms_gr00t.evaluate.stats import p_value
+        from svms_gr00t.core.records import write_text
+        from svms_gr00t.evaluate.comparison.compare import compare, render_markdown
+        from svms_gr00t.evaluate.comparison.contenders import Contender
+        from svms_gr00t.evaluate.statistics.stats import p_value
 
         report = compare([Contender.load(path) for path in self.runs], force=self.force, width=self.width)
         for pair in report.pairs:
@@ -68,7 +68,7 @@ class Compare:
 
 def _cells(m: "MetricComparison") -> tuple[str, ...]:
     """Points for shares, percent of the reference for errors."""
-    from svms_gr00t.evaluate.stats import p_value
+    from svms_gr00t.evaluate.statistics.stats import p_value
 
     found, unit = (m.found.difference, "") if m.metric == "success" else (m.found.relative, " %")
     scale = 100 if m.metric == "success" else 1

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from svms_gr00t.cli.console import Bars, console
-from svms_gr00t.cli.evaluate import policy_folder
+from svms_gr00t.cli.evaluate.rollout import policy_folder
 
 if TYPE_CHECKING:
-    from svms_gr00t.data.lerobot import LeRobotDataset
-    from svms_gr00t.data.split import Split
-    from svms_gr00t.evaluate.open_loop import OpenLoopConfig
-    from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
+    from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+    from svms_gr00t.data.loading.split import Split
+    from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
+    from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig
     from svms_gr00t.policy import Policy
 
 HALF_RADIANS = {"robocasa_panda_omron": 0.5}
@@ -50,9 +50,9 @@ class OpenLoop:
 
     def run(self) -> int:
         """Print the tables."""
-        from svms_gr00t.data.lerobot import LeRobotDataset
-        from svms_gr00t.data.split import split_episodes
-        from svms_gr00t.evaluate.open_loop import OpenLoopConfig
+        from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+        from svms_gr00t.data.loading.split import split_episodes
+        from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig
         from svms_gr00t.policy import Policy
 
         dataset = LeRobotDataset.open(self.dataset_path)
@@ -82,7 +82,7 @@ class OpenLoop:
     def _score(
         self, policy: "Policy", dataset: "LeRobotDataset", split: "Split", config: "OpenLoopConfig"
     ) -> "OpenLoopResult":
-        from svms_gr00t.evaluate.open_loop import evaluate_open_loop
+        from svms_gr00t.evaluate.open_loop.scoring import evaluate_open_loop
 
         return evaluate_open_loop(
             policy,
@@ -98,8 +98,8 @@ class OpenLoop:
     def _listen(
         self, policy: Any, dataset: Any, split: "Split", config: "OpenLoopConfig", result: "OpenLoopResult"
     ) -> None:
-        from svms_gr00t.evaluate.stats import compare_paired
-        from svms_gr00t.recipes.language import kitchen_paraphrases
+        from svms_gr00t.evaluate.statistics.stats import compare_paired
+        from svms_gr00t.recipes.benchmarks.held_out_wording import kitchen_paraphrases
 
         words = kitchen_paraphrases(set(dataset.tasks.values()))
         table = Table("instruction", "MSE", "against recorded", "95 %", "p", title="Language tests, paired by episode")
@@ -118,9 +118,9 @@ class OpenLoop:
         console.print(table)
 
     def _draw(self, policy: Any, dataset: Any, split: "Split", config: "OpenLoopConfig") -> None:
-        from svms_gr00t.evaluate.open_loop import action_specs
-        from svms_gr00t.evaluate.records import write_text
-        from svms_gr00t.evaluate.trajectories import draw, trace
+        from svms_gr00t.core.records import write_text
+        from svms_gr00t.evaluate.open_loop.scoring import action_specs
+        from svms_gr00t.evaluate.open_loop.trajectories import draw, trace
 
         statistics = policy.processor.statistics[policy.processor.config.embodiment_tag]
         specs = action_specs(dataset, statistics, config)

@@ -10,7 +10,7 @@ from svms_gr00t.cli.console import Bars, console
 from svms_gr00t.core.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from svms_gr00t.evaluate.rollout_result import RolloutResult
+    from svms_gr00t.evaluate.closed_loop.result import RolloutResult
 
 
 def policy_folder(path: Path) -> Path:
@@ -56,8 +56,8 @@ class ClosedLoop:
 
     def run(self) -> int:
         """Print success for each task, with the published rate of GR00T N1.6 where there is one."""
-        from svms_gr00t.evaluate.leaderboard import save_leaderboard
-        from svms_gr00t.evaluate.references import N1D6_24
+        from svms_gr00t.evaluate.closed_loop.leaderboard import save_leaderboard
+        from svms_gr00t.evaluate.closed_loop.references import N1D6_24
 
         result = self._drive()
         published = N1D6_24 if self.benchmark == "n1d6" else {}
@@ -78,7 +78,7 @@ class ClosedLoop:
         return 0
 
     def _drive(self) -> "RolloutResult":
-        from svms_gr00t.recipes.closed_loop import drive_kitchen, drive_robocasa, replay_gate
+        from svms_gr00t.recipes.benchmarks.closed_loop import drive_kitchen, drive_robocasa, replay_gate
 
         bars = Bars()
         shared: dict[str, Any] = {
@@ -95,7 +95,7 @@ class ClosedLoop:
             shared["horizon"] = self.horizon
         folder = policy_folder(self.checkpoint)
         if self.benchmark == "libero":
-            from svms_gr00t.recipes.libero import drive_libero
+            from svms_gr00t.recipes.benchmarks.libero import drive_libero
 
             return drive_libero(folder, split=self.split, **shared)
         if self.benchmark != "kitchen":

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.table import Table
 
 from svms_gr00t.cli.console import Bars, console
-from svms_gr00t.cli.evaluate import policy_folder
+from svms_gr00t.cli.evaluate.rollout import policy_folder
 
 if TYPE_CHECKING:
-    from svms_gr00t.evaluate.stream_study import StreamStudy
+    from svms_gr00t.evaluate.streams.study import StreamStudy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,8 @@ class _OnHeldOut:
     """Every so many steps is looked at."""
 
     def _open(self) -> tuple[Any, Any, tuple[int, ...]]:
-        from svms_gr00t.data.lerobot import LeRobotDataset
-        from svms_gr00t.data.split import split_episodes
+        from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+        from svms_gr00t.data.loading.split import split_episodes
         from svms_gr00t.policy import Policy
 
         dataset = LeRobotDataset.open(self.dataset_path)
@@ -56,8 +56,8 @@ class Calibrate(_OnHeldOut):
 
     def run(self) -> int:
         """Calibrate and save."""
-        from svms_gr00t.evaluate.monitor import FILE
-        from svms_gr00t.evaluate.stream_study import monitor_of
+        from svms_gr00t.evaluate.streams.study import monitor_of
+        from svms_gr00t.monitor import FILE
 
         policy, dataset, episodes = self._open()
         monitor = monitor_of(
@@ -88,11 +88,11 @@ class Streams(_OnHeldOut):
 
     def run(self) -> int:
         """Print the tables."""
-        from svms_gr00t.data.labels import Labeler
-        from svms_gr00t.data.steps import StepDataset
-        from svms_gr00t.evaluate.knockout import streams_of
-        from svms_gr00t.evaluate.stream_study import study_streams
-        from svms_gr00t.recipes.evidence import read_streams
+        from svms_gr00t.data.labels.labeler import Labeler
+        from svms_gr00t.data.loading.steps import StepDataset
+        from svms_gr00t.evaluate.streams.knockout import streams_of
+        from svms_gr00t.evaluate.streams.study import study_streams
+        from svms_gr00t.recipes.demo.evidence import read_streams
 
         policy, dataset, episodes = self._open()
         streams_of(policy)  # a plain policy is refused before anything is read

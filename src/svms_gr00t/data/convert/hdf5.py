@@ -24,9 +24,16 @@ import numpy as np
 
 from svms_gr00t.core.errors import DataError, MissingExtra
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.data.modality import Modality
-from svms_gr00t.data.robocasa import ACTION_ORDERS, ALIASES, STATE_SLICES, STATE_SOURCES, ActionOrder, action_order
-from svms_gr00t.data.writer import LeRobotWriter
+from svms_gr00t.data.lerobot.modality import Modality
+from svms_gr00t.data.lerobot.robocasa import (
+    ACTION_ORDERS,
+    ALIASES,
+    STATE_SLICES,
+    STATE_SOURCES,
+    ActionOrder,
+    action_order,
+)
+from svms_gr00t.data.lerobot.writer import LeRobotWriter
 
 _WANT = "RoboCasa or robosuite demonstrations (HDF5)"
 _REPLAY = "Make observations with robomimic's dataset_states_to_obs.py, or use RoboCasa365's LeRobot files"

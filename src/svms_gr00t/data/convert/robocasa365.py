@@ -12,12 +12,12 @@ from pathlib import Path
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.data.embodiment import ROBOCASA_PANDA_OMRON
 from svms_gr00t.data.files import dump_json
-from svms_gr00t.data.init_modality import Proposal, propose_for
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.modality import Modality
-from svms_gr00t.data.staging import Staging
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.init_modality import Proposal, propose_for
+from svms_gr00t.data.lerobot.modality import Modality
+from svms_gr00t.data.lerobot.staging import Staging
+from svms_gr00t.data.processor.embodiment import ROBOCASA_PANDA_OMRON
 
 
 def aliased(source: Path) -> Proposal:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.metadata import Feature
+from svms_gr00t.data.lerobot.metadata import Feature
 
 _HINT = "Fetch or convert that file again"
 

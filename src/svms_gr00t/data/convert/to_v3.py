@@ -20,8 +20,8 @@ from svms_gr00t.data.convert.remux import ClipHead, clip_head, join_clips
 from svms_gr00t.data.convert.stats_columns import flatten
 from svms_gr00t.data.convert.tables import read_table, with_fixed_lists, write_tables, write_tasks
 from svms_gr00t.data.files import dump_json, read_lines, read_raw
-from svms_gr00t.data.metadata import Episode, Metadata, read_info, read_v2, version_of, videos_of
-from svms_gr00t.data.staging import Staging
+from svms_gr00t.data.lerobot.metadata import Episode, Metadata, read_info, read_v2, version_of, videos_of
+from svms_gr00t.data.lerobot.staging import Staging
 
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"

@@ -7,7 +7,7 @@ import numpy as np
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.doctor.finding import Finding
 from svms_gr00t.data.doctor.subject import Subject
-from svms_gr00t.data.robocasa import ACTION_ORDERS, ActionOrder, action_order
+from svms_gr00t.data.lerobot.robocasa import ACTION_ORDERS, ActionOrder, action_order
 
 _CODED = ("gripper", "mode")
 

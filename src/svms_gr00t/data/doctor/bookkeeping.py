@@ -8,8 +8,8 @@ import numpy as np
 from svms_gr00t.data.doctor.finding import Finding
 from svms_gr00t.data.doctor.subject import Subject
 from svms_gr00t.data.files import read_raw
-from svms_gr00t.data.label_coverage import coverage
-from svms_gr00t.data.labels import Labeler
+from svms_gr00t.data.labels.coverage import coverage
+from svms_gr00t.data.labels.labeler import Labeler
 
 _SHORT = 16
 _KNOWN_SHARE = 0.8

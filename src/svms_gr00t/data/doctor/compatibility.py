@@ -17,11 +17,11 @@ import numpy as np
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.doctor.finding import Finding, sort_findings
-from svms_gr00t.data.embodiment import EmbodimentConfig
 from svms_gr00t.data.files import read_raw
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.processor_config import ProcessorConfig
-from svms_gr00t.data.relative import relative_chunks, relative_keys
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.processor.config import ProcessorConfig
+from svms_gr00t.data.processor.embodiment import EmbodimentConfig
+from svms_gr00t.data.processor.relative import relative_chunks, relative_keys
 
 CLIPPED = 0.01
 """More than this share outside the base's range is worth a warning."""

@@ -15,11 +15,11 @@ import numpy as np
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.doctor.finding import Finding, from_error
-from svms_gr00t.data.init_modality import propose_modality
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.metadata import Info, read_info, read_v2, version_of
-from svms_gr00t.data.metadata_v3 import read_v3
-from svms_gr00t.data.modality import Modality
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.init_modality import propose_modality
+from svms_gr00t.data.lerobot.metadata import Info, read_info, read_v2, version_of
+from svms_gr00t.data.lerobot.metadata_v3 import read_v3
+from svms_gr00t.data.lerobot.modality import Modality
 
 _WRITE = "Run: svms-gr00t data init-modality {root}, then check the names it proposes"
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")

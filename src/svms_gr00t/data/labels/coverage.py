@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from svms_gr00t.data.labels import STREAMS, Labeler
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.prompt import formalize_language
+from svms_gr00t.data.labels.labeler import STREAMS, Labeler
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.processor.prompt import formalize_language
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,18 @@ Works on the *formalised* instruction (lower case, no punctuation), as the model
 
 import re
 
-from svms_gr00t.data.label_place import (
+from svms_gr00t.data.labels.lexicon import (
+    ARRANGED,
+    NONE,
+    STATE,
+    STREAMS,
+    TEMPORAL,
+    VISUAL,
+    Lexicon,
+    Values,
+    load_lexicon,
+)
+from svms_gr00t.data.labels.place import (
     ARTICLES,
     BEFORE_GERUND,
     CONJUNCTIONS,
@@ -26,9 +37,8 @@ from svms_gr00t.data.label_place import (
     SPATIAL,
     Place,
 )
-from svms_gr00t.data.label_rules import RULES
-from svms_gr00t.data.lemmas import base_forms
-from svms_gr00t.data.lexicon import ARRANGED, NONE, STATE, STREAMS, TEMPORAL, VISUAL, Lexicon, Values, load_lexicon
+from svms_gr00t.data.labels.rules import RULES
+from svms_gr00t.data.labels.words import base_forms
 
 Span = tuple[int, int, Values]
 __all__ = ["STREAMS", "Labeler", "Lexicon", "Span", "load_lexicon"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
 
-from svms_gr00t.data.lemmas import base_forms, singular_forms
+from svms_gr00t.data.labels.words import base_forms, singular_forms
 
 STREAMS = ("visual", "temporal", "state")
 Values = tuple[float, float, float]
@@ -81,7 +81,7 @@ class Lexicon:
 @cache
 def load_lexicon() -> Lexicon:
     """The lexicon that ships with the package."""
-    table = tomllib.loads(files("svms_gr00t.data").joinpath("lexicon.toml").read_text(encoding="utf-8"))
+    table = tomllib.loads(files("svms_gr00t.data.labels").joinpath("lexicon.toml").read_text(encoding="utf-8"))
     phrases = [
         (tuple(phrase.split()), value)
         for kind, value in _PHRASES.items()

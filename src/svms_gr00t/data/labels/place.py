@@ -7,8 +7,8 @@ and at a verb before an article or a pronoun.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from svms_gr00t.data.lemmas import base_forms
-from svms_gr00t.data.lexicon import NONE, TEMPORAL, Lexicon, Values
+from svms_gr00t.data.labels.lexicon import NONE, TEMPORAL, Lexicon, Values
+from svms_gr00t.data.labels.words import base_forms
 
 
 def words(text: str) -> frozenset[str]:

@@ -5,7 +5,8 @@ Each rule takes one word with its neighbours and answers a label; its first line
 
 from collections.abc import Callable
 
-from svms_gr00t.data.label_place import (
+from svms_gr00t.data.labels.lexicon import ARRANGED, NONE, STATE, TEMPORAL, VISUAL, Values
+from svms_gr00t.data.labels.place import (
     ARTICLES,
     BEFORE_GERUND,
     BEFORE_VERB,
@@ -22,8 +23,7 @@ from svms_gr00t.data.label_place import (
     Place,
     words,
 )
-from svms_gr00t.data.lemmas import base_forms
-from svms_gr00t.data.lexicon import ARRANGED, NONE, STATE, TEMPORAL, VISUAL, Values
+from svms_gr00t.data.labels.words import base_forms
 
 _TIME = words("second seconds minute minutes hour hours timestep timesteps moment while")
 _RANKED = words("highest lowest shelf rack tray row level drawer from tier layer top bottom floor closest largest")

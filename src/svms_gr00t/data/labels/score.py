@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.files import read_jsonl
-from svms_gr00t.data.label_tokens import Labeler, Span, label_tokens, overlapping
-from svms_gr00t.data.tokenizer import TextTokenizer
+from svms_gr00t.data.labels.tokens import Labeler, Span, label_tokens, overlapping
+from svms_gr00t.data.processor.tokenizer import TextTokenizer
 
 CLASSES = ("visual", "temporal", "state")
 _HINT = 'Lines look like {"text": ..., "formalized": ..., "words": [{"fstart": 0, "fend": 4, "V": 0, "T": 1, "S": 0}]}'

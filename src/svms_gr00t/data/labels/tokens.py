@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from svms_gr00t.data.files import read_jsonl
-from svms_gr00t.data.prompt import Prompt, build_prompt, formalize_language
-from svms_gr00t.data.tokenizer import TextTokenizer
+from svms_gr00t.data.processor.prompt import Prompt, build_prompt, formalize_language
+from svms_gr00t.data.processor.tokenizer import TextTokenizer
 
 Span = tuple[int, int, Sequence[float]]
 """Characters [start, end) of the instruction, and 0 or 1 for each stream (visual, temporal, state)."""

@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.metadata import Episode, Info, Metadata, read_info, read_v2, version_of
-from svms_gr00t.data.metadata_v3 import read_v3
-from svms_gr00t.data.modality import Kind, LowDim, Modality
-from svms_gr00t.data.table import read_columns, read_images
-from svms_gr00t.data.video import VideoCache
+from svms_gr00t.data.lerobot.metadata import Episode, Info, Metadata, read_info, read_v2, version_of
+from svms_gr00t.data.lerobot.metadata_v3 import read_v3
+from svms_gr00t.data.lerobot.modality import Kind, LowDim, Modality
+from svms_gr00t.data.lerobot.table import read_columns, read_images
+from svms_gr00t.data.lerobot.video import VideoCache
 
 _WHOLE = 2 << 30  # datasets up to 2 GiB are fingerprinted by content
 

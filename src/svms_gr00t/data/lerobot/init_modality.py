@@ -15,11 +15,11 @@ import numpy as np
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.files import dump_json
-from svms_gr00t.data.metadata import Feature, Info, read_info, read_v2, version_of
-from svms_gr00t.data.metadata_v3 import read_v3
-from svms_gr00t.data.modality import Modality
-from svms_gr00t.data.robocasa import ACTION_ORDERS, ALIASES, STATE_SLICES, ActionOrder, action_order
-from svms_gr00t.data.table import read_columns
+from svms_gr00t.data.lerobot.metadata import Feature, Info, read_info, read_v2, version_of
+from svms_gr00t.data.lerobot.metadata_v3 import read_v3
+from svms_gr00t.data.lerobot.modality import Modality
+from svms_gr00t.data.lerobot.robocasa import ACTION_ORDERS, ALIASES, STATE_SLICES, ActionOrder, action_order
+from svms_gr00t.data.lerobot.table import read_columns
 
 _IMAGE_PREFIXES = ("observation.images.", "observation.image.", "observation.")
 _NUMBERS = ("float32", "float64")

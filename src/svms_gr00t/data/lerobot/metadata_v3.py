@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.metadata import Clip, Episode, Info, Metadata, fill_template, read_tasks, videos_of
+from svms_gr00t.data.lerobot.metadata import Clip, Episode, Info, Metadata, fill_template, read_tasks, videos_of
 
 _HINT = "Fetch the dataset again, or convert it with a LeRobot release that writes v3.0"
 

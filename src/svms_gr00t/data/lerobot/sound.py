@@ -9,8 +9,8 @@ from pathlib import Path
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.modality import Modality
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.modality import Modality
 
 MOST = 0.25
 """Larger shares of broken episodes are no accident: then the dataset is refused."""

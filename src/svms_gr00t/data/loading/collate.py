@@ -11,7 +11,7 @@ from torch import Tensor
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.types import ModelInputs
-from svms_gr00t.data.processor import Sample
+from svms_gr00t.data.processor.processor import Sample
 
 
 def collate(samples: Sequence[Sample], label_weight: Float[Tensor, " S"] | None = None) -> ModelInputs:

@@ -27,10 +27,10 @@ from torch import Tensor
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.files import dump_json, read_json
-from svms_gr00t.data.frames import save_array
-from svms_gr00t.data.processor_config import ProcessorConfig
-from svms_gr00t.data.prompt import build_prompt, formalize_language
-from svms_gr00t.data.tokenizer import TextTokenizer
+from svms_gr00t.data.loading.frames import save_array
+from svms_gr00t.data.processor.config import ProcessorConfig
+from svms_gr00t.data.processor.prompt import build_prompt, formalize_language
+from svms_gr00t.data.processor.tokenizer import TextTokenizer
 
 Dtype = Literal["bfloat16", "float16", "float32"]
 DTYPES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}

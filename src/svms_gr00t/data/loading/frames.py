@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.files import dump_json, read_json
-from svms_gr00t.data.images import ImagePipeline
-from svms_gr00t.data.lerobot import LeRobotDataset
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.processor.images import ImagePipeline
 
 MEMORY_LIMIT = 2 << 30
 """Bytes of resized frames that may be kept in memory without being asked."""

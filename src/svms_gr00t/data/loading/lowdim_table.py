@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict
 
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.files import dump_json, read_json
-from svms_gr00t.data.frames import save_array
-from svms_gr00t.data.lerobot import LeRobotDataset
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.loading.frames import save_array
 
 
 class _Layout(BaseModel):

@@ -15,11 +15,11 @@ from torch.utils.data import Dataset
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.types import ModelInputs
-from svms_gr00t.data.collate import collate
-from svms_gr00t.data.mixture import MixedSampler
-from svms_gr00t.data.processor import Sample
-from svms_gr00t.data.sampler import Draw
-from svms_gr00t.data.steps import StepDataset, negatives_over_positives
+from svms_gr00t.data.loading.collate import collate
+from svms_gr00t.data.loading.mixture import MixedSampler
+from svms_gr00t.data.loading.sampler import Draw
+from svms_gr00t.data.loading.steps import StepDataset, negatives_over_positives
+from svms_gr00t.data.processor.processor import Sample
 
 
 class MixedSteps(Dataset[Sample]):

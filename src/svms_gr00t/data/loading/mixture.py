@@ -21,12 +21,12 @@ from jaxtyping import Int
 
 from svms_gr00t.core.errors import ConfigError, DataError
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.data.embodiment import EmbodimentConfig
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.robocasa import filter_episodes, soup_folders
-from svms_gr00t.data.sampler import Draw
-from svms_gr00t.data.sound import Skipped, open_sound
-from svms_gr00t.data.statistics import RunningStatistics, Statistics
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.robocasa import filter_episodes, soup_folders
+from svms_gr00t.data.lerobot.sound import Skipped, open_sound
+from svms_gr00t.data.loading.sampler import Draw
+from svms_gr00t.data.processor.embodiment import EmbodimentConfig
+from svms_gr00t.data.processor.statistics import RunningStatistics, Statistics
 
 ALPHA = 0.4
 _BLOCK = 1024

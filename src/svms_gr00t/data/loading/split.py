@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from svms_gr00t.core.errors import ConfigError, DataError
-from svms_gr00t.data.metadata import Episode
+from svms_gr00t.data.lerobot.metadata import Episode
 
 
 @dataclass(frozen=True, kw_only=True)

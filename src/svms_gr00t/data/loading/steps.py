@@ -23,14 +23,14 @@ from torch.utils.data import DataLoader, Dataset
 from svms_gr00t.core.errors import DataError, SvmsError
 from svms_gr00t.core.progress import Progress
 from svms_gr00t.core.types import ModelInputs
-from svms_gr00t.data.collate import collate
-from svms_gr00t.data.feature_cache import FeatureCache
-from svms_gr00t.data.frames import frame_store
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.lowdim_table import LowDimTable
-from svms_gr00t.data.observation import Observation
-from svms_gr00t.data.processor import Labeler, Processor, Sample
-from svms_gr00t.data.sampler import Draw, ResumableSampler
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.loading.collate import collate
+from svms_gr00t.data.loading.feature_cache import FeatureCache
+from svms_gr00t.data.loading.frames import frame_store
+from svms_gr00t.data.loading.lowdim_table import LowDimTable
+from svms_gr00t.data.loading.sampler import Draw, ResumableSampler
+from svms_gr00t.data.processor.observation import Observation
+from svms_gr00t.data.processor.processor import Labeler, Processor, Sample
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import RootModel
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError
-from svms_gr00t.data.embodiment import EMBODIMENT_IDS, EmbodimentConfig
 from svms_gr00t.data.files import read_json
-from svms_gr00t.data.images import ColorJitter, ImagePipeline
+from svms_gr00t.data.processor.embodiment import EMBODIMENT_IDS, EmbodimentConfig
+from svms_gr00t.data.processor.images import ColorJitter, ImagePipeline
 
 _PLAIN = (
     *("max_state_dim", "max_action_dim", "max_action_horizon", "use_percentiles", "clip_outliers"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from svms_gr00t.core.errors import ConfigError, DataError
-from svms_gr00t.data.modality import Modality
+from svms_gr00t.data.lerobot.modality import Modality
 
 EMBODIMENT_IDS: dict[str, int] = {
     "oxe_google": 0,

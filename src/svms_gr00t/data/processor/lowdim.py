@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Float
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.embodiment import EmbodimentConfig
-from svms_gr00t.data.normalize import Normalizer, mean_std, min_max, sin_cos
-from svms_gr00t.data.rotations import absolute_pose, relative_pose
+from svms_gr00t.data.processor.embodiment import EmbodimentConfig
+from svms_gr00t.data.processor.normalize import Normalizer, mean_std, min_max, sin_cos
+from svms_gr00t.data.processor.rotations import absolute_pose, relative_pose
 
 _STATISTICS_HINT = "Compute statistics over the dataset that you train on"
 

@@ -11,7 +11,7 @@ from typing import Any, Never
 import numpy as np
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.embodiment import EmbodimentConfig
+from svms_gr00t.data.processor.embodiment import EmbodimentConfig
 
 _FLAT = "Flat keys are video.<camera>, state.<key> and annotation.<key>"
 

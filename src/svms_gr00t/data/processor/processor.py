@@ -21,13 +21,13 @@ from torch import Tensor
 
 from svms_gr00t.core.errors import CheckpointError, DataError
 from svms_gr00t.data.files import dump_json, read_json
-from svms_gr00t.data.images import CELL
-from svms_gr00t.data.label_tokens import Labeler, Span, instruction_spans, overlapping
-from svms_gr00t.data.lowdim import LowDimCodec, only
-from svms_gr00t.data.observation import Observation
-from svms_gr00t.data.processor_config import ProcessorConfig
-from svms_gr00t.data.prompt import build_prompt, formalize_language
-from svms_gr00t.data.tokenizer import TextTokenizer, load_tokenizer
+from svms_gr00t.data.labels.tokens import Labeler, Span, instruction_spans, overlapping
+from svms_gr00t.data.processor.config import ProcessorConfig
+from svms_gr00t.data.processor.images import CELL
+from svms_gr00t.data.processor.lowdim import LowDimCodec, only
+from svms_gr00t.data.processor.observation import Observation
+from svms_gr00t.data.processor.prompt import build_prompt, formalize_language
+from svms_gr00t.data.processor.tokenizer import TextTokenizer, load_tokenizer
 
 N_LABELS = 3
 _CACHE_LIMIT = 4096

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.tokenizer import IMAGE_TOKEN
+from svms_gr00t.data.processor.tokenizer import IMAGE_TOKEN
 
 SYSTEM = "You are a helpful assistant."
 _NEITHER_WORD_NOR_SPACE = re.compile(r"[^\w\s]")

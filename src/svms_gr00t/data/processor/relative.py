@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from svms_gr00t.core.errors import ConfigError, DataError
-from svms_gr00t.data.embodiment import ActionConfig, EmbodimentConfig
-from svms_gr00t.data.rotations import relative_pose
+from svms_gr00t.data.processor.embodiment import ActionConfig, EmbodimentConfig
+from svms_gr00t.data.processor.rotations import relative_pose
 
 
 def relative_keys(embodiment: EmbodimentConfig) -> tuple[str, ...]:

@@ -16,8 +16,8 @@ from jaxtyping import Shaped
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.data.embodiment import EmbodimentConfig
-from svms_gr00t.data.relative import relative_chunks, relative_keys
+from svms_gr00t.data.processor.embodiment import EmbodimentConfig
+from svms_gr00t.data.processor.relative import relative_chunks, relative_keys
 
 Summary = dict[str, list[Any]]
 """min, max, mean, std, q01 and q99: (D,) numbers each, (H, D) for relative actions."""

@@ -14,8 +14,11 @@ from zlib import crc32
 import numpy as np
 
 from svms_gr00t.core.errors import ConfigError, SvmsError
-from svms_gr00t.evaluate.libero_action import Gripper
-from svms_gr00t.evaluate.libero_action import assemble as assemble_libero
+from svms_gr00t.evaluate.closed_loop.libero_action import Gripper
+from svms_gr00t.evaluate.closed_loop.libero_action import assemble as assemble_libero
+from svms_gr00t.evaluate.closed_loop.result import Ending, Replan, Rollout, RolloutConfig
+from svms_gr00t.evaluate.closed_loop.robocasa_action import assemble
+from svms_gr00t.evaluate.closed_loop.video import encode_gif
 from svms_gr00t.evaluate.protocols import (
     INSTRUCTION,
     ActionPolicy,
@@ -25,9 +28,6 @@ from svms_gr00t.evaluate.protocols import (
     bare_keys,
     fixed_seed,
 )
-from svms_gr00t.evaluate.robocasa_action import assemble
-from svms_gr00t.evaluate.rollout_result import Ending, Replan, Rollout, RolloutConfig
-from svms_gr00t.evaluate.video import encode_gif
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from svms_gr00t.evaluate.references import N1D6_24, ROBOCASA365
-from svms_gr00t.evaluate.rollout_result import RolloutResult, TaskResult
+from svms_gr00t.evaluate.closed_loop.references import N1D6_24, ROBOCASA365
+from svms_gr00t.evaluate.closed_loop.result import RolloutResult, TaskResult
 
 
 def leaderboard(result: RolloutResult, *, benchmark: str) -> dict[str, Any]:

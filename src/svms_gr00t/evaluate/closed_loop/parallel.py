@@ -11,9 +11,9 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
 from svms_gr00t.core.progress import Task
-from svms_gr00t.evaluate.episode import Driver, broken, check_broken
+from svms_gr00t.evaluate.closed_loop.episode import Driver, broken, check_broken
+from svms_gr00t.evaluate.closed_loop.result import Rollout, RolloutConfig
 from svms_gr00t.evaluate.protocols import Factory
-from svms_gr00t.evaluate.rollout_result import Rollout, RolloutConfig
 
 Job = tuple[str, int]
 """Task and index of an episode."""

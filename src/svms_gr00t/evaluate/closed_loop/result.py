@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.evaluate.records import JsonRecord
-from svms_gr00t.evaluate.stats import Interval, McNemar, mcnemar, paired_difference, wilson
+from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.evaluate.statistics.stats import Interval, McNemar, mcnemar, paired_difference, wilson
 
 Ending = Literal["success", "horizon", "stuck", "error"]
 

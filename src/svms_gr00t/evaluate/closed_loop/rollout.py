@@ -6,10 +6,10 @@ at a time: results do not depend on the order of episodes or the number of worke
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.progress import Progress, Silent, Task
-from svms_gr00t.evaluate.episode import Driver, check_broken
-from svms_gr00t.evaluate.parallel import drive_in_workers
+from svms_gr00t.evaluate.closed_loop.episode import Driver, check_broken
+from svms_gr00t.evaluate.closed_loop.parallel import drive_in_workers
+from svms_gr00t.evaluate.closed_loop.result import Rollout, RolloutConfig, RolloutResult
 from svms_gr00t.evaluate.protocols import ActionPolicy, Environment, Factory
-from svms_gr00t.evaluate.rollout_result import Rollout, RolloutConfig, RolloutResult
 
 
 def rollout(

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.evaluate.contenders import Contender, Run
-from svms_gr00t.evaluate.records import JsonRecord
-from svms_gr00t.evaluate.seeds import BySeed, SeedComparison, compare_seeds
-from svms_gr00t.evaluate.stats import McNemar, episodes_for_width, mcnemar, p_value
+from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.evaluate.comparison.contenders import Contender, Run
+from svms_gr00t.evaluate.statistics.seeds import BySeed, SeedComparison, compare_seeds
+from svms_gr00t.evaluate.statistics.stats import McNemar, episodes_for_width, mcnemar, p_value
 
 OPEN_LOOP = ("mse", "executed_mse", "first_mse", "flow_loss")
 """Open-loop metrics that are compared where both sides measured them."""

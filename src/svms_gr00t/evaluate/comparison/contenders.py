@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from svms_gr00t.core.errors import ConfigError, DataError
-from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
-from svms_gr00t.evaluate.rollout_result import RolloutResult
-from svms_gr00t.evaluate.run_facts import RunFacts
+from svms_gr00t.evaluate.closed_loop.result import RolloutResult
+from svms_gr00t.evaluate.comparison.run_facts import RunFacts
+from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from svms_gr00t.evaluate.records import JsonRecord
+from svms_gr00t.core.records import JsonRecord
 
 FACTS = "facts.json"
 _BUDGET = (

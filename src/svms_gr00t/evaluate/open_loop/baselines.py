@@ -18,7 +18,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.evaluate.metrics import KeySpec, cut_chunk
+from svms_gr00t.evaluate.open_loop.metrics import KeySpec, cut_chunk
 
 Rows = dict[str, np.ndarray]
 """Action or state key -> (T, D)."""

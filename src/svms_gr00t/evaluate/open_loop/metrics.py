@@ -20,8 +20,8 @@ from numpy import ndarray
 from scipy.spatial.transform import Rotation
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.data.rotations import rot6d_to_matrix
-from svms_gr00t.evaluate.records import JsonRecord
+from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.data.processor.rotations import rot6d_to_matrix
 
 KeyKind = Literal["continuous", "binary", "rotation"]
 BINARY_KEYS = ("gripper_close", "control_mode")

@@ -15,12 +15,12 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.evaluate.contenders import Contender, Run
-from svms_gr00t.evaluate.monitor import Monitor
+from svms_gr00t.evaluate.comparison.contenders import Contender, Run
+from svms_gr00t.evaluate.comparison.run_facts import RunFacts
 from svms_gr00t.evaluate.report.comparison import build_comparison
 from svms_gr00t.evaluate.report.data import CAVEATS, ReportData
 from svms_gr00t.evaluate.report.markdown import comparison_table, facts_table, gates_table, tasks_table
-from svms_gr00t.evaluate.run_facts import RunFacts
+from svms_gr00t.monitor import Monitor
 
 OWN = ("shipped", "none")
 """Bases whose weights are this project's own."""

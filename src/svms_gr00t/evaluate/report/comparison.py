@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.evaluate.open_loop_result import MethodResult, OpenLoopResult
+from svms_gr00t.evaluate.closed_loop.result import RolloutResult
+from svms_gr00t.evaluate.open_loop.result import MethodResult, OpenLoopResult
 from svms_gr00t.evaluate.report.data import Cell, Comparison, Metric, Row
-from svms_gr00t.evaluate.rollout_result import RolloutResult
-from svms_gr00t.evaluate.stats import Interval, compare_paired, mean_interval
+from svms_gr00t.evaluate.statistics.stats import Interval, compare_paired, mean_interval
 
 OPEN_LOOP = {
     "executed_mse": "Error, executed steps",

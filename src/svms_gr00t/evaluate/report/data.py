@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
-from svms_gr00t.evaluate.records import JsonRecord
-from svms_gr00t.evaluate.rollout_result import RolloutResult
-from svms_gr00t.evaluate.routing import WordRoute
-from svms_gr00t.evaluate.stats import Interval
-from svms_gr00t.evaluate.streams import StreamReport
+from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.evaluate.closed_loop.result import RolloutResult
+from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
+from svms_gr00t.evaluate.statistics.stats import Interval
+from svms_gr00t.evaluate.streams.report import StreamReport
+from svms_gr00t.evaluate.streams.routing import WordRoute
 
 CAVEATS = (
     "Open-loop error measures agreement with one demonstrator on recorded states; a policy may differ and still "

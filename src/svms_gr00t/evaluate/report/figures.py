@@ -22,10 +22,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from PIL import Image
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.evaluate.closed_loop.result import Rollout
+from svms_gr00t.evaluate.closed_loop.video import encode_png
 from svms_gr00t.evaluate.report.data import PatchExample, PhaseCurves
-from svms_gr00t.evaluate.rollout_result import Rollout
-from svms_gr00t.evaluate.routing import paint_routes
-from svms_gr00t.evaluate.video import encode_png
+from svms_gr00t.evaluate.streams.routing import paint_routes
 
 VARIABLES = {"#010101": "--ink", "#020202": "--soft", "#030303": "--line", "#040404": "--accent", "#050505": "--good"}
 INK, SOFT, LINE, ACCENT, GOOD = VARIABLES

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from svms_gr00t.evaluate.records import write_text
+from svms_gr00t.core.records import write_text
 from svms_gr00t.evaluate.report import format as formats
 from svms_gr00t.evaluate.report.data import ReportData
 from svms_gr00t.evaluate.report.markdown import render_markdown
 from svms_gr00t.evaluate.report.view import page
 
-TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
 @cache

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from svms_gr00t.evaluate.open_loop_result import KeyResult, MethodResult
+from svms_gr00t.evaluate.closed_loop.result import Rollout
+from svms_gr00t.evaluate.open_loop.result import KeyResult, MethodResult
 from svms_gr00t.evaluate.report import figures
 from svms_gr00t.evaluate.report.data import PhaseCurves, ReportData
 from svms_gr00t.evaluate.report.figures import Drawing, Line
-from svms_gr00t.evaluate.rollout_result import Rollout
 
 
 @dataclass(frozen=True, kw_only=True)

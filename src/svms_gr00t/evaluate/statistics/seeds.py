@@ -22,8 +22,8 @@ from numpy import ndarray
 from scipy import stats
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.evaluate.records import JsonRecord
-from svms_gr00t.evaluate.stats import LEVEL, Interval, compare_paired, sign_flip
+from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.evaluate.statistics.stats import LEVEL, Interval, compare_paired, sign_flip
 
 BySeed = Mapping[int, Mapping[int, float]]
 """Training seed -> episode -> error."""

@@ -21,10 +21,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from svms_gr00t.evaluate.looks import Look
-from svms_gr00t.evaluate.monitor import conformal_threshold
-from svms_gr00t.evaluate.records import JsonRecord
-from svms_gr00t.evaluate.stats import Interval
+from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.evaluate.statistics.stats import Interval
+from svms_gr00t.evaluate.streams.looks import Look
+from svms_gr00t.monitor import conformal_threshold
 from svms_gr00t.streams.metrics import auroc
 
 Detector = Callable[[Sequence[Look]], ndarray]

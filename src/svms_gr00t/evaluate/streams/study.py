@@ -15,13 +15,13 @@ import numpy as np
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress
-from svms_gr00t.evaluate.detectors import Detection, detect
-from svms_gr00t.evaluate.knockout import KnockOut, knock_out, streams_of
-from svms_gr00t.evaluate.looks import Look, look_at_episodes, shifts
-from svms_gr00t.evaluate.monitor import Monitor, Unit, calibrate
-from svms_gr00t.evaluate.open_loop import OpenLoopConfig
-from svms_gr00t.evaluate.records import JsonRecord
-from svms_gr00t.evaluate.streams import StreamReport
+from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig
+from svms_gr00t.evaluate.streams.detectors import Detection, detect
+from svms_gr00t.evaluate.streams.knockout import KnockOut, knock_out, streams_of
+from svms_gr00t.evaluate.streams.looks import Look, look_at_episodes, shifts
+from svms_gr00t.evaluate.streams.report import StreamReport
+from svms_gr00t.monitor import Monitor, Unit, calibrate
 from svms_gr00t.policy import Policy
 
 BINS = 5

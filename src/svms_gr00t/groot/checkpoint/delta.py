@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.groot.checkpoint import is_unused, locate, read_config, some, weight_files
+from svms_gr00t.groot.checkpoint.loading import is_unused, locate, read_config, some, weight_files
+from svms_gr00t.groot.checkpoint.saving import GIB, checkpoint_folder, save_weights
+from svms_gr00t.groot.checkpoint.tensors import Stored
 from svms_gr00t.groot.config import Gr00tN1d6Config
-from svms_gr00t.groot.saving import GIB, checkpoint_folder, save_weights
-from svms_gr00t.groot.tensors import Stored
 
 FILE, STEM, FORMAT, VERSION = "delta.json", "delta", "svms-gr00t delta", 1
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

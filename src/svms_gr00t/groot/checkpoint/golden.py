@@ -16,7 +16,7 @@ from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.core.types import Features, ModelInputs
 from svms_gr00t.groot.action_head import ActionHead, Shortcuts, mix
 from svms_gr00t.groot.backbone import EagleBackbone
-from svms_gr00t.groot.checkpoint import load_weights, read_config
+from svms_gr00t.groot.checkpoint.loading import load_weights, read_config
 from svms_gr00t.groot.config import Gr00tN1d6Config
 
 BY_TOKEN = ("backbone.hidden_states.", "backbone_features", "vlln_features")

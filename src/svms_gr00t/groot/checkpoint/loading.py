@@ -19,9 +19,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from torch import Tensor, nn
 
 from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.groot.checkpoint.saving import index_of, save_checkpoint, save_weights, single_of, whole_folder
+from svms_gr00t.groot.checkpoint.tensors import AGAIN, Stored, header, new_scratch
 from svms_gr00t.groot.config import Gr00tN1d6Config
-from svms_gr00t.groot.saving import index_of, save_checkpoint, save_weights, single_of, whole_folder
-from svms_gr00t.groot.tensors import AGAIN, Stored, header, new_scratch
 
 __all__ = [
     "LoadReport",

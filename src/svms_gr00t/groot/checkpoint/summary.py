@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.groot.checkpoint import is_unused, read_config, refuse_other_weights, weight_files
+from svms_gr00t.groot.checkpoint.delta import STEM, base_here, is_delta, read_delta
+from svms_gr00t.groot.checkpoint.loading import is_unused, read_config, refuse_other_weights, weight_files
+from svms_gr00t.groot.checkpoint.tensors import AGAIN, Stored
 from svms_gr00t.groot.config import Gr00tN1d6Config
-from svms_gr00t.groot.delta import STEM, base_here, is_delta, read_delta
-from svms_gr00t.groot.tensors import AGAIN, Stored
 
 LICENCE = (
     "Weights that come from NVIDIA's GR00T N1.6 stay under NVIDIA's own licence (research use; see the model card of "

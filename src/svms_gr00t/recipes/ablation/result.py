@@ -14,13 +14,13 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from svms_gr00t.evaluate.contenders import Contender
-from svms_gr00t.evaluate.records import JsonRecord, write_text
-from svms_gr00t.evaluate.seeds import SeedComparison, compare_seeds
-from svms_gr00t.evaluate.stats import Interval, p_value
-from svms_gr00t.evaluate.streams import StreamReport
-from svms_gr00t.recipes.ablation_run import AblationConfig
-from svms_gr00t.recipes.ablation_variants import ALL
+from svms_gr00t.core.records import JsonRecord, write_text
+from svms_gr00t.evaluate.comparison.contenders import Contender
+from svms_gr00t.evaluate.statistics.seeds import SeedComparison, compare_seeds
+from svms_gr00t.evaluate.statistics.stats import Interval, p_value
+from svms_gr00t.evaluate.streams.report import StreamReport
+from svms_gr00t.recipes.ablation.run import AblationConfig
+from svms_gr00t.recipes.ablation.variants import ALL
 
 FULL = "full"
 

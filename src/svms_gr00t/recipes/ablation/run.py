@@ -15,25 +15,25 @@ from pathlib import Path
 
 import torch
 
+from svms_gr00t.core.records import JsonRecord
 from svms_gr00t.core.types import ModelInputs
-from svms_gr00t.data.steps import Batches, StepDataset
-from svms_gr00t.evaluate.open_loop import OpenLoopConfig, evaluate_open_loop
-from svms_gr00t.evaluate.records import JsonRecord
-from svms_gr00t.evaluate.rollout import rollout
-from svms_gr00t.evaluate.rollout_result import RolloutConfig
-from svms_gr00t.evaluate.run_facts import FACTS, RunFacts
+from svms_gr00t.data.loading.steps import Batches, StepDataset
+from svms_gr00t.evaluate.closed_loop.result import RolloutConfig
+from svms_gr00t.evaluate.closed_loop.rollout import rollout
+from svms_gr00t.evaluate.comparison.run_facts import FACTS, RunFacts
+from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, evaluate_open_loop
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
-from svms_gr00t.recipes.ablation_variants import ALL, Variant
-from svms_gr00t.recipes.controls import AdapterModel, ImagesAreVisual, ShuffledLabels
-from svms_gr00t.recipes.demo import tiny_schedules
-from svms_gr00t.recipes.evidence import read_streams
-from svms_gr00t.recipes.experiment import Experiment
+from svms_gr00t.recipes.ablation.controls import AdapterModel, ImagesAreVisual, ShuffledLabels
+from svms_gr00t.recipes.ablation.variants import ALL, Variant
+from svms_gr00t.recipes.demo.evidence import read_streams
+from svms_gr00t.recipes.demo.run import tiny_schedules
 from svms_gr00t.recipes.shipped import SHIPPED, demonstrations, starting_point
+from svms_gr00t.recipes.training.experiment import Experiment
+from svms_gr00t.train.loop.run_dir import RunDir
+from svms_gr00t.train.loop.trainer import LoopConfig, train_phase
 from svms_gr00t.train.phases import END_TO_END, PHASES, plain_counterpart
-from svms_gr00t.train.run_dir import RunDir
-from svms_gr00t.train.trainer import LoopConfig, train_phase
 
 KEPT = ("plain", "full")
 """Variants whose policies stay on disk, for closed loop and for `evaluate streams`."""
@@ -165,7 +165,7 @@ def _judge(policy: Policy, experiment: Experiment, config: AblationConfig, name:
         name=name,
     ).save(folder / "open_loop.json")
     if config.rollouts:
-        from svms_gr00t.recipes.closed_loop import build_kitchen  # the simulator is an extra
+        from svms_gr00t.recipes.benchmarks.closed_loop import build_kitchen  # the simulator is an extra
         from svms_gr00t.sim.tasks import TASKS
 
         tasks = config.tasks or tuple(TASKS)

@@ -18,9 +18,9 @@ from typing import Literal
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError, MissingExtra
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.recipes.ablation_result import AblationResult, summarise
-from svms_gr00t.recipes.ablation_run import AblationConfig, run_variant
-from svms_gr00t.recipes.ablation_variants import ALL, VARIANTS
+from svms_gr00t.recipes.ablation.result import AblationResult, summarise
+from svms_gr00t.recipes.ablation.run import AblationConfig, run_variant
+from svms_gr00t.recipes.ablation.variants import ALL, VARIANTS
 
 Backend = Literal["processes", "ray"]
 RECIPES: dict[str, AblationConfig] = {

@@ -13,11 +13,11 @@ import torch
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.data.processor import Processor
+from svms_gr00t.data.processor.processor import Processor
+from svms_gr00t.evaluate.closed_loop.references import N1D6_24
+from svms_gr00t.evaluate.closed_loop.result import RolloutConfig, RolloutResult
+from svms_gr00t.evaluate.closed_loop.rollout import rollout
 from svms_gr00t.evaluate.protocols import Factory
-from svms_gr00t.evaluate.references import N1D6_24
-from svms_gr00t.evaluate.rollout import rollout
-from svms_gr00t.evaluate.rollout_result import RolloutConfig, RolloutResult
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.sim.env import KitchenEnv
@@ -27,7 +27,7 @@ from svms_gr00t.sim.tasks import TASKS
 
 ROBOCASA_HORIZON = 720
 """Steps an episode may take in GR00T N1.6's own protocol."""
-HERE = "svms_gr00t.recipes.closed_loop"
+HERE = "svms_gr00t.recipes.benchmarks.closed_loop"
 WIDE_VIEW = "res256_image_side_0"
 
 

@@ -5,13 +5,13 @@ from typing import Unpack
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.progress import Progress
-from svms_gr00t.data.processor import Processor
-from svms_gr00t.evaluate.episode import episode_seed
-from svms_gr00t.evaluate.libero_action import LAYOUT, Gripper
+from svms_gr00t.data.processor.processor import Processor
+from svms_gr00t.evaluate.closed_loop.episode import episode_seed
+from svms_gr00t.evaluate.closed_loop.libero_action import LAYOUT, Gripper
+from svms_gr00t.evaluate.closed_loop.result import RolloutConfig, RolloutResult
+from svms_gr00t.evaluate.closed_loop.rollout import rollout
 from svms_gr00t.evaluate.protocols import Factory
-from svms_gr00t.evaluate.rollout import rollout
-from svms_gr00t.evaluate.rollout_result import RolloutConfig, RolloutResult
-from svms_gr00t.recipes.closed_loop import Asked, saved_policy
+from svms_gr00t.recipes.benchmarks.closed_loop import Asked, saved_policy
 from svms_gr00t.sim.libero import CAMERAS, LIMIT, POSITION, SETTLE, SUITE, LiberoEnv
 
 LIBERO_HORIZON = 720
@@ -19,7 +19,7 @@ LIBERO_HORIZON = 720
 
 LIBERO's own evaluation takes 600 (libero/configs/eval/default.yaml), N1.5's 400 for LIBERO-90.
 """
-HERE = "svms_gr00t.recipes.libero"
+HERE = "svms_gr00t.recipes.benchmarks.libero"
 
 
 def build_libero(tasks: tuple[str, ...], episodes: int, seed: int) -> LiberoEnv:

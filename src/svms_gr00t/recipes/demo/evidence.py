@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from svms_gr00t.data.steps import Samples, StepDataset, in_order
+from svms_gr00t.data.loading.steps import Samples, StepDataset, in_order
 from svms_gr00t.evaluate.report.data import PatchExample, WordExample
-from svms_gr00t.evaluate.routing import grid_of, patch_routes, word_routes
-from svms_gr00t.evaluate.streams import StreamBatch, StreamReport, evaluate_streams
+from svms_gr00t.evaluate.streams.report import StreamBatch, StreamReport, evaluate_streams
+from svms_gr00t.evaluate.streams.routing import grid_of, patch_routes, word_routes
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.sheaf.diagnostics import effective_rank
 

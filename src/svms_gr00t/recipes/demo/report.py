@@ -4,19 +4,19 @@ import time
 from typing import TYPE_CHECKING
 
 from svms_gr00t import __version__
-from svms_gr00t.data.steps import StepDataset
-from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
+from svms_gr00t.data.loading.steps import StepDataset
+from svms_gr00t.evaluate.closed_loop.result import RolloutResult
+from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
 from svms_gr00t.evaluate.report.comparison import build_comparison
 from svms_gr00t.evaluate.report.data import Gate, ReportData
-from svms_gr00t.evaluate.rollout_result import RolloutResult
-from svms_gr00t.recipes.demo import BASE, curves, gates, passport
-from svms_gr00t.recipes.evidence import read_routes, read_streams
-from svms_gr00t.recipes.experiment import Experiment
-from svms_gr00t.recipes.phases_in_turn import Trained
+from svms_gr00t.recipes.demo.evidence import read_routes, read_streams
+from svms_gr00t.recipes.demo.run import BASE, curves, gates, passport
+from svms_gr00t.recipes.training.experiment import Experiment
+from svms_gr00t.recipes.training.phases_in_turn import Trained
 from svms_gr00t.train.gates import end_gate
 
 if TYPE_CHECKING:
-    from svms_gr00t.recipes.demo import Demo
+    from svms_gr00t.recipes.demo.run import Demo
 
 
 def assemble(

@@ -18,19 +18,19 @@ import torch
 from svms_gr00t.core.errors import CheckpointError, MissingExtra
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.provenance import commit, versions
-from svms_gr00t.data.steps import StepDataset
-from svms_gr00t.evaluate.open_loop import OpenLoopConfig, evaluate_open_loop
-from svms_gr00t.evaluate.open_loop_result import OpenLoopResult
-from svms_gr00t.evaluate.records import JsonRecord
+from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.data.loading.steps import StepDataset
+from svms_gr00t.evaluate.closed_loop.result import RolloutResult
+from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
+from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, evaluate_open_loop
 from svms_gr00t.evaluate.report.data import Fact, Gate, PhaseCurves, ReportData
-from svms_gr00t.evaluate.rollout_result import RolloutResult
 from svms_gr00t.policy import Policy
-from svms_gr00t.recipes.experiment import Experiment
-from svms_gr00t.recipes.phases_in_turn import Trained, train_in_turn
 from svms_gr00t.recipes.shipped import SHIPPED, demonstrations, starting_point
-from svms_gr00t.recipes.train_config import tiny_schedules
+from svms_gr00t.recipes.training.config import tiny_schedules
+from svms_gr00t.recipes.training.experiment import Experiment
+from svms_gr00t.recipes.training.phases_in_turn import Trained, train_in_turn
+from svms_gr00t.train.loop.trainer import LoopConfig
 from svms_gr00t.train.phases import PHASES, Phase
-from svms_gr00t.train.trainer import LoopConfig
 
 POLICIES = ("plain", "svms")
 BASE = "base"
@@ -102,7 +102,7 @@ class Demo:
         if base is not None:
             open_loop[BASE] = self._open_loop(experiment, BASE)
         closed_loop = {name: self._closed_loop(name) for name in POLICIES} if self.config.rollouts else {}
-        from svms_gr00t.recipes.demo_report import assemble
+        from svms_gr00t.recipes.demo.report import assemble
 
         return assemble(self, experiment, trained, open_loop, closed_loop, held_out)
 
@@ -156,7 +156,7 @@ class Demo:
         return Policy.from_pretrained(self.output / name / "policy")
 
     def _closed_loop(self, name: str) -> RolloutResult:
-        from svms_gr00t.recipes.closed_loop import drive_kitchen
+        from svms_gr00t.recipes.benchmarks.closed_loop import drive_kitchen
 
         c = self.config
         return self._once(

@@ -8,11 +8,11 @@ import yaml
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.svms_config import SvmsConfig
-from svms_gr00t.data.mixture import ALPHA, Part, soup
-from svms_gr00t.recipes.presets import preset
-from svms_gr00t.train.optimizer import OptimizerName
+from svms_gr00t.data.loading.mixture import ALPHA, Part, soup
+from svms_gr00t.recipes.training.presets import preset
+from svms_gr00t.train.loop.optimizer import OptimizerName
+from svms_gr00t.train.loop.step import Precision
 from svms_gr00t.train.phases import Phase
-from svms_gr00t.train.step import Precision
 
 HINT = "See svms-gr00t train --help for the names"
 

@@ -13,24 +13,24 @@ import torch
 from svms_gr00t.core.errors import ConfigError, DataError
 from svms_gr00t.core.progress import Progress
 from svms_gr00t.core.svms_config import SvmsConfig
-from svms_gr00t.data.embodiment import EmbodimentConfig, from_modality
-from svms_gr00t.data.feature_cache import FeatureCache
-from svms_gr00t.data.labels import Labeler
-from svms_gr00t.data.lerobot import LeRobotDataset
-from svms_gr00t.data.mixed_steps import MixedSteps
-from svms_gr00t.data.mixture import ALPHA, Mixture, Part, open_mixture
-from svms_gr00t.data.processor import Processor
-from svms_gr00t.data.processor_config import known_robots
-from svms_gr00t.data.sound import Skipped
-from svms_gr00t.data.split import Split, split_episodes
-from svms_gr00t.data.statistics import Statistics
-from svms_gr00t.data.steps import Samples, StepDataset
-from svms_gr00t.data.tokenizer import load_tokenizer
-from svms_gr00t.groot.checkpoint import read_config
+from svms_gr00t.data.labels.labeler import Labeler
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.sound import Skipped
+from svms_gr00t.data.loading.feature_cache import FeatureCache
+from svms_gr00t.data.loading.mixed_steps import MixedSteps
+from svms_gr00t.data.loading.mixture import ALPHA, Mixture, Part, open_mixture
+from svms_gr00t.data.loading.split import Split, split_episodes
+from svms_gr00t.data.loading.steps import Samples, StepDataset
+from svms_gr00t.data.processor.config import known_robots
+from svms_gr00t.data.processor.embodiment import EmbodimentConfig, from_modality
+from svms_gr00t.data.processor.processor import Processor
+from svms_gr00t.data.processor.statistics import Statistics
+from svms_gr00t.data.processor.tokenizer import load_tokenizer
+from svms_gr00t.groot.checkpoint.loading import read_config
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
-from svms_gr00t.recipes.presets import preset
+from svms_gr00t.recipes.training.presets import preset
 
 log = logging.getLogger(__name__)
 ROBOT_TAGS = {"PandaOmron": "robocasa_panda_omron", "GR1ArmsOnly": "gr1"}

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.recipes.train_config import TrainConfig
+from svms_gr00t.recipes.training.config import TrainConfig
 from svms_gr00t.train.gates import GateResult, end_gate
-from svms_gr00t.train.run_dir import RunDir
+from svms_gr00t.train.loop.run_dir import RunDir
 
 FREE = ("phases", "use_sheaf_streams", "save_steps", "save_total_limit", "svms", "svms_rate", "lambda_aux")
 """Settings in which a run and its plain reference may differ."""

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from svms_gr00t.core.progress import Progress
-from svms_gr00t.data.steps import Batches, Samples
-from svms_gr00t.evaluate.streams import StreamReport
+from svms_gr00t.data.loading.steps import Batches, Samples
+from svms_gr00t.evaluate.streams.report import StreamReport
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.recipes.evidence import read_streams
-from svms_gr00t.train.cluster import Cluster
+from svms_gr00t.recipes.demo.evidence import read_streams
 from svms_gr00t.train.gates import GateResult, couple_gate, specialise_gate
+from svms_gr00t.train.loop.run_dir import Row, RunDir
+from svms_gr00t.train.loop.shares import Share, shared_batches
+from svms_gr00t.train.loop.step import arithmetic
+from svms_gr00t.train.loop.trackers import Tracker
+from svms_gr00t.train.loop.trainer import LoopConfig, Validate, train_phase
 from svms_gr00t.train.phases import Phase, plain_counterpart
-from svms_gr00t.train.run_dir import Row, RunDir
-from svms_gr00t.train.shares import Share, shared_batches
-from svms_gr00t.train.step import arithmetic
-from svms_gr00t.train.trackers import Tracker
-from svms_gr00t.train.trainer import LoopConfig, Validate, train_phase
+from svms_gr00t.train.processes.cluster import Cluster
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.data.embodiment import EMBODIMENT_IDS, EmbodimentConfig
-from svms_gr00t.data.images import ColorJitter, ImagePipeline
-from svms_gr00t.data.processor_config import ProcessorConfig
-from svms_gr00t.data.tokenizer import TextTokenizer
+from svms_gr00t.data.processor.config import ProcessorConfig
+from svms_gr00t.data.processor.embodiment import EMBODIMENT_IDS, EmbodimentConfig
+from svms_gr00t.data.processor.images import ColorJitter, ImagePipeline
+from svms_gr00t.data.processor.tokenizer import TextTokenizer
 from svms_gr00t.groot.config import Gr00tN1d6Config
+from svms_gr00t.train.loop.step import Precision
 from svms_gr00t.train.phases import PHASES, Phase
-from svms_gr00t.train.step import Precision
 
 TINY_IMAGE = 84
 TINY_EMBODIMENTS = {"robocasa_panda_omron": 0, "gr1": 1, "new_embodiment": 2}

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.data.steps import Batches
+from svms_gr00t.data.loading.steps import Batches
 from svms_gr00t.policy import Policy
-from svms_gr00t.recipes.experiment import Experiment
+from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.train.schedules import cosine
 
 CLIP, WEIGHT_DECAY = 1.0, 1e-5

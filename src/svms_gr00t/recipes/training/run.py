@@ -17,23 +17,23 @@ import torch
 from svms_gr00t.core.errors import CheckpointError, TrainingError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.provenance import commit, versions
-from svms_gr00t.data.feature_cache import FeatureCache
-from svms_gr00t.data.steps import Samples
-from svms_gr00t.groot.checkpoint import locate
+from svms_gr00t.data.loading.feature_cache import FeatureCache
+from svms_gr00t.data.loading.steps import Samples
+from svms_gr00t.groot.checkpoint.loading import locate
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.recipes.experiment import Experiment
-from svms_gr00t.recipes.phases_in_turn import Trained, train_in_turn
-from svms_gr00t.recipes.presets import preset
-from svms_gr00t.recipes.train_config import TrainConfig
+from svms_gr00t.recipes.training.config import TrainConfig
+from svms_gr00t.recipes.training.experiment import Experiment
+from svms_gr00t.recipes.training.phases_in_turn import Trained, train_in_turn
+from svms_gr00t.recipes.training.presets import preset
 from svms_gr00t.train.cache_features import cache_key
-from svms_gr00t.train.cluster import Cluster, cluster
+from svms_gr00t.train.loop.run_dir import RunDir
+from svms_gr00t.train.loop.trackers import TrackerName, make_trackers
+from svms_gr00t.train.loop.trainer import LoopConfig, Validate
+from svms_gr00t.train.memory.planner import Setup, cheapest, plan, usable
+from svms_gr00t.train.memory.recompute import recompute_blocks
 from svms_gr00t.train.phases import Phase
-from svms_gr00t.train.planner import Setup, cheapest, plan, usable
-from svms_gr00t.train.recompute import recompute_blocks
-from svms_gr00t.train.run_dir import RunDir
-from svms_gr00t.train.trackers import TrackerName, make_trackers
-from svms_gr00t.train.trainer import LoopConfig, Validate
+from svms_gr00t.train.processes.cluster import Cluster, cluster
 
 Resume = Literal["auto", "never"]
 HELD_OUT_SAMPLES, GATE_SAMPLES = 128, 2048

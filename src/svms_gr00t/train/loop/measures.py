@@ -6,7 +6,7 @@ import torch
 
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.model import Gr00tN1d6, ModelOutput
-from svms_gr00t.train.run_dir import Row
+from svms_gr00t.train.loop.run_dir import Row
 
 GIB = 1 << 30
 

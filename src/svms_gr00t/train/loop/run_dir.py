@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.groot.saving import whole_folder
+from svms_gr00t.groot.checkpoint.saving import whole_folder
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from svms_gr00t.core.errors import TrainingError
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.model import Gr00tN1d6, ModelOutput
-from svms_gr00t.train.cluster import Cluster
+from svms_gr00t.train.loop.shares import Draws, Parts, counts
 from svms_gr00t.train.losses import total_loss
-from svms_gr00t.train.shares import Draws, Parts, counts
+from svms_gr00t.train.processes.cluster import Cluster
 
 Precision = Literal["fp32", "bf16"]
 CLIP = 1.0

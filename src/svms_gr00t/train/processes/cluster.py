@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.train.placement import place
+from svms_gr00t.train.memory.placement import place
 
 
 class Cluster:
@@ -122,7 +122,7 @@ def cluster() -> Cluster:
         if (version := os.environ.get("FSDP_VERSION", "1")) != "2":
             hint = "Pass --fsdp_version 2 to accelerate launch, or --config_file scripts/fsdp2.yaml"
             raise ConfigError("FSDP version", got=version, want="2", hint=hint)
-        from svms_gr00t.train.sharded import Sharded  # which builds on this module
+        from svms_gr00t.train.processes.sharded import Sharded  # which builds on this module
 
         return Sharded()
     return Cluster("cuda" if torch.cuda.is_available() else "cpu")

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from svms_gr00t.train import sharding
-from svms_gr00t.train.cluster import Accelerated
+from svms_gr00t.train.processes import sharding
+from svms_gr00t.train.processes.cluster import Accelerated
 
 
 class Sharded(Accelerated):

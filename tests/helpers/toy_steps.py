@@ -1,0 +1,46 @@
+"""The toy dataset as training steps, and batches compared bit for bit."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from svms_gr00t.core.types import ModelInputs
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.loading.steps import StepDataset
+from svms_gr00t.data.processor.config import ProcessorConfig
+from svms_gr00t.data.processor.embodiment import from_modality
+from svms_gr00t.data.processor.images import ColorJitter, ImagePipeline
+from svms_gr00t.data.processor.processor import Processor
+from svms_gr00t.data.processor.statistics import compute_statistics
+from svms_gr00t.data.processor.tokenizer import load_tokenizer
+
+HORIZON = 4
+
+
+def labeler(text: str) -> list[tuple[int, int, tuple[float, float, float]]]:
+    """Every word that starts with "d" is visual."""
+    return [
+        (text.index(word), text.index(word) + len(word), (float(word[0] == "d"), 0.0, 0.0)) for word in text.split()
+    ]
+
+
+def build(root: Path, **changes) -> tuple[LeRobotDataset, StepDataset]:
+    dataset = LeRobotDataset.open(root)
+    config = ProcessorConfig(
+        embodiment_tag="new_embodiment",
+        embodiments={"new_embodiment": from_modality(dataset.modality, horizon=HORIZON)},
+        images=ImagePipeline.cheap(28, jitter=ColorJitter(brightness=0.3)),
+        max_state_dim=6,
+        max_action_dim=6,
+        max_action_horizon=HORIZON,
+    )
+    processor = Processor(config, load_tokenizer("tiny"), compute_statistics(dataset))
+    return dataset, StepDataset(dataset, processor, **({"episodes": [0, 1, 2], "labeler": labeler} | changes))
+
+
+def equal(a: ModelInputs, b: ModelInputs) -> bool:
+    """Bit for bit."""
+    pairs = [(getattr(a, f.name), getattr(b, f.name)) for f in fields(a)]
+    tensors = [(x, y) for x, y in pairs if isinstance(x, torch.Tensor)] + list(zip(a.images, b.images, strict=True))
+    return all(torch.equal(x, y) for x, y in tensors)
