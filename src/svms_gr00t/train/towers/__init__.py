@@ -1,0 +1,1 @@
+"""Blocks of the three towers: computed again, left off the device, named."""
