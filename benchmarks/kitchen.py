@@ -22,7 +22,8 @@ from svms_gr00t.evaluate.closed_loop.result import RolloutResult
 from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
 from svms_gr00t.evaluate.report.data import ReportData
 from svms_gr00t.evaluate.statistics.stats import mcnemar, paired_difference, wilson
-from svms_gr00t.recipes.demo.run import POLICIES, Demo, DemoConfig
+from svms_gr00t.recipes.demo.config import POLICIES, DemoConfig
+from svms_gr00t.recipes.demo.run import Demo
 
 PLAIN, SVMS = POLICIES
 

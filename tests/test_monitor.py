@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from svms_gr00t.core.errors import ConfigError, DataError
-from svms_gr00t.evaluate.protocols import ActionPolicy
+from svms_gr00t.core.protocols import ActionPolicy
 from svms_gr00t.monitor import FILE, Monitor, Watched, calibrate, chunk_rho, conformal_threshold
 
 EDGES = ("visual-temporal", "temporal-state")

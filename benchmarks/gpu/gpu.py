@@ -31,10 +31,10 @@ from svms_gr00t.groot.action_head import PLAIN, Shortcuts
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.training.presets import preset
-from svms_gr00t.train.loop.optimizer import OptimizerName, make_optimizer
 from svms_gr00t.train.loop.step import Stepper
 from svms_gr00t.train.memory.planner import Setup, plan
 from svms_gr00t.train.memory.synthetic import synthetic_inputs
+from svms_gr00t.train.optimizers.optimizer import OptimizerName, make_optimizer
 from svms_gr00t.train.phases import PHASES, Phase, loss_weights
 from svms_gr00t.train.processes.cluster import Cluster
 from svms_gr00t.train.trainable import prepare

@@ -25,9 +25,8 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.core.protocols import ActionPolicy, Chunk
 from svms_gr00t.core.records import JsonRecord
-from svms_gr00t.evaluate.protocols import ActionPolicy, Chunk
-from svms_gr00t.evaluate.statistics.stats import Values
 
 FILE = "monitor.json"
 """Name of the calibration beside a checkpoint's weights."""
@@ -104,7 +103,9 @@ def _valid(evidence: Mapping[str, Any], shape: tuple[int, ...]) -> Bool[ndarray,
     return np.asarray(evidence["weights"]).sum(-1) > 0 if "weights" in evidence else np.ones(shape, dtype=bool)
 
 
-def calibrate(scores: Mapping[int, Values], *, alpha: float, edges: Sequence[str], per: Unit = "chunk") -> Monitor:
+def calibrate(
+    scores: Mapping[int, Sequence[float] | ndarray], *, alpha: float, edges: Sequence[str], per: Unit = "chunk"
+) -> Monitor:
     """The threshold from clean scores by episode.
 
     Raises ConfigError for an impossible rate (fewer than 1/alpha - 1 episodes cannot promise it), DataError for scores

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import svms_gr00t
 
 ROOT = Path(svms_gr00t.__file__).parent
-ALLOWED = {
+PACKAGES = {
     "core": set(),
     "data": {"core"},
     "groot": {"core"},
@@ -20,54 +21,127 @@ ALLOWED = {
     "model": {"core", "groot", "svms"},
     "request": {"core", "data"},
     "policy": {"core", "data", "groot", "model", "request"},
+    "monitor": {"core"},
     "train": {"core", "data", "groot", "streams", "sheaf", "svms", "model"},
-    "evaluate": {"core", "data", "groot", "streams", "sheaf", "model", "policy"},
+    "evaluate": {"core", "data", "groot", "streams", "sheaf", "model", "policy", "monitor"},
     "sim": {"core", "data"},
-    "serve": {"core", "policy", "evaluate"},
+    "serve": {"core", "policy", "monitor"},
     "__main__": {"cli"},
     "recipes": {"core", "data", "groot", "streams", "sheaf", "svms", "model", "policy", "train", "evaluate", "sim"},
 }
+"""What a package, or a file beside the packages, may import of ours."""
+N1D6 = {"parts", "config", "initial", "embodiment", "attention", "vision", "dit", "backbone", "action_head"}
+ROOMS = {
+    "data": {
+        "files": set(),
+        "lerobot": {"files"},
+        "processor": {"files", "lerobot"},
+        "labels": {"files", "lerobot", "processor"},
+        "loading": {"files", "lerobot", "processor", "labels"},
+        "doctor": {"files", "lerobot", "processor", "labels"},
+        "convert": {"files", "lerobot", "processor"},
+    },
+    "groot": {
+        **{module: N1D6 - {module} for module in N1D6},
+        "checkpoint": N1D6,
+    },
+    "train": {
+        "losses": set(),
+        "schedules": set(),
+        "gates": set(),
+        "optimizers": set(),
+        "towers": set(),
+        "phases": {"schedules"},
+        "trainable": {"phases", "optimizers"},
+        "cache_features": {"phases"},
+        "processes": {"towers"},
+        "loop": {"losses", "schedules", "phases", "trainable", "optimizers", "processes"},
+        "memory": {"losses", "phases", "trainable", "optimizers", "towers", "loop"},
+    },
+    "evaluate": {
+        "statistics": set(),
+        "open_loop": {"statistics"},
+        "closed_loop": {"statistics"},
+        "streams": {"statistics", "open_loop"},
+        "comparison": {"statistics", "open_loop", "closed_loop"},
+        "report": {"statistics", "open_loop", "closed_loop", "streams", "comparison"},
+    },
+    "recipes": {
+        "shipped": set(),
+        "training": {"shipped"},
+        "benchmarks": {"shipped"},
+        "demo": {"shipped", "training", "benchmarks"},
+        "ablation": {"shipped", "training", "benchmarks"},
+    },
+}
+"""What a room of a package may import of that package."""
+MOST_FILES, MOST_LINES = 14, 350
 
 
-def imported_packages(source: str) -> set[str]:
-    """Our own top-level packages that a file imports, also inside functions."""
+def imported(source: str) -> set[str]:
+    """Our own modules that a file imports, also inside functions, as "package.room.file" (or a name in one)."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module == "svms_gr00t":
-            names = [f"svms_gr00t.{alias.name}" for alias in node.names]
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
-        else:
-            continue
-        found |= {name.split(".")[1] for name in names if name.startswith("svms_gr00t.")}
-    return found - {"__version__"}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name.removeprefix("svms_gr00t.") for name in found if name.startswith("svms_gr00t.")} - {"__version__"}
 
 
-def violations(package: str, source: str) -> set[str]:
-    return imported_packages(source) - ALLOWED.get(package, set()) - {package}
+def violations(module: str, source: str) -> set[str]:
+    """What `module` ("data.loading.steps") imports and may not: packages, and rooms of its own package."""
+    package, _, inside = module.partition(".")
+    names = imported(source)
+    wrong = {name.split(".")[0] for name in names} - PACKAGES.get(package, set()) - {package}
+    if rooms := ROOMS.get(package):
+        room = inside.split(".")[0]
+        others = {name.split(".")[1] for name in names if name.startswith(f"{package}.")}
+        wrong |= {f"{package}.{other}" for other in others - rooms.get(room, set()) - {room}}
+    return wrong
 
 
-def files() -> list[Path]:
-    return [p for p in sorted(ROOT.rglob("*.py")) if p.relative_to(ROOT).parts[0] not in ("cli", "__init__.py")]
+def modules() -> dict[str, Path]:
+    """Every module by its dotted name; `__init__` files hold a sentence and import nothing."""
+    paths = [p for p in sorted(ROOT.rglob("*.py")) if p.name != "__init__.py"]
+    return {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in paths}
 
 
-@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_file_imports_only_the_layers_below_it(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    assert package in ALLOWED, f"{package} has no rule; add it to the table on purpose"
-    assert not violations(package, path.read_text(encoding="utf-8"))
+def graph() -> dict[str, set[str]]:
+    """Module -> modules that it imports."""
+    known = modules()
+
+    def home(name: str) -> str:
+        return name if name in known else name.rpartition(".")[0]
+
+    return {m: {home(n) for n in imported(p.read_text(encoding="utf-8"))} & known.keys() for m, p in known.items()}
 
 
-def test_the_rule_notices_an_import_hidden_in_a_function() -> None:
-    assert violations("sheaf", "def f():\n    from svms_gr00t.train import loop\n") == {"train"}
-    assert violations("data", "import svms_gr00t.groot.dit") == {"groot"}
+@pytest.mark.parametrize("module", [m for m in modules() if not m.startswith("cli.")])
+def test_a_file_imports_only_the_layers_and_rooms_below_it(module: str) -> None:
+    package, _, inside = module.partition(".")
+    assert package in PACKAGES, f"{package} has no rule; add it to the table on purpose"
+    assert package not in ROOMS or inside.split(".")[0] in ROOMS[package], f"{module} has no rule"
+    assert not violations(module, modules()[module].read_text(encoding="utf-8"))
 
 
-def test_no_file_is_longer_than_a_reader_wants() -> None:
-    long = {str(p.relative_to(ROOT)): n for p in ROOT.rglob("*.py") if (n := len(p.read_text().splitlines())) > 350}
-    assert not long
+def test_the_rules_notice_an_import_hidden_in_a_function() -> None:
+    assert violations("sheaf.graph", "def f():\n    from svms_gr00t.train import loop\n") == {"train"}
+    assert violations("data.files", "import svms_gr00t.groot.dit") == {"groot"}
+    assert violations("data.processor.images", "from svms_gr00t.data.loading.steps import Step") == {"data.loading"}
+
+
+def test_no_modules_import_one_another() -> None:
+    tuple(TopologicalSorter(graph()).static_order())
+    two = {"a": {"b"}, "b": {"a"}}
+    with pytest.raises(CycleError):
+        tuple(TopologicalSorter(two).static_order())
+
+
+def test_files_and_folders_are_no_longer_than_a_reader_wants() -> None:
+    long = {m: n for m, p in modules().items() if (n := len(p.read_text().splitlines())) > MOST_LINES}
+    full = {str(d): n for d in ROOT.rglob("*") if d.is_dir() and (n := len(list(d.glob("*.py")))) > MOST_FILES}
+    assert not long | full
 
 
 def test_importing_the_package_loads_neither_torch_nor_a_simulator() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from svms_gr00t.evaluate.protocols import INSTRUCTION
+from svms_gr00t.core.protocols import INSTRUCTION
 
 KEYS = {"end_effector_position": 3, "end_effector_rotation": 3, "gripper_close": 1, "base_motion": 4, "control_mode": 1}
 TASKS = {0: "open the drawer", 1: "close the drawer"}

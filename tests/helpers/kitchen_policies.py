@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from svms_gr00t.core.protocols import INSTRUCTION
 from svms_gr00t.evaluate.closed_loop.robocasa_action import LAYOUT
-from svms_gr00t.evaluate.protocols import INSTRUCTION
 
 _here: Any = None
 """This process's kitchen."""

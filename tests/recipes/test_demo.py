@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from svms_gr00t.cli.demo import Demo as Command
 from svms_gr00t.cli.main import main, parse
 from svms_gr00t.core.provenance import commit
-from svms_gr00t.recipes.demo.run import POLICIES, Demo, DemoConfig
+from svms_gr00t.recipes.demo.config import POLICIES, DemoConfig
+from svms_gr00t.recipes.demo.run import Demo
 
 STAGES = ("reading demonstrations", "plain: specialise", "svms: couple", "open loop: svms")
 

@@ -13,9 +13,9 @@ from svms_gr00t.cli.main import parse
 from svms_gr00t.cli.train import Train
 from svms_gr00t.core.errors import ConfigError, DataError, SvmsError
 from svms_gr00t.data.loading.mixture import Part
-from svms_gr00t.recipes.demo.evidence import read_streams
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.recipes.training.config import TrainConfig
+from svms_gr00t.recipes.training.evidence import read_streams
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.run import run_training
 

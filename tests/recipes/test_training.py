@@ -21,7 +21,7 @@ from svms_gr00t.recipes.training.gates import run_gates
 from svms_gr00t.recipes.training.presets import PRESETS, preset
 from svms_gr00t.recipes.training.run import run_training
 from svms_gr00t.train.cache_features import build_cache
-from svms_gr00t.train.memory.placement import place
+from svms_gr00t.train.towers.placement import place
 
 BASE = str(shipped("tiny_base"))
 

@@ -12,8 +12,7 @@ import pytest
 
 from svms_gr00t.cli.main import main
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.evaluate.closed_loop.leaderboard import leaderboard
-from svms_gr00t.evaluate.closed_loop.references import N1D6_24, N1D6_24_MEAN
+from svms_gr00t.evaluate.closed_loop.leaderboard import N1D6_24, N1D6_24_MEAN, leaderboard
 from svms_gr00t.evaluate.closed_loop.result import RolloutConfig
 from svms_gr00t.evaluate.closed_loop.robocasa_action import LAYOUT, assemble
 from svms_gr00t.evaluate.closed_loop.rollout import rollout

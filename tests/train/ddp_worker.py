@@ -13,10 +13,10 @@ from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.train.loop.run_dir import RunDir
 from svms_gr00t.train.loop.shares import Share, shared_batches
 from svms_gr00t.train.loop.trainer import LoopConfig, train_phase
-from svms_gr00t.train.memory.recompute import recompute_blocks
 from svms_gr00t.train.phases import END_TO_END
-from svms_gr00t.train.processes.cluster import cluster
 from svms_gr00t.train.processes.sharding import shard
+from svms_gr00t.train.processes.start import cluster
+from svms_gr00t.train.towers.recompute import recompute_blocks
 
 dataset, folder = Path(sys.argv[1]), Path(sys.argv[2])
 here = cluster()

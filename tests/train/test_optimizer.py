@@ -6,8 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from svms_gr00t.train.loop.optimizer import make_optimizer, optimizer_tensors, restore_optimizer, set_learning_rate
-from svms_gr00t.train.loop.stochastic import StochasticAdamW, round_stochastically
+from svms_gr00t.train.optimizers.optimizer import (
+    make_optimizer,
+    optimizer_tensors,
+    restore_optimizer,
+    set_learning_rate,
+)
+from svms_gr00t.train.optimizers.stochastic import StochasticAdamW, round_stochastically
 
 NAMES = ("adamw", "adamw-sr")
 needs_torchao = pytest.mark.skipif(find_spec("torchao") is None, reason="8-bit moments need the lowbit extra (torchao)")

@@ -17,9 +17,9 @@ from svms_gr00t.recipes.training.config import TrainConfig
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.run import check_memory
 from svms_gr00t.train.memory.planner import Setup, cheapest, plan, switches
-from svms_gr00t.train.memory.recompute import recompute_blocks
 from svms_gr00t.train.memory.simulate import exact_plan
 from svms_gr00t.train.phases import COUPLE, END_TO_END, PHASES, SPECIALISE
+from svms_gr00t.train.towers.recompute import recompute_blocks
 from svms_gr00t.train.trainable import prepare
 
 RELEASED = Gr00tN1d6Config(use_sheaf_streams=True)
@@ -100,7 +100,7 @@ torch.set_num_threads(1)
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.train.losses import total_loss
-from svms_gr00t.train.loop.optimizer import make_optimizer
+from svms_gr00t.train.optimizers.optimizer import make_optimizer
 from svms_gr00t.train.phases import PHASES, loss_weights
 from svms_gr00t.train.memory.simulate import step_bytes
 from svms_gr00t.train.memory.synthetic import synthetic_inputs

@@ -14,10 +14,10 @@ from train_cases import fresh, labelled, short
 from svms_gr00t.core.errors import TrainingError
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.train.loop.optimizer import make_optimizer
 from svms_gr00t.train.loop.run_dir import RunDir
 from svms_gr00t.train.loop.trainer import LoopConfig, train_phase
 from svms_gr00t.train.losses import total_loss
+from svms_gr00t.train.optimizers.optimizer import make_optimizer
 from svms_gr00t.train.phases import COUPLE, END_TO_END, PHASES, SPECIALISE, Phase, plain_counterpart
 from svms_gr00t.train.schedules import SheafWeight, cosine, temperature
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from svms_gr00t.cli.console import Bars, console
 
 if TYPE_CHECKING:
-    from svms_gr00t.recipes.demo.run import DemoConfig
+    from svms_gr00t.recipes.demo.config import DemoConfig
 
 SMOKE: dict[str, Any] = {"steps": (3, 3, 3), "rollouts": 0}
 
@@ -34,7 +34,7 @@ class Demo:
 
     def config(self) -> "DemoConfig":
         """What decides the numbers."""
-        from svms_gr00t.recipes.demo.run import DemoConfig
+        from svms_gr00t.recipes.demo.config import DemoConfig
 
         short = SMOKE if self.smoke else {"rollouts": self.rollouts}
         return DemoConfig(dataset_path=self.dataset_path, base=self.base, seed=self.seed, **short)

@@ -20,10 +20,10 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.types import Features, ModelInputs
 from svms_gr00t.groot.attention import KeysValues
 from svms_gr00t.groot.backbone import static_shapes
-from svms_gr00t.groot.checkpoint.initial import init_weights, quieten
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.groot.dit import DiT, Modulation
 from svms_gr00t.groot.embodiment import ActionEncoder, EmbodimentLinear, EmbodimentMLP, Rows, rows_of, sine_code
+from svms_gr00t.groot.initial import init_weights, quieten
 
 
 @dataclass(frozen=True, kw_only=True)

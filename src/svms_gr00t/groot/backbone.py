@@ -21,8 +21,8 @@ from transformers import Qwen3Config, Qwen3Model
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.types import Features
-from svms_gr00t.groot.checkpoint.initial import init_weights
 from svms_gr00t.groot.config import Gr00tN1d6Config
+from svms_gr00t.groot.initial import init_weights
 from svms_gr00t.groot.vision import VisionTower, by_size, projector, unshuffle
 
 Rotation = tuple[Float[Tensor, "1 T d"], Float[Tensor, "1 T d"]]

@@ -6,7 +6,7 @@ from torch import nn
 
 from svms_gr00t.core.errors import TrainingError
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.train.loop.optimizer import OptimizerName, master_dtype
+from svms_gr00t.train.optimizers.optimizer import OptimizerName, master_dtype
 from svms_gr00t.train.phases import Phase
 
 

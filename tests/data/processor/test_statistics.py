@@ -6,7 +6,8 @@ from statistics_oracle import check
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
-from svms_gr00t.data.processor.statistics import RunningSummary, compute_statistics
+from svms_gr00t.data.lerobot.summary import RunningSummary
+from svms_gr00t.data.processor.statistics import compute_statistics
 
 
 @settings(max_examples=40, deadline=None)

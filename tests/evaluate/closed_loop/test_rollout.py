@@ -9,12 +9,12 @@ from evaluate_toys import LineEnv, Listener
 from PIL import Image
 
 from svms_gr00t.core.errors import ConfigError, DataError, MissingExtra, SvmsError, TrainingError
+from svms_gr00t.core.protocols import ActionPolicy, Environment, Factory
 from svms_gr00t.evaluate.closed_loop.episode import StuckDetector, episode_seed
 from svms_gr00t.evaluate.closed_loop.result import RolloutConfig, RolloutResult
 from svms_gr00t.evaluate.closed_loop.robocasa_action import assemble
 from svms_gr00t.evaluate.closed_loop.rollout import rollout
 from svms_gr00t.evaluate.closed_loop.video import encode_mp4
-from svms_gr00t.evaluate.protocols import ActionPolicy, Environment, Factory
 
 CONFIG = RolloutConfig(tasks=("right", "left"), episodes=4, horizon=24, stuck_steps=8)
 

@@ -12,9 +12,9 @@ if find_spec("robosuite") is None:
     pytest.skip("closed loop in the kitchen needs the sim extra", allow_module_level=True)
 
 from svms_gr00t.cli.main import main
+from svms_gr00t.core.protocols import Environment, Factory
 from svms_gr00t.evaluate.closed_loop.result import RolloutConfig, RolloutResult
 from svms_gr00t.evaluate.closed_loop.rollout import rollout
-from svms_gr00t.evaluate.protocols import Environment, Factory
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.sim.env import KitchenEnv
 from svms_gr00t.sim.tasks import TASKS

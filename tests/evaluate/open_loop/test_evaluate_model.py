@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.protocols import ActionPolicy, Factory, FlowScorer
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.modality import Modality
 from svms_gr00t.data.lerobot.writer import LeRobotWriter
@@ -17,10 +18,9 @@ from svms_gr00t.data.processor.processor import Processor
 from svms_gr00t.data.processor.statistics import compute_statistics
 from svms_gr00t.data.processor.tokenizer import load_tokenizer
 from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, evaluate_open_loop
-from svms_gr00t.evaluate.protocols import ActionPolicy, Factory, FlowScorer
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
-from svms_gr00t.recipes.demo.evidence import read_routes, read_streams
+from svms_gr00t.recipes.training.evidence import read_routes, read_streams
 from svms_gr00t.recipes.training.presets import PRESETS
 
 MODALITY = {

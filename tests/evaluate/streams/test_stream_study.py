@@ -6,18 +6,18 @@ import torch
 
 from svms_gr00t.cli.main import main
 from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.core.protocols import INSTRUCTION
 from svms_gr00t.data.labels.labeler import Labeler
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.loading.steps import StepDataset
 from svms_gr00t.evaluate.open_loop.scoring import Recorded
-from svms_gr00t.evaluate.protocols import INSTRUCTION
 from svms_gr00t.evaluate.streams.detectors import detect
 from svms_gr00t.evaluate.streams.knockout import OFF, silenced
 from svms_gr00t.evaluate.streams.looks import Look, look, look_at_episodes, shifts
 from svms_gr00t.evaluate.streams.study import StreamStudy, by_time, cut, monitor_of, study_streams
 from svms_gr00t.monitor import Monitor, chunk_rho
 from svms_gr00t.policy import Policy
-from svms_gr00t.recipes.demo.evidence import read_streams
+from svms_gr00t.recipes.training.evidence import read_streams
 from svms_gr00t.recipes.training.experiment import Experiment
 
 

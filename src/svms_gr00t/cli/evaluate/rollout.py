@@ -56,8 +56,7 @@ class ClosedLoop:
 
     def run(self) -> int:
         """Print success for each task, with the published rate of GR00T N1.6 where there is one."""
-        from svms_gr00t.evaluate.closed_loop.leaderboard import save_leaderboard
-        from svms_gr00t.evaluate.closed_loop.references import N1D6_24
+        from svms_gr00t.evaluate.closed_loop.leaderboard import N1D6_24, save_leaderboard
 
         result = self._drive()
         published = N1D6_24 if self.benchmark == "n1d6" else {}

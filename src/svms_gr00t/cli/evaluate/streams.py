@@ -92,7 +92,7 @@ class Streams(_OnHeldOut):
         from svms_gr00t.data.loading.steps import StepDataset
         from svms_gr00t.evaluate.streams.knockout import streams_of
         from svms_gr00t.evaluate.streams.study import study_streams
-        from svms_gr00t.recipes.demo.evidence import read_streams
+        from svms_gr00t.recipes.training.evidence import read_streams
 
         policy, dataset, episodes = self._open()
         streams_of(policy)  # a plain policy is refused before anything is read

@@ -21,7 +21,8 @@ from svms_gr00t.data.doctor.numbers import (
     check_reaction,
     check_stored_statistics,
 )
-from svms_gr00t.data.doctor.subject import Subject, open_dataset, read_subject, spread
+from svms_gr00t.data.doctor.subject import Subject, open_dataset, read_subject
+from svms_gr00t.data.lerobot.dataset import spread
 
 CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     check_modality,

@@ -12,7 +12,8 @@ import numpy as np
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.doctor.finding import Finding, from_error
-from svms_gr00t.data.doctor.subject import Subject, spread
+from svms_gr00t.data.doctor.subject import Subject
+from svms_gr00t.data.lerobot.dataset import spread
 from svms_gr00t.data.lerobot.video import VideoReader
 
 _GOOD = ("h264", "av1", "hevc", "vp9")

@@ -6,7 +6,6 @@ Opening never stops at the first fault: a missing or wrong modality.json becomes
 place, so that one visit names every trouble.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +16,7 @@ from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.doctor.finding import Finding, from_error
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.init_modality import propose_modality
-from svms_gr00t.data.lerobot.metadata import Info, read_info, read_v2, version_of
-from svms_gr00t.data.lerobot.metadata_v3 import read_v3
+from svms_gr00t.data.lerobot.metadata import Info, read_info, read_metadata
 from svms_gr00t.data.lerobot.modality import Modality
 
 _WRITE = "Run: svms-gr00t data init-modality {root}, then check the names it proposes"
@@ -53,7 +51,7 @@ class Subject:
 def open_dataset(root: Path) -> tuple[LeRobotDataset, list[Finding]]:
     """The dataset as far as it can be opened, and what was wrong. Raises DataError when the metadata is unusable."""
     info = read_info(root)
-    metadata = read_v2(root, info) if version_of(root, info) == 2 else read_v3(root, info)
+    metadata = read_metadata(root, info)
     findings: list[Finding] = []
     path = root / "meta" / "modality.json"
     modality = propose_modality(info).modality
@@ -91,13 +89,6 @@ def _usable(root: Path, info: Info, modality: Modality) -> tuple[Modality, list[
                 findings.append(Finding(severity="error", check="modality", where=where, found=fault, todo=todo))
                 kept[kind].pop(key)
     return Modality.from_dict(kept), findings
-
-
-def spread(episodes: Sequence[int], limit: int) -> tuple[int, ...]:
-    """At most `limit` of them, evenly spread; 0 means all."""
-    if not limit or len(episodes) <= limit:
-        return tuple(episodes)
-    return tuple(episodes[int(i)] for i in np.linspace(0, len(episodes) - 1, limit).round())
 
 
 def read_subject(

@@ -22,7 +22,9 @@ from svms_gr00t.data.labels.lexicon import (
     Values,
     load_lexicon,
 )
-from svms_gr00t.data.labels.place import (
+from svms_gr00t.data.labels.place import Place
+from svms_gr00t.data.labels.rules import RULES
+from svms_gr00t.data.labels.words import (
     ARTICLES,
     BEFORE_GERUND,
     CONJUNCTIONS,
@@ -35,10 +37,8 @@ from svms_gr00t.data.labels.place import (
     PREPOSITIONS,
     PRONOUNS,
     SPATIAL,
-    Place,
+    base_forms,
 )
-from svms_gr00t.data.labels.rules import RULES
-from svms_gr00t.data.labels.words import base_forms
 
 Span = tuple[int, int, Values]
 __all__ = ["STREAMS", "Labeler", "Lexicon", "Span", "load_lexicon"]

@@ -6,7 +6,8 @@ Each rule takes one word with its neighbours and answers a label; its first line
 from collections.abc import Callable
 
 from svms_gr00t.data.labels.lexicon import ARRANGED, NONE, STATE, TEMPORAL, VISUAL, Values
-from svms_gr00t.data.labels.place import (
+from svms_gr00t.data.labels.place import Place
+from svms_gr00t.data.labels.words import (
     ARTICLES,
     BEFORE_GERUND,
     BEFORE_VERB,
@@ -20,10 +21,9 @@ from svms_gr00t.data.labels.place import (
     SETTING,
     SPATIAL,
     SWITCHING,
-    Place,
+    base_forms,
     words,
 )
-from svms_gr00t.data.labels.words import base_forms
 
 _TIME = words("second seconds minute minutes hour hours timestep timesteps moment while")
 _RANKED = words("highest lowest shelf rack tray row level drawer from tier layer top bottom floor closest largest")

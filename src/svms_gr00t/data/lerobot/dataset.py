@@ -13,8 +13,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.lerobot.metadata import Episode, Info, Metadata, read_info, read_v2, version_of
-from svms_gr00t.data.lerobot.metadata_v3 import read_v3
+from svms_gr00t.data.lerobot.metadata import Episode, Info, Metadata, read_info, read_metadata, version_of
 from svms_gr00t.data.lerobot.modality import Kind, LowDim, Modality
 from svms_gr00t.data.lerobot.table import read_columns, read_images
 from svms_gr00t.data.lerobot.video import VideoCache
@@ -45,10 +44,10 @@ class LeRobotDataset:
         """
         root = Path(root)
         info = read_info(root)
-        version = version_of(root, info)
+        version_of(root, info)  # before what is missing from an unknown version is blamed on something else
         modality = modality or Modality.load(root / "meta" / "modality.json")
         _check_features(root, info, modality)
-        metadata = read_v2(root, info) if version == 2 else read_v3(root, info)
+        metadata = read_metadata(root, info)
         empty = [episode.index for episode in metadata.episodes if episode.length < 1]
         if empty and not empty_episodes:
             hint = "Remove it from the list of episodes"
@@ -230,3 +229,10 @@ def _check_features(root: Path, info: Info, modality: Modality) -> None:
             where, hint = root / "meta" / "modality.json", "Correct original_key, or encode the pictures as videos"
             got = f"camera {key} from {column}, which is {'no feature' if feature is None else feature.dtype}"
             raise DataError(where, got=got, want=f"a video feature ({', '.join(known) or 'none here'})", hint=hint)
+
+
+def spread(episodes: Sequence[int], limit: int) -> tuple[int, ...]:
+    """At most `limit` of them, evenly spread; 0 means all."""
+    if not limit or len(episodes) <= limit:
+        return tuple(episodes)
+    return tuple(episodes[int(i)] for i in np.linspace(0, len(episodes) - 1, limit).round())

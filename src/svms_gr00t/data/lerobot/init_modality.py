@@ -15,8 +15,7 @@ import numpy as np
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.files import dump_json
-from svms_gr00t.data.lerobot.metadata import Feature, Info, read_info, read_v2, version_of
-from svms_gr00t.data.lerobot.metadata_v3 import read_v3
+from svms_gr00t.data.lerobot.metadata import Feature, Info, read_info, read_metadata
 from svms_gr00t.data.lerobot.modality import Modality
 from svms_gr00t.data.lerobot.robocasa import ACTION_ORDERS, ALIASES, STATE_SLICES, ActionOrder, action_order
 from svms_gr00t.data.lerobot.table import read_columns
@@ -176,7 +175,7 @@ def propose_for(root: Path) -> Proposal:
     order = None
     action = info.features.get("action")
     if action is not None and _width(action) == 12:
-        metadata = read_v2(root, info) if version_of(root, info) == 2 else read_v3(root, info)
+        metadata = read_metadata(root, info)
         rows = []
         for episode in metadata.episodes[:_PEEK]:
             only = episode.index if metadata.shared else None

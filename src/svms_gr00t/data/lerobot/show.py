@@ -16,8 +16,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from svms_gr00t.core.errors import ConfigError, MissingExtra
-from svms_gr00t.data.doctor.subject import spread
-from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset, spread
 
 _LABEL = 14  # pixels above a row, for its text
 _GAP = 2

@@ -27,9 +27,9 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.files import dump_json, dump_jsonl
 from svms_gr00t.data.lerobot.modality import Kind, Modality
 from svms_gr00t.data.lerobot.staging import KEY, Staging, publish
+from svms_gr00t.data.lerobot.summary import RunningSummary, Summary
 from svms_gr00t.data.lerobot.table import read_columns
 from svms_gr00t.data.lerobot.video import encode_video
-from svms_gr00t.data.processor.statistics import RunningSummary, Summary
 
 INSTRUCTION_COLUMN = "annotation.human.action.task_description"
 DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"

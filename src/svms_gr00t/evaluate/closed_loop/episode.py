@@ -14,12 +14,7 @@ from zlib import crc32
 import numpy as np
 
 from svms_gr00t.core.errors import ConfigError, SvmsError
-from svms_gr00t.evaluate.closed_loop.libero_action import Gripper
-from svms_gr00t.evaluate.closed_loop.libero_action import assemble as assemble_libero
-from svms_gr00t.evaluate.closed_loop.result import Ending, Replan, Rollout, RolloutConfig
-from svms_gr00t.evaluate.closed_loop.robocasa_action import assemble
-from svms_gr00t.evaluate.closed_loop.video import encode_gif
-from svms_gr00t.evaluate.protocols import (
+from svms_gr00t.core.protocols import (
     INSTRUCTION,
     ActionPolicy,
     Environment,
@@ -28,6 +23,11 @@ from svms_gr00t.evaluate.protocols import (
     bare_keys,
     fixed_seed,
 )
+from svms_gr00t.evaluate.closed_loop.libero_action import Gripper
+from svms_gr00t.evaluate.closed_loop.libero_action import assemble as assemble_libero
+from svms_gr00t.evaluate.closed_loop.result import Ending, Replan, Rollout, RolloutConfig
+from svms_gr00t.evaluate.closed_loop.robocasa_action import assemble
+from svms_gr00t.evaluate.closed_loop.video import encode_gif
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from svms_gr00t.core.protocols import ActionPolicy, bare_keys, fixed_seed
 from svms_gr00t.evaluate.open_loop.metrics import KeySpec
 from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, action_specs, read_scene
-from svms_gr00t.evaluate.protocols import ActionPolicy, bare_keys, fixed_seed
 
 ROWS = 12
 """Curves in one figure; more action elements are left out, and the title says so."""

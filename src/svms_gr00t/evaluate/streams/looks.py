@@ -19,11 +19,11 @@ from numpy import ndarray
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.core.protocols import INSTRUCTION, as_array, fixed_seed
 from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.evaluate.open_loop.baselines import split_lowdim
 from svms_gr00t.evaluate.open_loop.paraphrases import other_instructions
 from svms_gr00t.evaluate.open_loop.scoring import Recorded
-from svms_gr00t.evaluate.protocols import INSTRUCTION, as_array, fixed_seed
 from svms_gr00t.policy import Policy, single
 
 Spoil = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]

@@ -27,9 +27,9 @@ from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.ablation.controls import AdapterModel, ImagesAreVisual, ShuffledLabels
 from svms_gr00t.recipes.ablation.variants import ALL, Variant
-from svms_gr00t.recipes.demo.evidence import read_streams
-from svms_gr00t.recipes.demo.run import tiny_schedules
 from svms_gr00t.recipes.shipped import SHIPPED, demonstrations, starting_point
+from svms_gr00t.recipes.training.config import tiny_schedules
+from svms_gr00t.recipes.training.evidence import read_streams
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.train.loop.run_dir import RunDir
 from svms_gr00t.train.loop.trainer import LoopConfig, train_phase

@@ -13,11 +13,11 @@ import torch
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.core.protocols import Factory
 from svms_gr00t.data.processor.processor import Processor
-from svms_gr00t.evaluate.closed_loop.references import N1D6_24
+from svms_gr00t.evaluate.closed_loop.leaderboard import N1D6_24
 from svms_gr00t.evaluate.closed_loop.result import RolloutConfig, RolloutResult
 from svms_gr00t.evaluate.closed_loop.rollout import rollout
-from svms_gr00t.evaluate.protocols import Factory
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.sim.env import KitchenEnv

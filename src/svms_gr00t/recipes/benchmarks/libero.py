@@ -5,12 +5,12 @@ from typing import Unpack
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.progress import Progress
+from svms_gr00t.core.protocols import Factory
 from svms_gr00t.data.processor.processor import Processor
 from svms_gr00t.evaluate.closed_loop.episode import episode_seed
 from svms_gr00t.evaluate.closed_loop.libero_action import LAYOUT, Gripper
 from svms_gr00t.evaluate.closed_loop.result import RolloutConfig, RolloutResult
 from svms_gr00t.evaluate.closed_loop.rollout import rollout
-from svms_gr00t.evaluate.protocols import Factory
 from svms_gr00t.recipes.benchmarks.closed_loop import Asked, saved_policy
 from svms_gr00t.sim.libero import CAMERAS, LIMIT, POSITION, SETTLE, SUITE, LiberoEnv
 

@@ -10,8 +10,8 @@ from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.data.loading.mixture import ALPHA, Part, soup
 from svms_gr00t.recipes.training.presets import preset
-from svms_gr00t.train.loop.optimizer import OptimizerName
 from svms_gr00t.train.loop.step import Precision
+from svms_gr00t.train.optimizers.optimizer import OptimizerName
 from svms_gr00t.train.phases import Phase
 
 HINT = "See svms-gr00t train --help for the names"

@@ -11,7 +11,7 @@ from svms_gr00t.core.progress import Progress
 from svms_gr00t.data.loading.steps import Batches, Samples
 from svms_gr00t.evaluate.streams.report import StreamReport
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.recipes.demo.evidence import read_streams
+from svms_gr00t.recipes.training.evidence import read_streams
 from svms_gr00t.train.gates import GateResult, couple_gate, specialise_gate
 from svms_gr00t.train.loop.run_dir import Row, RunDir
 from svms_gr00t.train.loop.shares import Share, shared_batches

@@ -31,9 +31,10 @@ from svms_gr00t.train.loop.run_dir import RunDir
 from svms_gr00t.train.loop.trackers import TrackerName, make_trackers
 from svms_gr00t.train.loop.trainer import LoopConfig, Validate
 from svms_gr00t.train.memory.planner import Setup, cheapest, plan, usable
-from svms_gr00t.train.memory.recompute import recompute_blocks
 from svms_gr00t.train.phases import Phase
-from svms_gr00t.train.processes.cluster import Cluster, cluster
+from svms_gr00t.train.processes.cluster import Cluster
+from svms_gr00t.train.processes.start import cluster
+from svms_gr00t.train.towers.recompute import recompute_blocks
 
 Resume = Literal["auto", "never"]
 HELD_OUT_SAMPLES, GATE_SAMPLES = 128, 2048

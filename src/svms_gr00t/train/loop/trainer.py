@@ -16,17 +16,17 @@ from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.train.loop.interrupts import BetweenSteps
 from svms_gr00t.train.loop.measures import peak_memory_gib, stream_measures
-from svms_gr00t.train.loop.optimizer import (
+from svms_gr00t.train.loop.run_dir import Row, RunDir, Snapshot
+from svms_gr00t.train.loop.shares import Parts
+from svms_gr00t.train.loop.step import Outcome, Precision, Stepper, arithmetic
+from svms_gr00t.train.loop.trackers import Tracker
+from svms_gr00t.train.optimizers.optimizer import (
     OptimizerName,
     make_optimizer,
     optimizer_tensors,
     restore_optimizer,
     set_learning_rate,
 )
-from svms_gr00t.train.loop.run_dir import Row, RunDir, Snapshot
-from svms_gr00t.train.loop.shares import Parts
-from svms_gr00t.train.loop.step import Outcome, Precision, Stepper, arithmetic
-from svms_gr00t.train.loop.trackers import Tracker
 from svms_gr00t.train.phases import Phase, loss_weights
 from svms_gr00t.train.processes.cluster import Cluster
 from svms_gr00t.train.schedules import SheafWeight, cosine, temperature

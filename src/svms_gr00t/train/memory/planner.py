@@ -19,10 +19,10 @@ from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.groot.embodiment import EmbodimentLinear
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.train.loop.optimizer import OptimizerName
-from svms_gr00t.train.memory.blocks import blocks
-from svms_gr00t.train.memory.placement import is_below
+from svms_gr00t.train.optimizers.optimizer import OptimizerName
 from svms_gr00t.train.phases import Phase
+from svms_gr00t.train.towers.blocks import blocks
+from svms_gr00t.train.towers.placement import is_below
 
 GIB, MIB = 1 << 30, 1 << 20
 BYTES_A_WEIGHT: dict[OptimizerName, float] = {"adamw": 14.0, "adamw8bit": 8.04, "adamw-sr": 10.0, "adamw8bit-sr": 4.04}

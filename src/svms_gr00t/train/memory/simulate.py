@@ -21,10 +21,8 @@ from torch.utils._pytree import tree_leaves
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.train.loop.optimizer import OptimizerName
 from svms_gr00t.train.loop.step import Precision, arithmetic
 from svms_gr00t.train.losses import total_loss
-from svms_gr00t.train.memory.placement import is_below
 from svms_gr00t.train.memory.planner import (
     CACHED_LAYERS,
     CONTEXT_GIB,
@@ -36,9 +34,11 @@ from svms_gr00t.train.memory.planner import (
     Setup,
     plan,
 )
-from svms_gr00t.train.memory.recompute import recompute_blocks
 from svms_gr00t.train.memory.synthetic import synthetic_inputs
+from svms_gr00t.train.optimizers.optimizer import OptimizerName
 from svms_gr00t.train.phases import Phase, loss_weights
+from svms_gr00t.train.towers.placement import is_below
+from svms_gr00t.train.towers.recompute import recompute_blocks
 from svms_gr00t.train.trainable import prepare
 
 IMAGE_TOKENS = 81

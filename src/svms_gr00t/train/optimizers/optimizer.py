@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from svms_gr00t.core.errors import MissingExtra, TrainingError
-from svms_gr00t.train.loop.stochastic import StochasticAdamW
+from svms_gr00t.train.optimizers.stochastic import StochasticAdamW
 
 OptimizerName = Literal["adamw", "adamw8bit", "adamw-sr", "adamw8bit-sr"]
 WEIGHT_DECAY = 1e-5

@@ -1,6 +1,5 @@
 """The processes that train together: one alone, or several under `accelerate launch` (DDP, or FSDP2)."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -8,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.train.memory.placement import place
+from svms_gr00t.train.towers.placement import place
 
 
 class Cluster:
@@ -109,20 +107,3 @@ class Accelerated(Cluster):
             yield self._accelerator.is_main_process
         finally:
             self._accelerator.wait_for_everyone()
-
-
-def cluster() -> Cluster:
-    """The processes that this one was started with: `accelerate launch` or torchrun say how many and which kind.
-
-    Raises ConfigError for FSDP of the first version.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
-            return Accelerated()
-        if (version := os.environ.get("FSDP_VERSION", "1")) != "2":
-            hint = "Pass --fsdp_version 2 to accelerate launch, or --config_file scripts/fsdp2.yaml"
-            raise ConfigError("FSDP version", got=version, want="2", hint=hint)
-        from svms_gr00t.train.processes.sharded import Sharded  # which builds on this module
-
-        return Sharded()
-    return Cluster("cuda" if torch.cuda.is_available() else "cpu")

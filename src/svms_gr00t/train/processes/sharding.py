@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from svms_gr00t.train.memory.blocks import DIT, blocks
-from svms_gr00t.train.memory.recompute import again, is_wrapped
+from svms_gr00t.train.towers.blocks import DIT, blocks
+from svms_gr00t.train.towers.recompute import again, is_wrapped
 
 APART = ("attn1.to_k", "attn1.to_v", "norm1.linear")
 """Units of their own inside a DiT block: they run outside of its forward pass."""

@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.train.memory.blocks import DIT, LANGUAGE, blocks
+from svms_gr00t.train.towers.blocks import DIT, LANGUAGE, blocks
 
 
 def recompute_blocks(model: Gr00tN1d6) -> int:
