@@ -23,9 +23,11 @@ import torch
 
 from svms_gr00t.core.provenance import commit
 from svms_gr00t.data.labels.labeler import Labeler
+from svms_gr00t.data.labels.tokens import TokenLabels
+from svms_gr00t.data.loading.batches import Batches
 from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.data.loading.feature_cache import FeatureCache
-from svms_gr00t.data.loading.steps import Batches, StepDataset
+from svms_gr00t.data.loading.steps import StepDataset
 from svms_gr00t.data.processor.observation import Observation
 from svms_gr00t.data.processor.processor import Sample
 from svms_gr00t.recipes.training.experiment import Experiment
@@ -41,7 +43,7 @@ class EpisodeAtOnce:
     """Reads a whole episode for each tenth of its steps."""
 
     def __init__(self, experiment: Experiment, episodes: list[int], labeler: Labeler) -> None:
-        self._experiment, self._episodes, self._labeler = experiment, episodes, labeler
+        self._experiment, self._episodes, self._labels = experiment, episodes, TokenLabels(labeler)
         self._rng = np.random.default_rng(0)
         self._samples = self._stream()
 
@@ -71,7 +73,7 @@ class EpisodeAtOnce:
             action = {k.removeprefix("action."): v[rows] for k, v in numbers.items() if k.startswith("action.")}
             video = {view: frames[view][step] for view in views}
             observation = Observation.single(video=video, state=state, language=texts[step])
-            yield processor.encode(observation, action, step + offsets >= length, self._rng, self._labeler)
+            yield processor.encode(observation, action, step + offsets >= length, self._rng, self._labels)
 
 
 def ours(steps: StepDataset) -> Source:

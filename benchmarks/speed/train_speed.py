@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from svms_gr00t.core.provenance import commit, versions
-from svms_gr00t.data.loading.steps import Batches
+from svms_gr00t.data.loading.batches import Batches
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.presets import TINY_PHASES

@@ -9,7 +9,8 @@ import torch
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.data.labels.labeler import Labeler
-from svms_gr00t.data.loading.steps import Batches, StepDataset
+from svms_gr00t.data.loading.batches import Batches
+from svms_gr00t.data.loading.steps import StepDataset
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.training.experiment import Experiment

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch.distributed.tensor import DTensor
 
-from svms_gr00t.data.loading.steps import Batches
+from svms_gr00t.data.loading.batches import Batches
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.train.loop.run_dir import RunDir

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.data.loading.steps import Batches
+from svms_gr00t.data.loading.batches import Batches
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.train.loop.run_dir import RunDir

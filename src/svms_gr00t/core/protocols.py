@@ -7,7 +7,7 @@ An action chunk is a dict of action key (with or without the "action." prefix) t
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Protocol, runtime_checkable
@@ -108,8 +108,3 @@ def as_array(value: Any) -> np.ndarray:
 def fixed_seed(*parts: int) -> int:
     """A 31-bit seed that depends on every part and on nothing else: not on order, batch size or number of workers."""
     return int(np.random.SeedSequence([part & 0xFFFFFFFF for part in parts]).generate_state(1)[0] >> 1)
-
-
-def keys_with(observation: Sequence[str] | Mapping[str, Any], prefix: str) -> list[str]:
-    """Keys of the observation that start with `prefix`."""
-    return [key for key in observation if key.startswith(prefix)]

@@ -8,6 +8,7 @@ import torch
 from small_robot import chunk, observation, processor
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.data.labels.tokens import TokenLabels
 from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.data.processor.tokenizer import load_tokenizer
 
@@ -21,7 +22,7 @@ def samples() -> list:
     def labeler(text: str) -> list:
         return [(0, len(text.split()[0]), (0.0, 1.0, 0.0))]
 
-    return [p.encode(observation(text=t, seed=i), chunk(i), labeler=labeler) for i, t in enumerate(TEXTS)]
+    return [p.encode(observation(text=t, seed=i), chunk(i), labels=TokenLabels(labeler)) for i, t in enumerate(TEXTS)]
 
 
 def test_padding_is_left_and_masked(samples):

@@ -12,6 +12,7 @@ from toy_steps import build
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.data.labels.labeler import Labeler
+from svms_gr00t.data.loading.batches import Batches
 from svms_gr00t.data.loading.feature_cache import (
     CacheKey,
     FeatureCache,
@@ -19,7 +20,7 @@ from svms_gr00t.data.loading.feature_cache import (
     image_fingerprint,
     prompt_fingerprint,
 )
-from svms_gr00t.data.loading.steps import Batches, Step, StepDataset
+from svms_gr00t.data.loading.steps import Step, StepDataset
 from svms_gr00t.data.processor.images import ImagePipeline
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
@@ -50,7 +51,7 @@ def model(steps: StepDataset) -> Gr00tN1d6:
 
 
 def from_cache(steps: StepDataset, cache: FeatureCache, **changes) -> StepDataset:
-    settings = {"episodes": steps.episodes, "labeler": steps.labeler, "features": cache} | changes
+    settings = {"episodes": steps.episodes, "labeler": steps.labels.labeler, "features": cache} | changes
     return StepDataset(steps.dataset, steps.processor, **settings)
 
 

@@ -10,9 +10,9 @@ from toy_steps import build, equal
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.lerobot import table
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.loading.batches import Batches
 from svms_gr00t.data.loading.frames import ClipFrames, MemoryFrames, PackedFrames, frame_store, resized_bytes
 from svms_gr00t.data.loading.lowdim_table import LowDimTable
-from svms_gr00t.data.loading.steps import Batches
 from svms_gr00t.data.processor.images import Augmentation, ImagePipeline, _colour
 
 PIPELINE = ImagePipeline.cheap(28)

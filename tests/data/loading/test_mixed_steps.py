@@ -10,8 +10,9 @@ from toy_dataset import episode, open_writer, write_toy
 from toy_steps import build, equal
 
 from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.data.loading.batches import Batches
 from svms_gr00t.data.loading.mixed_steps import MixedSteps
-from svms_gr00t.data.loading.steps import Batches, StepDataset
+from svms_gr00t.data.loading.steps import StepDataset
 
 
 @pytest.fixture

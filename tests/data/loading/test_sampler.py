@@ -16,13 +16,12 @@ streams = st.builds(ResumableSampler, st.integers(1, 30), st.integers(1, 40), st
 def test_a_resume_gives_the_very_next_batch(sampler, taken):
     for _ in range(taken):
         next(sampler)
-    state = sampler.state_dict()
     expected = [next(sampler) for _ in range(5)]
     resumed = ResumableSampler(sampler.length, sampler.batch_size, sampler.seed)
-    resumed.load_state_dict(pickle.loads(pickle.dumps(state)))
+    resumed.batch = taken
     assert [next(resumed) for _ in range(5)] == expected
     if sampler.length > 8:  # mutant: one batch late is another stream
-        resumed.load_state_dict(state | {"batch": taken + 1})
+        resumed.batch = taken + 1
         assert [next(resumed) for _ in range(5)] != expected
 
 
@@ -48,13 +47,6 @@ def test_epochs_and_seeds_shuffle_differently():
 def test_iterating_is_the_same_stream():
     by_next, by_iter = ResumableSampler(10, 4, 3), ResumableSampler(10, 4, 3)
     assert [next(by_next) for _ in range(6)] == [batch for batch, _ in zip(by_iter, range(6), strict=False)]
-
-
-@pytest.mark.parametrize("name", ["length", "batch_size", "seed"])
-def test_a_state_of_another_stream_is_refused(name):
-    sampler = ResumableSampler(10, 4, 3)
-    with pytest.raises(ConfigError, match=f"sampler.{name}"):
-        sampler.load_state_dict(sampler.state_dict() | {name: 99})
 
 
 @pytest.mark.parametrize("arguments", [(0, 4), (4, 0)])

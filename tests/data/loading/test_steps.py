@@ -9,7 +9,7 @@ from toy_dataset import LENGTHS
 from toy_steps import HORIZON, build
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.loading.steps import Batches
+from svms_gr00t.data.loading.batches import Batches
 
 
 def test_each_step_is_a_sample_with_the_recorded_actions_and_a_masked_tail(toy: Path) -> None:

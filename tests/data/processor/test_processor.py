@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from small_robot import HORIZON, chunk, observation, processor, robot, statistics
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError, DataError
+from svms_gr00t.data.labels.tokens import TokenLabels
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.modality import Modality
 from svms_gr00t.data.loading.collate import collate
@@ -85,7 +86,7 @@ def test_the_prompt_holds_one_token_for_each_image_cell():
 
 
 def test_labels_sit_on_the_words_and_nowhere_else():
-    sample = PLAIN.encode(observation(), labeler=label)
+    sample = PLAIN.encode(observation(), labels=TokenLabels(label))
     words = [PLAIN.tokenizer.decode([int(i)]).strip() for i in sample.input_ids]
     assert [w for w, on in zip(words, sample.labels[:, 0], strict=True) if on] == ["red", "cube"]
     assert [w for w, on in zip(words, sample.labels[:, 1], strict=True) if on] == ["pick"]
@@ -97,18 +98,18 @@ def test_labels_sit_on_the_words_and_nowhere_else():
 def test_a_word_in_pieces_labels_each_piece_and_overlaps_join():
     seen = observation(text="grab the tupperware")
     spans = [(9, 19, (1.0, 0.0, 0.0)), (17, 19, (0.0, 0.0, 1.0))]
-    sample = PLAIN.encode(seen, labeler=lambda text: spans)
+    sample = PLAIN.encode(seen, labels=TokenLabels(lambda text: spans))
     pieces = sample.labels[:, 0].nonzero().squeeze(-1)
     assert len(pieces) >= 2
     assert sample.labels[pieces[-1]].tolist() == [1.0, 0.0, 1.0]
-    assert PLAIN.encode(seen, labeler=lambda text: []).labels.shape == (len(sample.input_ids), 3)
+    assert PLAIN.encode(seen, labels=TokenLabels(lambda text: [])).labels.shape == (len(sample.input_ids), 3)
     with pytest.raises(DataError, match="a range within 0:19"):
-        PLAIN.encode(seen, labeler=lambda text: [(9, 40, (1.0, 0.0, 0.0))])
+        PLAIN.encode(seen, labels=TokenLabels(lambda text: [(9, 40, (1.0, 0.0, 0.0))]))
 
 
 def test_two_labelers_never_share_a_cache():
     for value in (1.0, 0.0):
-        sample = PLAIN.encode(observation(), labeler=lambda text, v=value: [(0, 4, (v, 0.0, 0.0))])
+        sample = PLAIN.encode(observation(), labels=TokenLabels(lambda text, v=value: [(0, 4, (v, 0.0, 0.0))]))
         assert sample.labels[:, 0].sum() == value
 
 

@@ -8,7 +8,7 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.core.types import Features, ModelInputs
 from svms_gr00t.evaluate.streams.report import StreamBatch, StreamReport, evaluate_streams
-from svms_gr00t.evaluate.streams.routing import grid_of, paint_routes, patch_routes, token_word_routes, word_routes
+from svms_gr00t.evaluate.streams.routing import grid_of, paint_routes, patch_routes, word_routes
 from svms_gr00t.svms import SheafStreams
 
 NAMES, EDGES = ("visual", "temporal", "state"), ("visual-temporal", "temporal-state")
@@ -131,4 +131,3 @@ def test_words_gather_their_tokens():
     weights = np.array([[1.0, 0], [0.5, 0.5], [0, 1.0], [1.0, 0]])
     found = word_routes(text, offsets, weights)
     assert [(w.word, w.routes) for w in found] == [("open", (1, 0)), ("the", (0.5, 0.5)), ("drawers", (0.5, 0.5))]
-    assert token_word_routes(["open", "Ġthe", "Ġdraw", "ers"], weights) == found

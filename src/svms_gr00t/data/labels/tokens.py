@@ -11,16 +11,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
+from torch import Tensor
 
+from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.files import read_jsonl
-from svms_gr00t.data.processor.prompt import Prompt, build_prompt, formalize_language
+from svms_gr00t.data.processor.prompt import build_prompt, formalize_language, instruction_spans
+from svms_gr00t.data.processor.text import CACHE_LIMIT, PromptText
 from svms_gr00t.data.processor.tokenizer import TextTokenizer
 
 Span = tuple[int, int, Sequence[float]]
 """Characters [start, end) of the instruction, and 0 or 1 for each stream (visual, temporal, state)."""
 Labeler = Callable[[str], Sequence[Span]]
 """Labels a formalised instruction."""
+N_LABELS = 3
 _IMAGE_TOKENS = (81,)
 """One view of N1.6; instruction tokens do not depend on it."""
 
@@ -48,10 +54,34 @@ class LabeledToken:
     """1 when a State word overlaps."""
 
 
-def instruction_spans(prompt: Prompt, offsets: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Characters of the instruction that each token covers; empty ranges for tokens outside it."""
-    start, end = prompt.span
-    return tuple((max(a, start) - start, max(min(b, end), start) - start) for a, b in offsets)
+class TokenLabels:
+    """A labeler's words on the tokens of a prompt, computed once for each prompt. Two labelers never share a cache."""
+
+    def __init__(self, labeler: Labeler) -> None:
+        self.labeler = labeler
+        self._known: dict[tuple[str, int], Float[Tensor, "T S"]] = {}
+
+    def __call__(self, text: PromptText) -> Float[Tensor, "T S"]:
+        """Labels of every token. Raises DataError for labels outside the instruction."""
+        key = (text.instruction, len(text.ids))  # images follow the instruction, so nothing else moves its tokens
+        if key not in self._known:
+            if len(self._known) >= CACHE_LIMIT:
+                self._known.clear()
+            self._known[key] = project(self.labeler(text.instruction), text)
+        return self._known[key]
+
+
+def project(spans: Sequence[Span], text: PromptText) -> Float[Tensor, "T S"]:
+    """Character labels on tokens: a token takes every label of every span that it overlaps."""
+    labels = torch.zeros(len(text.ids), len(spans[0][2]) if spans else N_LABELS)
+    for start, end, _ in spans:
+        if not 0 <= start < end <= len(text.instruction):
+            got, want = f"characters {start}:{end}", f"a range within 0:{len(text.instruction)}"
+            raise DataError("labels", got=got, want=want, hint="Label the formalised instruction")
+    for token, (first, last) in enumerate(text.spans):
+        if values := overlapping(spans, first, last):
+            labels[token] = torch.tensor(values, dtype=torch.float32).amax(0)
+    return labels
 
 
 def overlapping(spans: Sequence[Span], first: int, last: int) -> list[Sequence[float]]:

@@ -7,7 +7,6 @@ function of (length, batch_size, seed, n) alone, so a resume needs only n.
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -51,24 +50,6 @@ class ResumableSampler:
         self.batch += 1
         places = (divmod(at, self.length) for at in range(start, start + self.batch_size))
         return [Draw(int(_permutation(self.length, self.seed, epoch)[at]), epoch) for epoch, at in places]
-
-    @property
-    def epoch(self) -> float:
-        """Passes over the data so far."""
-        return self.batch * self.batch_size / self.length
-
-    def state_dict(self) -> dict[str, int]:
-        """What a resume needs: plain numbers."""
-        return {"batch": self.batch, "length": self.length, "batch_size": self.batch_size, "seed": self.seed}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on after the batch where `state` was taken. Raises ConfigError when it belongs to another stream."""
-        mine = self.state_dict()
-        for name in ("length", "batch_size", "seed"):
-            if state.get(name) != mine[name]:
-                hint = "Resume with the data, batch size and seed of the run, or start a new one"
-                raise ConfigError(f"sampler.{name}", got=mine[name], want=f"{state.get(name)} as saved", hint=hint)
-        self.batch = int(state["batch"])
 
 
 @lru_cache(maxsize=4)

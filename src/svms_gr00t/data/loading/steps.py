@@ -7,30 +7,29 @@ same in whichever process it is made. Past the end of an episode the last action
 come from one flat table, pictures from a frame store, or neither pictures nor the frozen backbone from a feature cache.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import count
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from svms_gr00t.core.errors import DataError, SvmsError
+from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress
 from svms_gr00t.core.types import ModelInputs
+from svms_gr00t.data.labels.tokens import Labeler, TokenLabels
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.data.loading.feature_cache import FeatureCache
 from svms_gr00t.data.loading.frames import frame_store
 from svms_gr00t.data.loading.lowdim_table import LowDimTable
-from svms_gr00t.data.loading.sampler import Draw, ResumableSampler
+from svms_gr00t.data.loading.sampler import ResumableSampler
 from svms_gr00t.data.processor.observation import Observation
-from svms_gr00t.data.processor.processor import Labeler, Processor, Sample
+from svms_gr00t.data.processor.processor import Processor, Sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +66,8 @@ class StepDataset(Dataset[Sample]):
     ) -> None:
         if not episodes:
             raise DataError(dataset.root, got="no episodes", want="at least one", hint="Choose episodes of the dataset")
-        self.dataset, self.processor, self.labeler = dataset, processor, labeler
+        self.dataset, self.processor = dataset, processor
+        self.labels = None if labeler is None else TokenLabels(labeler)
         self.augment, self.seed, self.features = augment, seed, features
         self.episodes = tuple(episodes)
         self._views = processor.config.embodiment.video.modality_keys
@@ -101,7 +101,7 @@ class StepDataset(Dataset[Sample]):
     def sample(self, at: Step, rng: np.random.Generator | None = None) -> Sample:
         """The sample at a step from its pictures; `rng` switches the training augmentation on."""
         actions, pad = self._chunk(at)
-        return self.processor.encode(self.observation(at), actions, pad, rng, self.labeler)
+        return self.processor.encode(self.observation(at), actions, pad, rng, self.labels)
 
     def cached(self, at: Step, variant: int) -> Sample:
         """The sample at a step with copy `variant` of its cached states."""
@@ -109,12 +109,18 @@ class StepDataset(Dataset[Sample]):
         actions, pad = self._chunk(at)
         counts = self.features.image_tokens(at.episode)
         blind = self.observation(at)
-        plain = self.processor.encode(blind, actions, pad, labeler=self.labeler, image_tokens=counts)
+        plain = self.processor.encode(blind, actions, pad, labels=self.labels, image_tokens=counts)
         hidden = self.features.read(variant, at.episode, at.step)
         if len(hidden) != len(plain.input_ids):
             got, want = f"{len(hidden)} cached tokens", f"{len(plain.input_ids)}, as many as the prompt has"
             raise DataError(f"{self.features.root}, episode {at.episode}", got=got, want=want, hint="Build it again")
         return replace(plain, hidden=hidden, hidden_layer=self.features.key.layer)
+
+    def relabeled(self, labeler: Labeler) -> "StepDataset":
+        """The same steps with the labels of another labeler."""
+        changed = copy(self)
+        changed.labels = TokenLabels(labeler)
+        return changed
 
     def instruction(self, at: Step) -> str:
         """The instruction in force at a step."""
@@ -156,12 +162,12 @@ class StepDataset(Dataset[Sample]):
 
     def label_counts(self) -> tuple[Float[Tensor, " S"], float] | None:
         """Positive tokens of each stream and all tokens, summed over the steps; None without a labeler."""
-        if self.labeler is None:
+        if self.labels is None:
             return None
         positives, total = torch.zeros(0), 0
         for at, times in self._table.examples():
             blind = self.observation(Step(**at), pictures=False)
-            sample = self.processor.encode(blind, labeler=self.labeler, image_tokens=(1,))
+            sample = self.processor.encode(blind, labels=self.labels, image_tokens=(1,))
             assert sample.labels is not None
             assert sample.label_mask is not None
             chosen = sample.labels[sample.label_mask]
@@ -173,127 +179,3 @@ class StepDataset(Dataset[Sample]):
 def negatives_over_positives(positives: Float[Tensor, " S"], total: float) -> Float[Tensor, " S"]:
     """Class weights of the label loss; 1 for a stream without positives."""
     return torch.where(positives > 0, (total - positives) / positives.clamp(min=1e-9), torch.ones_like(positives))
-
-
-@runtime_checkable
-class Sampler(Protocol):
-    """Batches of draws; `batch` may be set to go to any of them."""
-
-    batch: int
-
-    def __next__(self) -> list[int]: ...
-
-
-@runtime_checkable
-class Samples(Protocol):
-    """What batches are made of: the steps of one dataset, or a mixture."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Sample: ...
-
-    def origin(self, index: int) -> tuple[int, str]:
-        """Episode and instruction of sample `index`; episodes of two datasets have two numbers."""
-        ...
-
-    def batch(self, indices: Sequence[int], label_weight: Float[Tensor, " S"] | None = None) -> ModelInputs:
-        """The samples at `indices`, collated."""
-        ...
-
-    def label_weight(self) -> Float[Tensor, " S"] | None:
-        """Class weights of the label loss."""
-        ...
-
-    def sampler(self, batch_size: int, seed: int) -> Sampler:
-        """Which sample comes when."""
-        ...
-
-
-class Batches:
-    """Batch n of a seeded endless stream: a function of n alone, so a resumed run sees the very next batch.
-
-    `workers` processes prefetch the batches after the one asked for last; 0 makes each here. The batches are the same.
-    `rows` are the parts of every batch that are wanted, each a batch of its own; by default the whole.
-    """
-
-    def __init__(
-        self,
-        steps: Samples,
-        batch_size: int,
-        seed: int,
-        *,
-        workers: int = 0,
-        rows: Sequence[Sequence[int]] | None = None,
-    ) -> None:
-        self.steps, self.label_weight, self.workers = steps, steps.label_weight(), workers
-        self.rows = rows or (range(batch_size),)
-        self._sampler = steps.sampler(batch_size, seed)
-        self._ahead: Iterator[ModelInputs | SvmsError] | None = None
-        self._next = 0
-
-    def __call__(self, number: int) -> ModelInputs:
-        """The first part of batch `number`, from 0: the whole of it unless `rows` says otherwise."""
-        return self.parts(number)[0]
-
-    def parts(self, number: int) -> tuple[ModelInputs, ...]:
-        """The parts of batch `number`."""
-        if self.workers == 0:
-            return tuple(self.steps.batch(chosen, self.label_weight) for chosen in self._chosen(number))
-        if self._ahead is None or number != self._next:
-            self._ahead = self._start(number)
-        self._next = number + 1
-        found = [next(self._ahead) for _ in self.rows]
-        for part in found:
-            if isinstance(part, SvmsError):
-                self.close()
-                raise part
-        return tuple(part for part in found if isinstance(part, ModelInputs))
-
-    def indices(self, number: int) -> list[Draw]:
-        """Sample numbers of that batch."""
-        self._sampler.batch = number
-        return [index for index in next(self._sampler) if isinstance(index, Draw)]
-
-    def _chosen(self, number: int) -> list[list[Draw]]:
-        indices = self.indices(number)
-        return [[indices[row] for row in part] for part in self.rows]
-
-    def _start(self, number: int) -> Iterator[ModelInputs | SvmsError]:
-        self.close()
-        return iter(
-            DataLoader(
-                _Caught(self.steps),
-                batch_sampler=(part for n in count(number) for part in self._chosen(n)),  # type: ignore[arg-type]
-                num_workers=self.workers,
-                collate_fn=partial(_collated, label_weight=self.label_weight),
-            )
-        )
-
-    def close(self) -> None:
-        """Stop the workers; the next call starts new ones."""
-        self._ahead = None
-
-
-class _Caught(Dataset[Sample | SvmsError]):
-    """Hands errors over as values: the way out of a worker would turn them into another type with a long text."""
-
-    def __init__(self, steps: Samples) -> None:
-        self._steps = steps
-
-    def __getitem__(self, index: int) -> Sample | SvmsError:
-        try:
-            return self._steps[index]
-        except SvmsError as error:
-            return error
-
-
-def _collated(items: Sequence[Sample | SvmsError], label_weight: Float[Tensor, " S"] | None) -> ModelInputs | SvmsError:
-    samples = [item for item in items if isinstance(item, Sample)]
-    bad = [item for item in items if isinstance(item, SvmsError)]
-    return bad[0] if bad else collate(samples, label_weight)
-
-
-def in_order(steps: Samples, batch_size: int) -> Iterator[list[int]]:
-    """Every sample once, in order: what validation reads."""
-    for start in range(0, len(steps), batch_size):
-        yield list(range(start, min(start + batch_size, len(steps))))

@@ -8,7 +8,7 @@ Beside a checkpoint it is `processor_config.json`, `statistics.json`, `embodimen
 Source: processor of GR00T N1.6.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,15 @@ from torch import Tensor
 
 from svms_gr00t.core.errors import CheckpointError, DataError
 from svms_gr00t.data.files import dump_json, read_json
-from svms_gr00t.data.labels.tokens import Labeler, Span, instruction_spans, overlapping
 from svms_gr00t.data.processor.config import ProcessorConfig
 from svms_gr00t.data.processor.images import CELL
 from svms_gr00t.data.processor.lowdim import LowDimCodec, only
 from svms_gr00t.data.processor.observation import Observation
-from svms_gr00t.data.processor.prompt import build_prompt, formalize_language
+from svms_gr00t.data.processor.text import PromptEncoder, PromptText
 from svms_gr00t.data.processor.tokenizer import TextTokenizer, load_tokenizer
 
-N_LABELS = 3
-_CACHE_LIMIT = 4096
+TokenLabels = Callable[[PromptText], Float[Tensor, "T S"]]
+"""What is said of each token of a prompt; see `data/labels/tokens.py`."""
 _FILES_HINT = "Give the folder of a checkpoint: an N1.6 release or one saved by this package"
 
 
@@ -57,24 +56,13 @@ class Sample:
     action_mask: Float[Tensor, "H Da"] | None = None
     """1 on real steps and dimensions."""
     labels: Float[Tensor, "T S"] | None = None
-    """Token labels; absent without a labeler."""
+    """Token labels; absent where none were asked for."""
     label_mask: Bool[Tensor, " T"] | None = None
     """True where a label counts: the instruction's tokens."""
     hidden: Float[Tensor, "T M"] | None = None
     """Cached hidden states of the tokens, in place of the images."""
     hidden_layer: int = 0
     """Language layers that `hidden` has been through."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Text:
-    """A tokenised prompt, shared by every sample with this instruction and these image sizes."""
-
-    instruction: str
-    ids: Int[Tensor, " T"]
-    mask: Bool[Tensor, " T"]
-    spans: tuple[tuple[int, int], ...]
-    """Characters of the instruction that each token covers; empty ranges elsewhere."""
 
 
 class Processor:
@@ -105,9 +93,7 @@ class Processor:
         )
         self._real = torch.zeros(config.max_action_horizon, config.max_action_dim)
         self._real[: self.codec.horizon, : self.codec.action_dim] = 1.0
-        self._texts: dict[tuple[str, tuple[int, ...]], _Text] = {}
-        # The labeler is kept beside its labels: an id of a collected object could come back as another's.
-        self._labels: dict[tuple[int, str, tuple[int, ...]], tuple[Labeler, Float[Tensor, "T S"]]] = {}
+        self.text = PromptEncoder(tokenizer, formalize=config.formalize_language)
 
     def encode(
         self,
@@ -115,7 +101,7 @@ class Processor:
         actions: Mapping[str, np.ndarray] | None = None,
         action_pad: Bool[np.ndarray, " h"] | None = None,
         rng: np.random.Generator | None = None,
-        labeler: Labeler | None = None,
+        labels: TokenLabels | None = None,
         image_tokens: tuple[int, ...] | None = None,
     ) -> Sample:
         """One robot's observation as a sample; `rng` switches the training augmentation on.
@@ -130,7 +116,7 @@ class Processor:
         observation.check(self.config.embodiment, video=image_tokens is None)
         images = self._images(observation, rng) if image_tokens is None else ()
         counts = image_tokens or tuple(image.shape[-2] * image.shape[-1] // CELL**2 for image in images)
-        text = self._text(observation.language[0], counts)
+        text = self.text(observation.language[0], counts)
         state = {key: numbers[0] for key, numbers in observation.state.items()}
         action = None if actions is None else torch.from_numpy(self.codec.encode_action(actions, state)).float()
         return Sample(
@@ -143,8 +129,8 @@ class Processor:
             pad_id=self.tokenizer.pad_id,
             action=action,
             action_mask=None if action is None else self._action_mask(action_pad),
-            labels=None if labeler is None else self._label(labeler, text, counts),
-            label_mask=None if labeler is None else text.mask,
+            labels=None if labels is None else labels(text),
+            label_mask=None if labels is None else text.mask,
         )
 
     def decode(
@@ -173,31 +159,6 @@ class Processor:
         draw = None if rng is None else self.config.images.draw(rng)
         views = [self.config.images(observation.video[k][0], draw) for k in self.config.embodiment.video.modality_keys]
         return tuple(view[step] for step in range(len(views[0])) for view in views)
-
-    def _text(self, raw: str, counts: tuple[int, ...]) -> _Text:
-        key = (raw, counts)
-        if key not in self._texts:
-            if len(self._texts) >= _CACHE_LIMIT:
-                self._texts.clear()
-            self._texts[key] = self._tokenise(raw, counts)
-        return self._texts[key]
-
-    def _tokenise(self, raw: str, counts: tuple[int, ...]) -> _Text:
-        prompt = build_prompt(formalize_language(raw) if self.config.formalize_language else raw, counts)
-        encoding = self.tokenizer.encode(prompt.text)
-        spans = instruction_spans(prompt, encoding.offsets)
-        mask = [bool(prompt.instruction[a:b].strip()) for a, b in spans]
-        return _Text(
-            instruction=prompt.instruction, ids=torch.tensor(encoding.ids), mask=torch.tensor(mask), spans=spans
-        )
-
-    def _label(self, labeler: Labeler, text: _Text, counts: tuple[int, ...]) -> Float[Tensor, "T S"]:
-        key = (id(labeler), text.instruction, counts)
-        if key not in self._labels:
-            if len(self._labels) >= _CACHE_LIMIT:
-                self._labels.clear()
-            self._labels[key] = (labeler, _project(labeler(text.instruction), text))
-        return self._labels[key][1]
 
     def _action_mask(self, pad: Bool[np.ndarray, " h"] | None) -> Float[Tensor, "H Da"]:
         mask = self._real.clone()
@@ -242,16 +203,3 @@ def _mapping(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(path, got="no such file", want="a processor file", hint=_FILES_HINT)
     return read_json(RootModel[dict[str, Any]], path, want="a JSON object", hint=_FILES_HINT).root
-
-
-def _project(spans: Sequence[Span], text: _Text) -> Float[Tensor, "T S"]:
-    """Character labels on tokens: a token takes every label of every span that it overlaps."""
-    labels = torch.zeros(len(text.ids), len(spans[0][2]) if spans else N_LABELS)
-    for start, end, _ in spans:
-        if not 0 <= start < end <= len(text.instruction):
-            got, want = f"characters {start}:{end}", f"a range within 0:{len(text.instruction)}"
-            raise DataError("labels", got=got, want=want, hint="Label the formalised instruction")
-    for token, (first, last) in enumerate(text.spans):
-        if values := overlapping(spans, first, last):
-            labels[token] = torch.tensor(values, dtype=torch.float32).amax(0)
-    return labels

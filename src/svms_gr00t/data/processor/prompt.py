@@ -48,3 +48,9 @@ def build_prompt(instruction: str, tokens_per_image: Sequence[int]) -> Prompt:
     )
     text = head + instruction + "".join(images) + "<|im_end|>\n"
     return Prompt(text=text, instruction=instruction, span=(len(head), len(head) + len(instruction)))
+
+
+def instruction_spans(prompt: Prompt, offsets: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Characters of the instruction that each token covers; empty ranges for tokens outside it."""
+    start, end = prompt.span
+    return tuple((max(a, start) - start, max(min(b, end), start) - start) for a, b in offsets)

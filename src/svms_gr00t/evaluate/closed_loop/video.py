@@ -6,7 +6,6 @@ Axes: n frames, H and W pixels.
 import io
 from collections.abc import Sequence
 
-import av
 import numpy as np
 from PIL import Image
 
@@ -24,20 +23,6 @@ def encode_gif(frames: Sequence[np.ndarray], *, side: int = SIDE, max_frames: in
     flat = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in thinned]
     buffer = io.BytesIO()
     flat[0].save(buffer, "GIF", save_all=True, append_images=flat[1:], duration=ms, loop=0, optimize=True)
-    return buffer.getvalue()
-
-
-def encode_mp4(frames: Sequence[np.ndarray], *, fps: int = 20) -> bytes:
-    """Frames (H, W, 3) uint8 as h264; odd sizes lose a row or a column, which the codec needs."""
-    buffer = io.BytesIO()
-    height, width = (size - size % 2 for size in frames[0].shape[:2])
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "23"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for frame in frames:
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
     return buffer.getvalue()
 
 

@@ -104,13 +104,6 @@ class OpenLoopResult(JsonRecord):
             raise ConfigError("open-loop results", got=f"{ours} and {theirs}", want=want, hint="Evaluate both alike")
         return compare_paired(reference.scores.metric(metric), self.scores.metric(metric))
 
-    def against_baseline(self, name: str, *, metric: str = "mse") -> Comparison:
-        """This policy against one of its baselines, paired by episode. Raises ConfigError for an unknown one."""
-        if name not in self.methods:
-            hint = "Pass train_episodes to fit baselines"
-            raise ConfigError("baseline", got=name, want=f"one of {sorted(self.methods)}", hint=hint)
-        return compare_paired(self.methods[name].metric(metric), self.scores.metric(metric))
-
 
 Found = Mapping[str, Mapping[int, Mapping[str, ChunkErrors]]]
 """Method -> episode -> action key -> errors."""

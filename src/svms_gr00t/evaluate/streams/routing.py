@@ -61,14 +61,6 @@ def word_routes(text: str, offsets: Sequence[tuple[int, int]], weights: Float[nd
     return tuple(found)
 
 
-def token_word_routes(tokens: Sequence[str], weights: Float[ndarray, "n S"]) -> tuple[WordRoute, ...]:
-    """The same from token texts alone: their concatenation is the text ("Ġ", byte-level BPE's space, is one)."""
-    pieces = [token.replace("Ġ", " ") for token in tokens]
-    ends = np.cumsum([len(piece) for piece in pieces]).tolist()
-    offsets = [(end - len(piece), end) for piece, end in zip(pieces, ends, strict=True)]
-    return word_routes("".join(pieces), offsets, weights)
-
-
 def paint_routes(
     picture: Float[ndarray, "H W 3"] | ndarray,
     routes: Float[ndarray, "h w S"],

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.core.types import Features, ModelInputs, StreamStates
-from svms_gr00t.data.processor.processor import Labeler
+from svms_gr00t.data.labels.tokens import Labeler
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.svms import SheafStreams

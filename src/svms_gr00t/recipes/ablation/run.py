@@ -6,7 +6,6 @@
 inside its phase.
 """
 
-import copy
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +16,8 @@ import torch
 
 from svms_gr00t.core.records import JsonRecord
 from svms_gr00t.core.types import ModelInputs
-from svms_gr00t.data.loading.steps import Batches, StepDataset
+from svms_gr00t.data.loading.batches import Batches
+from svms_gr00t.data.loading.steps import StepDataset
 from svms_gr00t.evaluate.closed_loop.result import RolloutConfig
 from svms_gr00t.evaluate.closed_loop.rollout import rollout
 from svms_gr00t.evaluate.comparison.run_facts import FACTS, RunFacts
@@ -74,10 +74,8 @@ def run_variant(config: AblationConfig, name: str, seed: int, folder: Path) -> P
     experiment = replace(experiment, config=changed)
     train, held_out = _steps(config, seed)
     if variant.shuffle_labels:
-        assert train.labeler is not None, "the recipe labels its data"
-        labeler = ShuffledLabels(train.labeler, seed)
-        train = copy.copy(train)
-        train.labeler = labeler
+        assert train.labels is not None, "the recipe labels its data"
+        train = train.relabeled(ShuffledLabels(train.labels.labeler, seed))
     model = build(experiment, variant, base)
     batches: Callable[[int], ModelInputs] = Batches(train, config.batch_size, seed)
     if variant.label_images:

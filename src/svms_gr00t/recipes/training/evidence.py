@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from svms_gr00t.data.loading.steps import Samples, StepDataset, in_order
+from svms_gr00t.data.loading.batches import in_order
+from svms_gr00t.data.loading.protocols import Samples
+from svms_gr00t.data.loading.steps import StepDataset
 from svms_gr00t.evaluate.report.data import PatchExample, WordExample
 from svms_gr00t.evaluate.streams.report import StreamBatch, StreamReport, evaluate_streams
 from svms_gr00t.evaluate.streams.routing import grid_of, patch_routes, word_routes

@@ -19,8 +19,9 @@ from svms_gr00t.data.lerobot.sound import Skipped
 from svms_gr00t.data.loading.feature_cache import FeatureCache
 from svms_gr00t.data.loading.mixed_steps import MixedSteps
 from svms_gr00t.data.loading.mixture import ALPHA, Mixture, Part, open_mixture
+from svms_gr00t.data.loading.protocols import Samples
 from svms_gr00t.data.loading.split import Split, split_episodes
-from svms_gr00t.data.loading.steps import Samples, StepDataset
+from svms_gr00t.data.loading.steps import StepDataset
 from svms_gr00t.data.processor.config import known_robots
 from svms_gr00t.data.processor.embodiment import EmbodimentConfig, from_modality
 from svms_gr00t.data.processor.processor import Processor

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from svms_gr00t.core.progress import Progress
-from svms_gr00t.data.loading.steps import Batches, Samples
+from svms_gr00t.data.loading.batches import Batches
+from svms_gr00t.data.loading.protocols import Samples
 from svms_gr00t.evaluate.streams.report import StreamReport
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.training.evidence import read_streams

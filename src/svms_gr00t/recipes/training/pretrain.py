@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.data.loading.steps import Batches
+from svms_gr00t.data.loading.batches import Batches
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.train.schedules import cosine

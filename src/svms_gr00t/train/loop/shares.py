@@ -14,7 +14,7 @@ from torch import Tensor
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.types import ModelInputs
-from svms_gr00t.data.loading.steps import Batches
+from svms_gr00t.data.loading.batches import Batches
 
 Parts = tuple[ModelInputs, ...]
 

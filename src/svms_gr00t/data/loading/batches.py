@@ -1,0 +1,106 @@
+"""Batch n of a seeded endless stream, made here or by processes that work ahead."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import count
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from svms_gr00t.core.errors import SvmsError
+from svms_gr00t.core.types import ModelInputs
+from svms_gr00t.data.loading.collate import collate
+from svms_gr00t.data.loading.protocols import Samples
+from svms_gr00t.data.loading.sampler import Draw
+from svms_gr00t.data.processor.processor import Sample
+
+
+class Batches:
+    """Batch n of a seeded endless stream: a function of n alone, so a resumed run sees the very next batch.
+
+    `workers` processes prefetch the batches after the one asked for last; 0 makes each here. The batches are the same.
+    `rows` are the parts of every batch that are wanted, each a batch of its own; by default the whole.
+    """
+
+    def __init__(
+        self,
+        steps: Samples,
+        batch_size: int,
+        seed: int,
+        *,
+        workers: int = 0,
+        rows: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        self.steps, self.label_weight, self.workers = steps, steps.label_weight(), workers
+        self.rows = rows or (range(batch_size),)
+        self._sampler = steps.sampler(batch_size, seed)
+        self._ahead: Iterator[ModelInputs | SvmsError] | None = None
+        self._next = 0
+
+    def __call__(self, number: int) -> ModelInputs:
+        """The first part of batch `number`, from 0: the whole of it unless `rows` says otherwise."""
+        return self.parts(number)[0]
+
+    def parts(self, number: int) -> tuple[ModelInputs, ...]:
+        """The parts of batch `number`."""
+        if self.workers == 0:
+            return tuple(self.steps.batch(chosen, self.label_weight) for chosen in self._chosen(number))
+        if self._ahead is None or number != self._next:
+            self._ahead = self._start(number)
+        self._next = number + 1
+        found = [next(self._ahead) for _ in self.rows]
+        for part in found:
+            if isinstance(part, SvmsError):
+                self.close()
+                raise part
+        return tuple(part for part in found if isinstance(part, ModelInputs))
+
+    def indices(self, number: int) -> list[Draw]:
+        """Sample numbers of that batch."""
+        self._sampler.batch = number
+        return [index for index in next(self._sampler) if isinstance(index, Draw)]
+
+    def _chosen(self, number: int) -> list[list[Draw]]:
+        indices = self.indices(number)
+        return [[indices[row] for row in part] for part in self.rows]
+
+    def _start(self, number: int) -> Iterator[ModelInputs | SvmsError]:
+        self.close()
+        return iter(
+            DataLoader(
+                _Caught(self.steps),
+                batch_sampler=(part for n in count(number) for part in self._chosen(n)),  # type: ignore[arg-type]
+                num_workers=self.workers,
+                collate_fn=partial(_collated, label_weight=self.label_weight),
+            )
+        )
+
+    def close(self) -> None:
+        """Stop the workers; the next call starts new ones."""
+        self._ahead = None
+
+
+class _Caught(Dataset[Sample | SvmsError]):
+    """Hands errors over as values: the way out of a worker would turn them into another type with a long text."""
+
+    def __init__(self, steps: Samples) -> None:
+        self._steps = steps
+
+    def __getitem__(self, index: int) -> Sample | SvmsError:
+        try:
+            return self._steps[index]
+        except SvmsError as error:
+            return error
+
+
+def _collated(items: Sequence[Sample | SvmsError], label_weight: Float[Tensor, " S"] | None) -> ModelInputs | SvmsError:
+    samples = [item for item in items if isinstance(item, Sample)]
+    bad = [item for item in items if isinstance(item, SvmsError)]
+    return bad[0] if bad else collate(samples, label_weight)
+
+
+def in_order(steps: Samples, batch_size: int) -> Iterator[list[int]]:
+    """Every sample once, in order: what validation reads."""
+    for start in range(0, len(steps), batch_size):
+        yield list(range(start, min(start + batch_size, len(steps))))
