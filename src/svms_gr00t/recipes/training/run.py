@@ -6,17 +6,15 @@ RUN/phase_N/        metrics.jsonl, checkpoints, best weights, gate
 RUN/policy/         the trained policy
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from svms_gr00t.core.errors import CheckpointError, TrainingError
+from svms_gr00t.core.errors import TrainingError
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.core.provenance import commit, versions
 from svms_gr00t.data.loading.feature_cache import FeatureCache
 from svms_gr00t.data.loading.protocols import Samples
 from svms_gr00t.groot.checkpoint.loading import locate
@@ -24,10 +22,10 @@ from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.training.config import TrainConfig
 from svms_gr00t.recipes.training.experiment import Experiment
+from svms_gr00t.recipes.training.passport import Resume, claim, write_passport
 from svms_gr00t.recipes.training.phases_in_turn import Trained, train_in_turn
 from svms_gr00t.recipes.training.presets import preset
 from svms_gr00t.train.cache_features import cache_key
-from svms_gr00t.train.loop.run_dir import RunDir
 from svms_gr00t.train.loop.trackers import TrackerName, make_trackers
 from svms_gr00t.train.loop.trainer import LoopConfig, Validate
 from svms_gr00t.train.memory.planner import Setup, cheapest, plan, usable
@@ -36,7 +34,6 @@ from svms_gr00t.train.processes.cluster import Cluster
 from svms_gr00t.train.processes.start import cluster
 from svms_gr00t.train.towers.recompute import recompute_blocks
 
-Resume = Literal["auto", "never"]
 HELD_OUT_SAMPLES, GATE_SAMPLES = 128, 2048
 
 
@@ -82,7 +79,7 @@ def run_training(
     held_out = _held_out(experiment, features)
     with here.main_first() as writes:
         if writes:
-            _write_passport(config, output, experiment)
+            write_passport(config, output, experiment)
     trained = _guarded(
         config,
         model,
@@ -186,19 +183,6 @@ def _advice(config: TrainConfig, gpu_gb: float) -> str:
     return f"Add {found[-1]}" if found else "Add --optimizer adamw8bit or --gradient-accumulation-steps 2"
 
 
-def claim(config: TrainConfig, output: Path, resume: Resume) -> None:
-    """Check that the folder is free, or holds this very run; phases may be chosen anew at each call."""
-    file = output / "config.yaml"
-    if not file.is_file():
-        return
-    if resume == "never":
-        hint = "Choose another --output-dir, or --resume auto to go on"
-        raise CheckpointError(output, got="a run", want="an empty folder", hint=hint)
-    if odd := [name for name in config.differences(TrainConfig.load(file)) if name != "phases"]:
-        hint = "Choose another --output-dir, or repeat that run with --config"
-        raise CheckpointError(output, got=f"a run with other {', '.join(odd)}", want="the same settings", hint=hint)
-
-
 def validator(held_out: Samples) -> Validate:
     """Held-out flow loss and denoised action error at fixed noise and time, on evenly spread samples."""
     spread = torch.linspace(0, len(held_out) - 1, min(HELD_OUT_SAMPLES, len(held_out))).round().int().tolist()
@@ -235,37 +219,6 @@ def _loop(config: TrainConfig) -> LoopConfig:
         precision=config.precision or preset(config.preset).precision,
         ema=config.ema,
     )
-
-
-def _write_passport(config: TrainConfig, output: Path, experiment: Experiment) -> None:
-    run = RunDir(output).create()
-    run.write("config.yaml", config.dumps())
-    facts = {
-        "versions": versions(),
-        "commit": commit(),
-        "data": _data_facts(experiment),
-        "model": experiment.config.to_dict(),
-        "seed": config.seed,
-    }
-    run.write("passport.json", json.dumps(facts, indent=2) + "\n")
-
-
-def _data_facts(experiment: Experiment) -> dict[str, Any]:
-    """What was trained on; a mixture says it of each part."""
-    found = [
-        {
-            "fingerprint": source.dataset.fingerprint(),
-            "episodes": len(source.dataset.episodes),
-            "held_out": list(source.split.validation),
-            "skipped": {one.episode: one.reason for one in source.skipped},
-        }
-        for source in experiment.sources
-    ]
-    if len(found) == 1:
-        return found[0]
-    parts = [one | {"weight": source.weight} for one, source in zip(found, experiment.sources, strict=True)]
-    fingerprint = " + ".join(f"{part['weight']:.6g} {part['fingerprint']}" for part in parts)
-    return {"fingerprint": fingerprint, "episodes": sum(one["episodes"] for one in found), "parts": parts}
 
 
 def _save(experiment: Experiment, trained: Trained, output: Path, here: Cluster) -> None:
