@@ -34,12 +34,13 @@ N1D6 = {"parts", "config", "initial", "embodiment", "attention", "vision", "dit"
 ROOMS = {
     "data": {
         "files": set(),
-        "lerobot": {"files"},
-        "processor": {"files", "lerobot"},
+        "pictures": set(),
+        "lerobot": {"files", "pictures"},
+        "processor": {"files", "pictures", "lerobot"},
         "labels": {"files", "lerobot", "processor"},
-        "loading": {"files", "lerobot", "processor", "labels"},
-        "doctor": {"files", "lerobot", "processor", "labels"},
-        "convert": {"files", "lerobot", "processor"},
+        "loading": {"files", "pictures", "lerobot", "processor", "labels"},
+        "doctor": {"files", "pictures", "lerobot", "processor", "labels"},
+        "convert": {"files", "pictures", "lerobot", "processor"},
     },
     "groot": {
         **{module: N1D6 - {module} for module in N1D6},

@@ -1,0 +1,79 @@
+"""Pictures as others hold them, as the RGB bytes that every part of this package works on.
+
+Axes: any leading ones, H and W pixels, 3 colours.
+
+    uint8 (..., H, W, 3)       as it is
+    floats from 0 to 1         times 255, rounded (0 .. 255 comes back to the byte)
+    channels first             (..., 3, H, W), turned around
+
+What could mean two things is refused with its name: floats beyond [0, 1] (their dark frames would look like [0, 1]),
+integers of other widths (depth, 16 bits), three rows that might be three colours, grey, and alpha.
+"""
+
+from typing import Any, NoReturn
+
+import numpy as np
+from jaxtyping import UInt8
+
+from svms_gr00t.core.errors import DataError
+
+WANT = "uint8 (..., height, width, 3)"
+
+
+def as_uint8_rgb(where: object, pictures: Any, *, want: str = WANT) -> UInt8[np.ndarray, "*lead H W 3"]:
+    """Pictures of any leading axes as RGB bytes; `want` says the form in the caller's axes.
+
+    Raises DataError, one sentence that names `where` and what the pictures are, for anything that has no one meaning.
+    """
+    array = as_plain_array(where, pictures)
+    return _bytes(where, _channels_last(where, array, want), want)
+
+
+def as_plain_array(where: object, given: Any, *, want: str = "an array") -> np.ndarray:
+    """`given` as numpy sees it. Raises DataError for ragged lists and what is no array at all."""
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        _refuse(where, f"{type(given).__name__} {given!r}"[:80] + f" ({error})", want, "Rows must be of one length")
+
+
+def _channels_last(where: object, array: np.ndarray, want: str) -> np.ndarray:
+    """The array with its colours last."""
+    ends = (array.shape[-3], array.shape[-1]) if array.ndim >= 3 and 0 not in array.shape else (0, 0)
+    if ends[1] == 3 != ends[0]:
+        return array
+    if ends[0] == 3 and ends[1] not in (1, 2, 3, 4):
+        return np.ascontiguousarray(np.moveaxis(array, -3, -1))
+    hint = "The last axes are row, column, RGB"
+    if ends == (3, 3):
+        hint = "If these are channels first, transpose to (H, W, 3); a picture of 3 rows or columns is not read"
+    elif ends[1] in (1, 4):
+        hint = "Grey: repeat it three times" if ends[1] == 1 else "With an alpha channel: keep [..., :3]"
+    elif ends[0] in (1, 4):
+        hint = "Channels first: make them 3 colours and transpose to (H, W, 3)"
+    raise DataError(where, got=_seen(array), want=want, hint=hint)
+
+
+def _bytes(where: object, array: np.ndarray, want: str) -> np.ndarray:
+    """Colours 0 .. 255."""
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind != "f":
+        small = array.dtype.kind in "iu" and array.min() >= 0 and array.max() <= 255
+        hint = "Convert it with .astype(np.uint8)" if small else "Frames are RGB, 0 .. 255; no depth and no 16 bits"
+        _refuse(where, _seen(array), want, hint)
+    low, high = float(array.min()), float(array.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        _refuse(where, f"{_seen(array)} with NaN or infinity", want, "Check the camera that fills this key")
+    if low < 0 or high > 1:
+        fix = "floats are read from 0 to 1" if low < 0 else "convert 0 .. 255 with .astype(np.uint8)"
+        _refuse(where, f"{_seen(array)} from {low:.3g} to {high:.3g}", want, f"Frames are RGB, 0 .. 255; {fix}")
+    return np.rint(array.astype(np.float32) * np.float32(255)).astype(np.uint8)
+
+
+def _seen(array: np.ndarray) -> str:
+    return f"{array.dtype} {array.shape}"
+
+
+def _refuse(where: object, got: str, want: str, hint: str) -> NoReturn:
+    raise DataError(where, got=got, want=want, hint=hint)
