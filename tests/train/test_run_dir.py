@@ -1,6 +1,5 @@
 """Checkpoints survive kill -9 in the middle, flipped bytes and truncation; and the best is the best."""
 
-import json
 import os
 import signal
 import subprocess
@@ -86,26 +85,19 @@ def test_killed_at_any_moment_a_whole_checkpoint_remains(tmp_path: Path) -> None
         assert torch.equal(loaded.model["w"], torch.full((1500, 1500), float(done)))
 
 
-def test_the_best_weights_are_those_of_the_lowest_validation_loss(tmp_path: Path) -> None:
+def test_validation_is_told_and_writes_no_weights(tmp_path: Path) -> None:
     losses = iter([3.0, 1.0, 2.0, 4.0])
-    seen: list[dict[str, torch.Tensor]] = []
 
     def validate(model: torch.nn.Module) -> dict[str, float]:
         assert not model.training
-        seen.append({name: p.detach().clone() for name, p in model.named_parameters() if name.startswith("svms.")})
         return {"flow": next(losses)}
 
     run = RunDir(tmp_path / "run")
     config = LoopConfig(validate_every=1, log_every=1)
     rows = train_phase(fresh(), short(SPECIALISE), labelled, run, config=config, validate=validate)
     assert [row["held_out.flow"] for row in rows] == [3.0, 1.0, 2.0, 4.0]
-    best = json.loads((run.root / "best" / "state.json").read_text())
-    assert best == {"step": 1, "flow": 1.0}
-    from safetensors.torch import load_file
-
-    kept = load_file(run.root / "best" / "model.safetensors")
-    assert all(torch.equal(kept[name], value) for name, value in seen[1].items())
-    assert any(not torch.equal(kept[name], value) for name, value in seen[3].items())
+    # What nothing reads is not kept: the policy is the last step's, whichever validation was lowest.
+    assert sorted(path.name for path in run.root.iterdir()) == ["checkpoints", "metrics.jsonl"]
 
 
 def test_validation_changes_nothing_in_training(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 RUN/config.yaml     every setting; --config RUN/config.yaml repeats the run
 RUN/passport.json   versions, commit, fingerprint of the data
-RUN/phase_N/        metrics.jsonl, checkpoints, best weights, gate
+RUN/phase_N/        metrics.jsonl, checkpoints, gate
 RUN/policy/         the trained policy
 """
 

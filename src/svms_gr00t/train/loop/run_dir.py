@@ -1,7 +1,6 @@
 """A run folder: metrics.jsonl and the newest checkpoints, each complete or absent.
 
     checkpoints/step_000200/   model.safetensors, optimizer.safetensors, state.json (with the SHA-256 of both)
-    best/                      model.safetensors of the step with the lowest validation loss
 
 A checkpoint holds what trained and its optimiser moments as safetensors, and the numbers of the schedules as JSON.
 """
@@ -10,7 +9,6 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,12 +59,6 @@ class RunDir:
             (partial / _FILES[2]).write_text(json.dumps(state) + "\n", encoding="utf-8")
         for old in self.checkpoints()[:-keep_last]:
             shutil.rmtree(old)
-
-    def save_best(self, model: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Replace the best weights."""
-        with whole_folder(self.root / "best") as partial:
-            save_file(dict(model), partial / _FILES[0])
-            (partial / _FILES[2]).write_text(json.dumps(state) + "\n", encoding="utf-8")
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""

@@ -35,7 +35,7 @@ from svms_gr00t.train.trainable import prepare
 Batch = Callable[[int], ModelInputs | Parts]
 """Number of a batch -> this process's part of it, whole or in micro-batches."""
 Validate = Callable[[Gr00tN1d6], dict[str, float]]
-"""A model in eval mode -> held-out measures; "flow" chooses the best checkpoint."""
+"""A model in eval mode -> held-out measures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ class Loop:
         )
         self.validate: Validate | None = None
         self.trackers: tuple[Tracker, ...] = ()
-        self.done, self.saved, self.best = 0, -1, float("inf")
+        self.done, self.saved = 0, -1
         self.mean = {n: p.detach().clone() for n, p in self.parameters.items()} if config.ema else {}
 
     def resume(self) -> int:
@@ -136,7 +136,6 @@ class Loop:
         restore_optimizer(self.optimizer, self.parameters, snapshot.optimizer, like=self.cluster.like)
         self.sheaf.load_state_dict(snapshot.state["sheaf"])
         self.done = self.saved = int(snapshot.state["done"])
-        self.best = float(snapshot.state.get("best", "inf"))
         return self.done
 
     def save(self) -> None:
@@ -144,8 +143,6 @@ class Loop:
         if self.saved == self.done:
             return
         state = {"done": self.done, "phase": self.phase.name, "sheaf": self.sheaf.state_dict()}
-        if self.best < float("inf"):
-            state["best"] = self.best
         if self.cluster.collects:
             moments = {n: self.cluster.whole(v) for n, v in optimizer_tensors(self.optimizer, self.parameters).items()}
             kept = self._trained() | {f"ema.{name}": value for name, value in self.mean.items()}
@@ -234,12 +231,6 @@ class Loop:
             found = self.validate(self.model.eval())
         for module, mode in modes.items():
             module.training = mode
-        if found["flow"] < self.best:
-            self.best = found["flow"]
-            trained = self._trained() if self.cluster.collects else {}
-            with self.cluster.main_first() as writes:
-                if writes:
-                    self.run.save_best(trained, {"step": step, **found})
         return {f"held_out.{name}": value for name, value in found.items()}
 
     def _trained(self) -> dict[str, Tensor]:
