@@ -16,6 +16,7 @@ from svms_gr00t.cli.demo import Demo
 from svms_gr00t.cli.evaluate import open_loop, rollout, streams
 from svms_gr00t.cli.evaluate.card import Card
 from svms_gr00t.cli.evaluate.compare import Compare
+from svms_gr00t.cli.flags import at_home, joined
 from svms_gr00t.cli.gate import Gate
 from svms_gr00t.cli.inspect import InspectModel
 from svms_gr00t.cli.labels import Labels
@@ -100,11 +101,11 @@ Commands = (
 def parse(args: Sequence[str] | None = None) -> Command:
     """The chosen subcommand as a filled-in dataclass."""
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
-    given = arguments(args)
+    given = joined(arguments(args), Commands)
     if given[:1] == ["train"]:  # its defaults may come from a file
         start = Train.defaults(given)
-        return tyro.cli(Train, prog="svms-gr00t train", default=start, args=given[1:], config=config)
-    return tyro.cli(Commands, prog="svms-gr00t", description=__doc__, args=args, config=config)  # type: ignore[arg-type, return-value]
+        return at_home(tyro.cli(Train, prog="svms-gr00t train", default=start, args=given[1:], config=config))
+    return at_home(tyro.cli(Commands, prog="svms-gr00t", description=__doc__, args=given, config=config))  # type: ignore[arg-type]
 
 
 def main(args: Sequence[str] | None = None) -> None:

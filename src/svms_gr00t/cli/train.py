@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from svms_gr00t.cli.console import Bars, console
+from svms_gr00t.cli.flags import at_home
 from svms_gr00t.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -140,10 +141,11 @@ class Train:
         file = _value_of("--config", args)
         if file is None:
             return cls()
-        stored = cls(config=Path(file)).stored()
+        path = at_home(Path(file))
+        stored = cls(config=path).stored()
         names = {f.name for f in fields(stored)} & {f.name for f in fields(cls)}
         flags = {name: stored.svms[name] for name in SVMS_FLAGS if name in stored.svms}
-        return cls(**{name: getattr(stored, name) for name in names}, **flags, phase=stored.phases, config=Path(file))
+        return cls(**{name: getattr(stored, name) for name in names}, **flags, phase=stored.phases, config=path)
 
 
 def _value_of(flag: str, args: Sequence[str]) -> str | None:

@@ -5,6 +5,7 @@ Not measured is None, never NaN (JSON has no NaN). Bytes (pictures) are base64.
 
 import os
 import tempfile
+from codecs import BOM_UTF8
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -52,7 +53,7 @@ class JsonRecord:
         path = Path(path)
         if not path.is_file():
             raise DataError(path, got="no such file", want=f"a saved {cls.__name__}", hint="Run the evaluation first")
-        return cls.from_json(path.read_bytes(), where=path)
+        return cls.from_json(path.read_bytes().removeprefix(BOM_UTF8), where=path)
 
 
 def write_text(path: Path | str, text: str) -> Path:

@@ -1,7 +1,11 @@
-"""Small JSON files read and written one way: every fault becomes one `DataError` sentence that names the file."""
+"""Small JSON files read and written one way: every fault becomes one `DataError` sentence that names the file.
+
+A line ends at "\n" and nowhere else: U+2028, U+2029, U+0085, VT and FF may stand inside a JSON string, where
+`str.splitlines` would cut it. A byte order mark at the start, which some editors write, is no part of the text.
+"""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,9 +17,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_text(path: Path, *, want: str, hint: str) -> str:
-    """The UTF-8 text of `path`. Raises DataError when it is missing or is not text."""
+    """The UTF-8 text of `path`, with or without a byte order mark. Raises DataError when it is missing or no text."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise DataError(path, got="no such file", want=want, hint=hint) from error
     except (OSError, UnicodeDecodeError) as error:
@@ -64,12 +68,8 @@ def read_raw(path: Path) -> dict[str, Any]:
 
 def read_jsonl(model: type[Model], path: Path, *, want: str, hint: str) -> list[Model]:
     """One `model` for each non-blank line of a JSON-lines file; faults name the line."""
-    rows = []
-    for number, line in enumerate(read_text(path, want=want, hint=hint).splitlines(), start=1):
-        if line.strip():
-            where = f"{path}, line {number}"
-            rows.append(validate(model, _loads(line, where, want=want, hint=hint), where, hint=hint))
-    return rows
+    rows = _lines(path, want=want, hint=hint)
+    return [validate(model, value, where, hint=hint) for where, value in rows]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -77,18 +77,28 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     want, hint = "a JSON object a line", "Fetch the dataset again"
-    lines = enumerate(read_text(path, want=want, hint=hint).splitlines(), start=1)
-    return [_loads(line, f"{path}, line {n}", want=want, hint=hint) for n, line in lines if line.strip()]
+    return [value for _, value in _lines(path, want=want, hint=hint)]
+
+
+def _lines(path: Path, *, want: str, hint: str) -> Iterator[tuple[str, Any]]:
+    """Where each non-blank line stands, and its value."""
+    for number, line in enumerate(read_text(path, want=want, hint=hint).split("\n"), start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            yield where, _loads(line, where, want=want, hint=hint)
 
 
 def dump_json(path: Path, value: Any) -> None:
     """Write indented JSON with the keys in the order given and a final newline; NaN is refused (it is not JSON)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    _write(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def dump_jsonl(path: Path, rows: Iterable[Any]) -> None:
     """Write one compact JSON value a line."""
+    _write(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
-    path.write_text("".join(lines), encoding="utf-8")
+    # Half of a surrogate pair, which JSON allows and UTF-8 does not, stays the escape that it was read from.
+    path.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -139,7 +139,7 @@ class Gr00tN1d6Config(SvmsConfig):
         if not path.is_file():
             raise CheckpointError(path, got="no such file", want=want, hint=hint)
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8-sig"))
         except ValueError as error:
             raise CheckpointError(path, got=f"broken JSON ({error})", want=want, hint="download it again") from error
         if not isinstance(values, dict):

@@ -125,15 +125,15 @@ def _from_json(path: Path) -> TextTokenizer:
 
 def _from_vocabulary(folder: Path) -> TextTokenizer:
     try:
-        vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-        lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
+        vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8-sig"))
+        lines = (folder / "merges.txt").read_text(encoding="utf-8-sig").split("\n")
         merges = [_pair(line) for line in lines if line.strip() and not line.startswith("#version")]
         tokenizer = byte_level_bpe(vocab, merges)
     except (OSError, ValueError, TypeError) as error:
         raise DataError(folder, got=f"broken files ({error})", want="vocab.json and merges.txt", hint=_HINT) from error
     added = folder / "added_tokens.json"
     if added.is_file():
-        for token, index in json.loads(added.read_text(encoding="utf-8")).items():
+        for token, index in json.loads(added.read_text(encoding="utf-8-sig")).items():
             if tokenizer.token_to_id(token) != index:
                 got = f"{token} at {index} in added_tokens.json"
                 want = f"the N1.6 order, {tokenizer.token_to_id(token)}"

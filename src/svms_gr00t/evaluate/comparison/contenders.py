@@ -76,7 +76,7 @@ class Contender:
 def _result(path: Path) -> Run:
     """The record in a JSON file, told apart by its fields."""
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         hint = "Pass what `svms-gr00t evaluate --output` wrote"
         raise DataError(path, got="no JSON", want="a result", hint=hint) from error

@@ -65,7 +65,7 @@ class RunFacts(JsonRecord):
 
 
 def _of_training(folder: Path) -> RunFacts | None:
-    passport = _mapping(json.loads((folder / "passport.json").read_text(encoding="utf-8")))
+    passport = _mapping(json.loads((folder / "passport.json").read_text(encoding="utf-8-sig")))
     config = _mapping(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
     data = _mapping(passport.get("data"))
     if "fingerprint" not in data:
@@ -83,7 +83,7 @@ def _of_training(folder: Path) -> RunFacts | None:
 def _of_demo(file: Path, name: str) -> RunFacts | None:
     if not file.is_file():
         return None
-    c = _mapping(json.loads(file.read_text(encoding="utf-8")))
+    c = _mapping(json.loads(file.read_text(encoding="utf-8-sig")))
     if not {"dataset_path", "base", "seed", "steps", "batch_size"} <= c.keys():
         return None
     budget = {"steps": " + ".join(map(str, c["steps"])), "batch size": str(c["batch_size"])}

@@ -53,7 +53,7 @@ class CardSource:
         report = next((ReportData.load(file) for file in files if file.is_file()), None)
         return cls(
             name=folder.resolve().name,
-            config=json.loads((policy / "config.json").read_text(encoding="utf-8")),
+            config=json.loads((policy / "config.json").read_text(encoding="utf-8-sig")),
             report=report,
             run=_results(run_folder),
             facts=RunFacts.of(run_folder),

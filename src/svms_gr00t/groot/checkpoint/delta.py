@@ -144,7 +144,7 @@ def read_delta(folder: Path | str) -> Delta:
     file = Path(folder) / FILE
     want, hint = f"a {FILE} of this package", "save the delta again"
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8-sig"))
         if values["format"] != FORMAT or values["version"] > VERSION:
             hint = "update svms-gr00t, or save the delta again"
             raise CheckpointError(file, got=f"{values['format']!r} {values['version']}", want=want, hint=hint)

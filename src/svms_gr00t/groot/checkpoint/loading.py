@@ -105,7 +105,7 @@ def weight_files(folder: Path, stem: str = "model") -> dict[str, Stored]:
 
 def _indexed(folder: Path, index: Path) -> dict[str, Stored]:
     try:
-        places: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        places: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"])
         outside = any(Path(file).name != file for file in places.values())
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise CheckpointError(index, got=f"a broken index ({error})", want="a weight_map", hint=AGAIN) from error

@@ -242,7 +242,7 @@ def _object(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise CheckpointError(file, got=f"broken JSON ({error})", want="a JSON object", hint=AGAIN) from error
     if not isinstance(value, dict):
