@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omron_dataset import write_omron
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.processor.processor import Processor
@@ -80,3 +81,49 @@ def test_a_broken_episode_is_left_out_by_name_and_the_others_train(
         clip.write_bytes(b"")
     with pytest.raises(DataError, match="data doctor"):
         Experiment.prepare(data, base=BASE)
+
+
+def test_training_names_what_percentiles_lose_and_the_switch_keeps_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def rarely(_index: int, columns: dict[str, np.ndarray], _videos: dict[str, np.ndarray]) -> None:
+        columns["action"][:, 0:4] = 0  # the base, whose third number moves in one step of thirty
+        columns["action"][7, 2] = 0.5
+
+    root = write_omron(tmp_path / "set", episodes=4, change=rarely)
+    base = tmp_path / "base"
+    shutil.copytree(BASE, base)
+    path = base / "processor_config.json"
+    stored = json.loads(path.read_text())
+    stored["processor_kwargs"]["use_percentiles"] = True
+    path.write_text(json.dumps(stored))
+    options = {"base": base, "embodiment_tag": "new_embodiment", "validation": 0.25}
+
+    with caplog.at_level("WARNING"):
+        plain = Experiment.prepare(root, **options)
+    assert "action.base_motion: motion of element 2 in 3.33%" not in caplog.text  # 1 in 30 is not rare
+    assert plain.processor.config.use_percentiles
+
+    longer = write_omron(tmp_path / "long", episodes=4, change=lambda i, c, v: (rarely(i, c, v), stretched(c, v)))
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        lost = Experiment.prepare(longer, **options)
+    assert "action.base_motion: motion of element 2 in 0.33%" in caplog.text
+    assert "--min-max-embedding-keys action.base_motion" in caplog.text
+    command = np.ones((1, 16, 44))
+    assert not lost.processor.decode(command)["base_motion"][..., 2].any()
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        kept = Experiment.prepare(longer, min_max_embedding_keys=["action.base_motion"], **options)
+    assert "base_motion" not in caplog.text
+    assert kept.processor.decode(command)["base_motion"][..., 2].max() == pytest.approx(0.5)
+
+
+def stretched(columns: dict[str, np.ndarray], videos: dict[str, np.ndarray]) -> None:
+    """Ten times as long, the motion once."""
+    for table in (columns, videos):
+        for name, rows in table.items():
+            still = rows.copy()
+            if name == "action":
+                still[:, 0:4] = 0
+            table[name] = np.concatenate([rows, *[still] * 9])

@@ -78,6 +78,7 @@ def test_flags_override_the_file_and_every_setting_round_trips(tmp_path: Path) -
         svms={"lambda_sheaf_max": 0.3, "d_stream": 32},
         optimizer="adamw-sr",
         views=("a", "b"),
+        min_max_embedding_keys=("action.gripper", "state.arm"),
         ema=0.9,
     )
     (tmp_path / "c.yaml").write_text(config.dumps())

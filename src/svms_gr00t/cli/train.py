@@ -46,6 +46,9 @@ class Train:
     """Robot; by default read from the dataset."""
     views: tuple[str, ...] = ()
     """Cameras by their modality.json names; empty takes all."""
+    min_max_embedding_keys: tuple[str, ...] = ()
+    """With a base that normalises by percentiles: keys (action.base_motion) that keep minimum and maximum, so that rare
+    commands are not cut off."""
     use_sheaf_streams: bool = True
     """Off trains plain GR00T N1.6 on the same batches."""
     max_steps: tuple[int, ...] = ()

@@ -1,6 +1,7 @@
 """Do a checkpoint's statistics fit a dataset? Before training on it, or before running a policy on its robot.
 
     clipped   share of the data's values outside the base's range: there the model cannot tell values apart
+    foreign   share outside everything the base ever saw; without percentiles the same
     used      the data's range over the base's range: what is left of the resolution
     constant  elements that never moved when the base was trained: they become 0, whatever the data does
 
@@ -17,10 +18,12 @@ import numpy as np
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.doctor.finding import Finding, sort_findings
+from svms_gr00t.data.doctor.percentiles import lost_to_percentiles
 from svms_gr00t.data.files import read_raw
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.processor.config import ProcessorConfig
 from svms_gr00t.data.processor.embodiment import EmbodimentConfig
+from svms_gr00t.data.processor.normalize import still
 from svms_gr00t.data.processor.relative import relative_chunks, relative_keys
 
 CLIPPED = 0.01
@@ -46,11 +49,15 @@ class ElementFit:
     """Share of the data's values outside the base's range."""
     used: float
     """The data's range over the base's; 0 when the base's is constant."""
+    whole: tuple[float, float]
+    """Lowest and highest value that the base saw; wider than `base` where it normalises by percentiles."""
+    foreign: float
+    """Share of the data's values outside `whole`."""
 
     @property
     def constant(self) -> bool:
         """The base never saw it move."""
-        return self.base[0] == self.base[1]
+        return bool(still(*self.whole))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,23 +85,32 @@ class _Bounds:
 
     low: np.ndarray
     high: np.ndarray
+    whole: tuple[np.ndarray, np.ndarray]
     seen_low: np.ndarray = field(init=False)
     seen_high: np.ndarray = field(init=False)
     outside: np.ndarray = field(init=False)
+    foreign: np.ndarray = field(init=False)
     count: int = 0
 
     def __post_init__(self) -> None:
         width = self.low.shape[-1]
-        self.seen_low, self.seen_high, self.outside = np.full(width, np.inf), np.full(width, -np.inf), np.zeros(width)
+        self.seen_low, self.seen_high = np.full(width, np.inf), np.full(width, -np.inf)
+        self.outside, self.foreign = np.zeros(width), np.zeros(width)
 
     def update(self, rows: np.ndarray, step: int | None = None) -> None:
-        low, high = (self.low, self.high) if step is None else (self.low[step], self.high[step])
         if not len(rows):
             return
-        slack = 1e-6 * np.maximum(np.abs(low), np.abs(high))  # statistics went through float32
-        self.outside += ((rows < low - slack) | (rows > high + slack)).sum(axis=0)
+        self.outside += _beyond(rows, self.low, self.high, step)
+        self.foreign += _beyond(rows, *self.whole, step)
         self.seen_low, self.seen_high = np.minimum(self.seen_low, rows.min(0)), np.maximum(self.seen_high, rows.max(0))
         self.count += len(rows)
+
+
+def _beyond(rows: np.ndarray, low: np.ndarray, high: np.ndarray, step: int | None) -> np.ndarray:
+    """How many rows lie outside, for each element."""
+    low, high = (low, high) if step is None else (low[step], high[step])
+    slack = 1e-6 * np.maximum(np.abs(low), np.abs(high))  # statistics went through float32
+    return ((rows < low - slack) | (rows > high + slack)).sum(axis=0)
 
 
 def compare_with_base(
@@ -126,6 +142,27 @@ def compare_with_base(
     return Compatibility(elements=tuple(elements), findings=sort_findings(findings))
 
 
+def lost_commands(
+    dataset: LeRobotDataset,
+    config: ProcessorConfig,
+    statistics: Mapping[str, Any],
+    *,
+    episodes: Sequence[int] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Finding, ...]:
+    """What a processor of these settings can never command, or see, of `episodes`: nothing without percentiles.
+
+    `statistics` are those of all its robots. Raises DataError from the dataset.
+    """
+    if not config.use_percentiles:
+        return ()
+    own = statistics[config.embodiment_tag]
+    report = compare_with_base(
+        dataset, config.embodiment, own, episodes=episodes, use_percentiles=True, progress=progress
+    )
+    return tuple(finding for finding in report.findings if finding.check == "percentiles")
+
+
 def _bounds(
     dataset: LeRobotDataset, embodiment: EmbodimentConfig, base: Mapping[str, Any], use_percentiles: bool
 ) -> tuple[dict[str, _Bounds], list[Finding]]:
@@ -151,15 +188,16 @@ def _bounds(
             findings.append(Finding(severity="error", check="keys", where=f"{kind}.{key}", found=fault, todo=todo))
         else:
             assert summary is not None
-            bounds[f"{table}.{key}"] = _Bounds(low=np.array(summary[low], float), high=np.array(summary[high], float))
+            of = {name: np.array(summary[name], float) for name in (low, high, "min", "max")}
+            bounds[f"{table}.{key}"] = _Bounds(low=of[low], high=of[high], whole=(of["min"], of["max"]))
     return bounds, findings
 
 
 def _fits(name: str, bound: _Bounds) -> Iterator[ElementFit]:
     if not bound.count:
         raise DataError("compatibility", got="no steps", want="at least one", hint="Choose at least one episode")
-    low, high = (a.reshape(-1, a.shape[-1]) for a in (bound.low, bound.high))
-    low, high = low.min(axis=0), high.max(axis=0)
+    low, least = (a.reshape(-1, a.shape[-1]).min(axis=0) for a in (bound.low, bound.whole[0]))
+    high, most = (a.reshape(-1, a.shape[-1]).max(axis=0) for a in (bound.high, bound.whole[1]))
     for i in range(len(low)):
         span, seen = high[i] - low[i], bound.seen_high[i] - bound.seen_low[i]
         yield ElementFit(
@@ -168,28 +206,31 @@ def _fits(name: str, bound: _Bounds) -> Iterator[ElementFit]:
             base=(float(low[i]), float(high[i])),
             data=(float(bound.seen_low[i]), float(bound.seen_high[i])),
             clipped=float(bound.outside[i] / bound.count),
-            used=float(seen / span) if span else 0.0,
+            used=0.0 if still(low[i], high[i]) else float(seen / span),
+            whole=(float(least[i]), float(most[i])),
+            foreign=float(bound.foreign[i] / bound.count),
         )
 
 
 def _judge(name: str, elements: list[ElementFit]) -> Iterator[Finding]:
     """What a key's elements mean together."""
-    lost = [e for e in elements if e.constant and e.data[0] != e.data[1]]
+    lost = [e for e in elements if e.constant and not still(*e.data)]
     if lost:
         severity = "error" if name.split(".")[0] != "state" else "warning"
         found = f"elements {_list(lost)} move in the data, but never moved in the base: they become 0"
         yield Finding(severity=severity, check="constant", where=name, found=found, todo=_OWN)  # type: ignore[arg-type]
+    yield from _rare(name, elements)
     coded = [e for e in elements if e.base == (0.0, 1.0) and e.data[0] == -1.0 and e.data[1] <= 1.0]
     if coded:
         todo = "Store (x > 0) as 0 and 1, or train with the dataset's own statistics"
         found = "coded -1/1 in the data, 0/1 in the base"
         yield Finding(severity="error", check="coding", where=name, found=found, todo=todo)
-    cut = [e for e in elements if e.clipped > CLIPPED and not e.constant and e not in coded]
+    cut = [e for e in elements if e.foreign > CLIPPED and not e.constant and e not in coded]
     if cut:
-        worst = max(cut, key=lambda e: e.clipped)
+        worst = max(cut, key=lambda e: e.foreign)
         found = (
-            f"{worst.clipped:.1%} of element {worst.element} lie outside the base's range "
-            f"[{worst.base[0]:.3g}, {worst.base[1]:.3g}] (data [{worst.data[0]:.3g}, {worst.data[1]:.3g}])"
+            f"{worst.foreign:.1%} of element {worst.element} lie outside the base's range "
+            f"[{worst.whole[0]:.3g}, {worst.whole[1]:.3g}] (data [{worst.data[0]:.3g}, {worst.data[1]:.3g}])"
         )
         more = f"; also elements {_list([e for e in cut if e is not worst])}" if len(cut) > 1 else ""
         yield Finding(severity="warning", check="clipped", where=name, found=found + more, todo=_OWN)
@@ -199,6 +240,14 @@ def _judge(name: str, elements: list[ElementFit]) -> Iterator[Finding]:
         found = f"elements {_list(narrow)} use {worst.used:.1%} of the base's range or little more"
         todo = "Check the units (metres or millimetres, radians or degrees, scaled or not)"
         yield Finding(severity="warning", check="unused", where=name, found=found, todo=todo)
+
+
+def _rare(name: str, elements: list[ElementFit]) -> Iterator[Finding]:
+    """What percentiles take from a key; nothing where they are not used, for there base and whole are one."""
+    bounds, whole = (np.array([getattr(e, part) for e in elements]).T for part in ("base", "whole"))
+    share = np.array([e.clipped for e in elements])
+    if (bounds != whole).any():
+        yield from lost_to_percentiles(name, bounds, whole, share, severity="error")
 
 
 def _list(elements: list[ElementFit]) -> str:

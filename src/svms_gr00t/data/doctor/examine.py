@@ -21,6 +21,7 @@ from svms_gr00t.data.doctor.numbers import (
     check_reaction,
     check_stored_statistics,
 )
+from svms_gr00t.data.doctor.percentiles import check_percentiles
 from svms_gr00t.data.doctor.subject import Subject, open_dataset, read_subject
 from svms_gr00t.data.lerobot.dataset import spread
 
@@ -35,6 +36,7 @@ CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     check_idle,
     check_reaction,
     check_stored_statistics,
+    check_percentiles,
     check_times,
     check_tasks,
     check_language,

@@ -14,6 +14,7 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.doctor.finding import Finding, from_error
 from svms_gr00t.data.doctor.subject import Subject
 from svms_gr00t.data.files import read_raw
+from svms_gr00t.data.processor.normalize import still
 
 JUMP_METRES = 0.5
 """No arm or base moves further in one step."""
@@ -109,22 +110,22 @@ def _steps_of(rows: np.ndarray, *, quaternion: bool, position: bool) -> np.ndarr
 
 def check_idle(subject: Subject) -> Iterator[Finding]:
     """Numbers that never change: they carry nothing, and a constant action is never learned."""
-    still: dict[str, list[str]] = {"state": [], "action": []}
+    silent: dict[str, list[str]] = {"state": [], "action": []}
     for name in subject.keys:
         rows = subject.stacked(name)
         if len(rows) < 2:
             continue
-        idle = np.flatnonzero((rows == rows[0]).all(axis=0)).tolist()
+        idle = np.flatnonzero(still(rows.min(axis=0), rows.max(axis=0))).tolist()
         kind, key = name.split(".", 1)
         if len(idle) == rows.shape[1]:
-            still[kind].append(key)
+            silent[kind].append(key)
         elif idle:
-            still[kind].append(f"{key}[{', '.join(map(str, idle))}]")
+            silent[kind].append(f"{key}[{', '.join(map(str, idle))}]")
     todo = {
         "state": "Harmless: they are normalised to 0; leave them out to save width",
         "action": "They come back as the constant; record tasks that use them, or leave them out of the action keys",
     }
-    for kind, keys in still.items():
+    for kind, keys in silent.items():
         if keys:
             found = f"{', '.join(keys)} never change"
             yield Finding(severity="note", check="idle", where=kind, found=found, todo=todo[kind])
@@ -140,8 +141,8 @@ def check_reaction(subject: Subject) -> Iterator[Finding]:
         if not state or not action or len(state[0]) <= need:
             continue
         s, a = np.concatenate(state, axis=1), np.concatenate(action, axis=1)
-        still = (s[1 : need + 1] == s[0]).all()
-        if still and (np.ptp(a[:need], axis=0) > 0).any() and (s != s[0]).any():
+        frozen = (s[1 : need + 1] == s[0]).all()
+        if frozen and (np.ptp(a[:need], axis=0) > 0).any() and (s != s[0]).any():
             stuck.append(index)
     if stuck:
         found = f"the first {need + 1} states are equal while the actions change"

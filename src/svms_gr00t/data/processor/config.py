@@ -5,7 +5,7 @@
 Readers of N1.6 ignore the last part. Source: files that GR00T N1.6 writes beside a checkpoint.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from svms_gr00t.core.errors import CheckpointError, ConfigError
 from svms_gr00t.data.files import read_json
 from svms_gr00t.data.processor.embodiment import EMBODIMENT_IDS, EmbodimentConfig
 from svms_gr00t.data.processor.images import ColorJitter, ImagePipeline
+from svms_gr00t.data.processor.normalize import by_range
 
 _PLAIN = (
     *("max_state_dim", "max_action_dim", "max_action_horizon", "use_percentiles", "clip_outliers"),
@@ -49,6 +50,8 @@ class ProcessorConfig:
     """The model's horizon (50 in the released checkpoint)."""
     use_percentiles: bool = False
     """Normalise by q01 and q99 instead of min and max."""
+    min_max_embedding_keys: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Tag -> keys ("action.base_motion") that keep min and max where `use_percentiles` would cut rare commands off."""
     clip_outliers: bool = True
     """Cut normalised numbers to [-1, 1]."""
     apply_sincos_state_encoding: bool = False
@@ -72,6 +75,8 @@ class ProcessorConfig:
         for name in ("max_state_dim", "max_action_dim", "max_action_horizon"):
             if getattr(self, name) < 1:
                 raise ConfigError(name, got=getattr(self, name), want="at least 1", hint="Take the model's own")
+        for robot, names in self.min_max_embedding_keys.items():
+            _check_keys(self.embodiments, robot, names)
 
     @property
     def embodiment(self) -> EmbodimentConfig:
@@ -96,7 +101,9 @@ class ProcessorConfig:
             "crop_fraction": self.images.crop_fraction,
         }
         kwargs |= {name: getattr(self, name) for name in _PLAIN}
-        ours = {"embodiment_tag": self.embodiment_tag, "image_target": self.images.target}
+        ours: dict[str, Any] = {"embodiment_tag": self.embodiment_tag, "image_target": self.images.target}
+        if self.min_max_embedding_keys:
+            ours["min_max_embedding_keys"] = {tag: list(names) for tag, names in self.min_max_embedding_keys.items()}
         return {"processor_class": "Gr00tN1d6Processor", "processor_kwargs": kwargs, "svms": ours}
 
     @classmethod
@@ -128,8 +135,38 @@ class ProcessorConfig:
             raise CheckpointError(where, got="several embodiments", want=want, hint="Pass embodiment_tag")
         plain = {name: kwargs[name] for name in _PLAIN if kwargs.get(name) is not None}
         ids = dict(embodiment_ids) if embodiment_ids is not None else dict(EMBODIMENT_IDS)
+        plain |= {"min_max_embedding_keys": {t: tuple(n) for t, n in ours.get("min_max_embedding_keys", {}).items()}}
         images = _images(kwargs, ours.get("image_target"))
         return cls(embodiment_tag=tag, embodiments=configs, embodiment_ids=ids, images=images, **plain)
+
+    def by_range(self, statistics: Mapping[str, Any]) -> dict[str, Any]:
+        """Statistics of all robots with the percentiles of `min_max_embedding_keys` moved out to minimum and maximum.
+
+        So that what is saved means the same to every reader: N1.6 knows no such list, but the numbers. Without
+        `use_percentiles` nothing is moved.
+        """
+        result = {tag: dict(kinds) for tag, kinds in statistics.items()}
+        for tag, names in self.min_max_embedding_keys.items() if self.use_percentiles else ():
+            for kind, key in (name.split(".", 1) for name in names):
+                summary = result.get(tag, {}).get(kind, {}).get(key)
+                if summary is not None:
+                    result[tag][kind] = {**result[tag][kind], key: by_range(summary)}
+        return result
+
+
+def _check_keys(robots: Mapping[str, EmbodimentConfig], tag: str, names: Sequence[str]) -> None:
+    """Every name is a state or action key of that robot, and normalised by a range."""
+    where, hint = "min_max_embedding_keys", "Name them as in modality.json: action.base_motion"
+    if tag not in robots:
+        raise ConfigError(where, got=tag, want=f"robots among {', '.join(robots)}", hint=hint)
+    for name in names:
+        kind, _, key = name.partition(".")
+        known = {"state": robots[tag].state, "action": robots[tag].action}
+        ranged = [f"{k}.{n}" for k, m in known.items() for n in m.modality_keys if n not in m.mean_std_embedding_keys]
+        if name not in ranged:
+            spread = kind in known and key in known[kind].mean_std_embedding_keys
+            got = f"{name}, which is normalised by mean and deviation" if spread else name
+            raise ConfigError(where, got=got, want=f"keys among {', '.join(ranged)}", hint=hint)
 
 
 def known_robots(folder: Path | str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ Axes: any leading axes, then D elements; bounds are (D,), or (H, D) for relative
     sin/cos   y = [sin x, cos x]                     comes back in (-pi, pi]
 
 The inverse of min-max clips to [-1, 1] first, as N1.6 does: a prediction never leaves the range seen in training.
+Constant is what rounding leaves of a constant, too (`still`): N1.6 would blow those last bits up to the whole range.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,18 @@ from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from svms_gr00t.core.errors import DataError
 
+STILL = 1e-6
+"""A range, or a deviation, of at most this share of the values (or of 1, where they are smaller) is no motion."""
 _HINT = "Compute statistics over the dataset that you train on"
+
+
+def still(low: np.ndarray | float, high: np.ndarray | float) -> Bool[np.ndarray, "*n"]:
+    """Elements whose range [low, high] is empty but for rounding: float32 resolves 1e-7 of a value."""
+    return np.asarray(np.subtract(high, low) <= STILL * np.maximum(1.0, np.maximum(np.abs(low), np.abs(high))))
 
 
 @runtime_checkable
@@ -67,7 +75,7 @@ class MinMax:
     @cached_property
     def _span(self) -> tuple[np.ndarray | None, np.ndarray]:
         """Where the range is not empty (None: everywhere), and its length there."""
-        varies = self.high != self.low
+        varies = ~still(self.low, self.high)
         return None if varies.all() else varies, np.where(varies, self.high - self.low, 1.0)
 
     def decode(self, y: Float[np.ndarray, "*n D"]) -> Float[np.ndarray, "*n D"]:
@@ -92,7 +100,7 @@ class MeanStd:
     encoded_width = width
 
     def encode(self, x: Float[np.ndarray, "*n D"]) -> Float[np.ndarray, "*n D"]:
-        varies = self.std > 0
+        varies = self.std > STILL * np.maximum(1.0, np.abs(self.mean))
         y = np.where(varies, (x - self.mean) / np.where(varies, self.std, 1.0), 0.0)
         return y.clip(-1, 1) if self.clip else y
 
@@ -125,6 +133,11 @@ def min_max(summary: Mapping[str, Any], where: str, *, percentiles: bool, clip: 
     if low.shape != high.shape or (high < low).any():
         raise DataError(where, got="a maximum below its minimum", want="min <= max for each element", hint=_HINT)
     return MinMax(low=low, high=high, clip=clip)
+
+
+def by_range(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The statistics of a key that even readers of percentiles normalise by its whole range: q01, q99 = min, max."""
+    return {**summary, "q01": summary["min"], "q99": summary["max"]}
 
 
 def mean_std(summary: Mapping[str, Any], where: str, *, clip: bool = False) -> MeanStd:

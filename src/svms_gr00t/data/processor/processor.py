@@ -8,8 +8,8 @@ Beside a checkpoint it is `processor_config.json`, `statistics.json`, `embodimen
 Source: processor of GR00T N1.6.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ class Processor:
         self.statistics: dict[str, Any] = (
             {config.embodiment_tag: dict(statistics)} if "action" in statistics else dict(statistics)
         )
+        self.statistics = config.by_range(self.statistics)
         if config.embodiment_tag not in self.statistics:
             hint = "Compute them over the dataset that you train on"
             raise DataError("statistics", got=only(self.statistics), want=config.embodiment_tag, hint=hint)
@@ -169,6 +170,14 @@ class Processor:
             if pad.any():
                 mask[: self.codec.horizon][torch.from_numpy(pad)] = 0.0
         return mask
+
+    def keeping_range(self, names: Sequence[str]) -> "Processor":
+        """The same with these keys ("action.base_motion") of the robot at work normalised by minimum and maximum.
+
+        Raises ConfigError for keys that it does not have.
+        """
+        kept = self.config.min_max_embedding_keys | {self.config.embodiment_tag: tuple(names)}
+        return Processor(replace(self.config, min_max_embedding_keys=kept), self.tokenizer, self.statistics)
 
     def save(self, folder: Path | str) -> None:
         """Write the four files into `folder`."""

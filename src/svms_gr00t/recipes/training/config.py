@@ -35,6 +35,8 @@ class TrainConfig:
     """Robot; by default read from the dataset."""
     views: tuple[str, ...] = ()
     """Cameras by their modality.json names; empty takes all."""
+    min_max_embedding_keys: tuple[str, ...] = ()
+    """With a base that normalises by percentiles: keys ("action.base_motion") that keep minimum and maximum."""
     use_sheaf_streams: bool = True
     """Off trains plain GR00T N1.6 on the same batches."""
     phases: tuple[int, ...] = (1, 2, 3)

@@ -13,6 +13,7 @@ import torch
 from svms_gr00t.core.errors import ConfigError, DataError
 from svms_gr00t.core.progress import Progress
 from svms_gr00t.core.svms_config import SvmsConfig
+from svms_gr00t.data.doctor.compatibility import lost_commands
 from svms_gr00t.data.labels.labeler import Labeler
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.sound import Skipped
@@ -85,6 +86,7 @@ class Experiment:
         validation: float = 0.15,
         base: Path | None = None,
         svms: dict[str, object] | None = None,
+        min_max_embedding_keys: Sequence[str] = (),
         progress: Progress | None = None,
     ) -> "Experiment":
         """Open the data and choose everything that does not depend on which model trains.
@@ -116,6 +118,10 @@ class Experiment:
             config = chosen.config(tokenizer, **(svms or {}))
             embodiment, statistics = described(config.action_horizon)
             processor = Processor(chosen.processor_config(tag, embodiment, config), tokenizer, statistics)
+        if min_max_embedding_keys:
+            processor = processor.keeping_range(min_max_embedding_keys)
+        for source in sources:
+            _name_lost_commands(source, processor, progress)
         dtype = torch.bfloat16 if chosen.precision == "bf16" else torch.float32
         return cls(sources=sources, processor=processor, config=config, seed=seed, dtype=dtype)
 
@@ -169,6 +175,13 @@ class Experiment:
             features=features,
             progress=progress,
         )
+
+
+def _name_lost_commands(source: Source, processor: Processor, progress: Progress | None) -> None:
+    statistics, chosen = processor.statistics, source.split.train
+    lost = lost_commands(source.dataset, processor.config, statistics, episodes=chosen, progress=progress)
+    for finding in lost:
+        log.warning("%s: %s: %s. %s", source.dataset.root, finding.where, finding.found, finding.todo)
 
 
 def _sources(mixture: Mixture, validation: float, seed: int) -> Iterator[Source]:

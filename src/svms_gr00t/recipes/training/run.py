@@ -60,6 +60,7 @@ def run_training(
         validation=config.validation,
         base=base,
         svms=config.svms_fields(),
+        min_max_embedding_keys=config.min_max_embedding_keys,
         progress=progress,
     )
     logs = make_trackers(trackers, output, asdict(config)) if here.rank == 0 else ()
