@@ -1,6 +1,7 @@
 """The policy as N1.6 users call it: nested or flat observations in, physical chunks out, bad input one sentence."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from svms_gr00t.data.processor.processor import Processor
 from svms_gr00t.data.processor.tokenizer import load_tokenizer
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
-from svms_gr00t.request import read_request
+from svms_gr00t.request import read_request, read_robot
 
 SVMS = {"use_sheaf_streams": True, "d_stream": 16, "d_overlap": 8, "adapter_rank": 4}
 TEXT = "annotation.human.action.task_description"
@@ -96,6 +97,85 @@ def test_a_batch_is_its_robots_one_by_one(policy: Policy) -> None:
     np.testing.assert_array_equal(chunks[1]["arm"], both["arm"][1])
 
 
+EQUAL = {
+    "channels first": lambda given: {k: np.moveaxis(v, -1, -3) for k, v in given["video"].items()},
+    "fractions": lambda given: {k: v / np.float32(255) for k, v in given["video"].items()},
+    "tensors of both": lambda given: {k: torch.from_numpy(v).movedim(-1, -3) / 255 for k, v in given["video"].items()},
+}
+TEXTS = {
+    "an array": (np.array(["go up", "go down"]), ("go up", "go down")),
+    "an array of lists": (np.array([["go up"], ["go down"]]), ("go up", "go down")),
+    "an array of objects": (np.array(["go up", "go down"], dtype=object), ("go up", "go down")),
+    "a list of arrays": ([np.array(["go up"]), np.array("go down")], ("go up", "go down")),
+    "numpy strings": ([np.str_("go up"), np.str_("go down")], ("go up", "go down")),
+    "tuples": ((("go up",), ("go down",)), ("go up", "go down")),
+    "several lines": (["go up\nslowly", "go\r\ndown"], ("go up\nslowly", "go\r\ndown")),
+    "two texts for one robot": ([["go up", "go down"], ["go down", "go up"]], ("go up", "go down")),
+    "one string": ("go up\nslowly", ("go up\nslowly",)),
+    "one numpy string": (np.array("go up"), ("go up",)),
+}
+
+
+@pytest.mark.parametrize("form", EQUAL)
+def test_pictures_of_any_form_are_the_same_pictures(policy: Policy, form: str) -> None:
+    given = nested()
+    np.testing.assert_array_equal(
+        policy.get_action({**given, "video": EQUAL[form](given)}, {"seed": 1})[0]["arm"],
+        policy.get_action(given, {"seed": 1})[0]["arm"],
+    )
+
+
+@pytest.mark.parametrize("form", TEXTS)
+def test_languages_are_strings_lists_and_arrays_of_any_lines(policy: Policy, form: str) -> None:
+    """N1.6 reads the first of several texts for one robot."""
+    words, expected = TEXTS[form]
+    given = {**nested(batch=len(expected)), "language": {TEXT: words}}
+    seen = read_request(given, policy.processor.config)
+    assert seen.language == expected
+    assert all(type(text) is str for text in seen.language)
+    policy.get_action(given)
+
+
+def test_one_robot_is_read_by_the_same_rules(policy: Policy) -> None:
+    config, plain = policy.processor.config, flat_single(0)
+    expected = read_request(nested(batch=1), config)
+    forms: dict[str, dict[str, Any]] = {
+        "flat": plain,
+        "nested": {k: {n: v if k == "language" else v[0, 0] for n, v in part.items()} for k, part in nested(1).items()},
+        "past steps": {k: v[None] if k.startswith(("video.", "state.")) else v for k, v in plain.items()},
+        "doubles": {k: v.astype(float) if k.startswith("state.") else v for k, v in plain.items()},
+        "channels first": {k: np.moveaxis(v, -1, 0) if k.startswith("video.") else v for k, v in plain.items()},
+        "fractions": {k: v / 255 if k.startswith("video.") else v for k, v in plain.items()},
+        "a list": plain | {TEXT: [plain[TEXT]]},
+    }
+    for name, form in forms.items():
+        seen = read_robot(form, config)
+        assert seen.language == expected.language, name
+        for key, rows in (expected.video | expected.state).items():
+            np.testing.assert_array_equal((seen.video | seen.state)[key], rows, err_msg=name)
+    assert read_robot(plain | {TEXT: ""}, config).language == ("",), "a control of evaluation"
+    wrong = {
+        "no front": {k: v for k, v in plain.items() if k != "video.front"},
+        "2 instructions": plain | {TEXT: ["go", "stop"]},
+        r"found .*\(1, 2, 3\), but need float32 \(1, 1, numbers\)": plain | {"state.arm": np.zeros((2, 3))},
+        r"int64 .*astype\(np\.float32\)": plain | {"state.arm": np.arange(3)},
+        r"video\.front: found uint8 \(64, 64\), but need uint8 \(height, width, 3\)": plain
+        | {"video.front": np.zeros((64, 64), np.uint8)},
+        "NaN": plain | {"state.arm": np.full(3, np.nan)},
+    }
+    for message, form in wrong.items():
+        with pytest.raises(DataError, match=message):
+            read_robot(form, config)
+
+
+def test_evaluation_says_every_robots_instruction_under_one_key() -> None:
+    one = processor().config.embodiments["new_embodiment"]
+    other = replace(one, language=ModalityConfig(modality_keys=("task",)))
+    config = processor(embodiments={"new_embodiment": other}).config
+    assert read_robot(flat_single(0), config).language == ("Pick up the red cube.",)
+    assert read_robot(flat_single(0) | {"task": "stop"}, config).language == ("stop",)
+
+
 def flat_single(i: int) -> dict[str, Any]:
     given = nested(batch=1, seed=i)
     out = {f"{kind}.{key}": value[0, 0] for kind in ("video", "state") for key, value in given[kind].items()}
@@ -155,11 +235,14 @@ BAD = {
     "a misspelt state": ({**nested(), "state": {"amr": ARM}}, r"no arm, gripper \(only amr\)"),
     "another language key": ({**nested(), "language": {"task": [["x"]] * 2}}, f"no {TEXT}"),
     "flat without a view": ({k: v for k, v in flat(nested()).items() if k != "video.front"}, "no front"),
-    "float frames": (change("video", "front", FRAMES / 255.0), r"float64 .* uint8 \(2, 1, height, width, 3\)"),
+    "floats of bytes": (
+        change("video", "front", FRAMES + 9.0),
+        r"float64 .* from 9 .* uint8 \(2, 1, height, width, 3\)",
+    ),
     "frames without time": (change("video", "front", FRAMES[:, 0]), r"\(2, 64, 64, 3\), but need uint8 \(2, 1, height"),
     "one bare frame": (change("video", "front", FRAMES[0, 0]), "need uint8"),
-    "channels first": (change("video", "front", FRAMES.transpose(0, 1, 4, 2, 3)), "column, RGB"),
-    "grey": (change("video", "front", FRAMES[..., :1]), "height, width, 3"),
+    "maybe channels first": (change("video", "front", FRAMES[:, :, :3]), r"channels first, transpose to \(H, W, 3\)"),
+    "grey": (change("video", "front", FRAMES[..., :1]), "height, width, 3.*Grey"),
     "two steps": (change("video", "front", FRAMES.repeat(2, 1)), r"uint8 \(2, 1,"),
     "empty frames": (change("video", "front", FRAMES[:, :, :0]), "uint8"),
     "one frame for two robots": (change("video", "front", FRAMES[:1]), r"\(1, 1, 64, 64, 3\), but need uint8 \(2,"),
@@ -179,6 +262,7 @@ BAD = {
     "a number": (change("language", TEXT, 5), "one instruction for each robot"),
     "bytes": (change("language", TEXT, [b"up", b"up"]), "one instruction for each robot"),
     "numbers": (change("language", TEXT, [[1], [2]]), "one instruction"),
+    "a list of lists of lists": (change("language", TEXT, [[["up"]]] * 2), "one instruction"),
     "one text for two robots": (change("language", TEXT, [["up"]]), r"need uint8 \(1,"),
 }
 

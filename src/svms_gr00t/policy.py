@@ -26,7 +26,7 @@ from svms_gr00t.groot.checkpoint.delta import find_base, is_delta, read_delta
 from svms_gr00t.groot.checkpoint.loading import locate
 from svms_gr00t.groot.checkpoint.saving import checkpoint_folder
 from svms_gr00t.model import Gr00tN1d6, SampleOutput
-from svms_gr00t.request import read_request, read_seeds
+from svms_gr00t.request import read_request, read_robot, read_seeds
 
 
 class Policy:
@@ -114,12 +114,16 @@ class Policy:
         Evidence of an SVMS policy: "rho" (B, T, E), "weights" (B, T, S), "mask" and "image_mask" (B, T), "tokens"
         (token texts of each row, left-padding included). Raises DataError for observations that do not fit.
         """
-        seen = [single(observation) for observation in observations]
+        seen = self.read(observations)
         inputs = collate([self.processor.encode(one) for one in seen]).to(self.device)
         sampled = self.model.sample(inputs, noise=self._noise(inputs, seeds))
         decoded = [self.processor.decode(sampled.action[i : i + 1], one) for i, one in enumerate(seen)]
         chunks = [{key: value[0] for key, value in one.items()} for one in decoded]
         return chunks, self._evidence(inputs, sampled)
+
+    def read(self, observations: Sequence[Mapping[str, Any]]) -> list[Observation]:
+        """Observations of one robot each, as `act` takes them, checked. Raises DataError for what does not fit."""
+        return [read_robot(observation, self.processor.config) for observation in observations]
 
     def _evidence(self, inputs: ModelInputs, sampled: SampleOutput) -> dict[str, Any]:
         if sampled.states is None:
@@ -140,7 +144,7 @@ class Policy:
     ) -> Float[np.ndarray, " B"]:
         """Flow-matching loss of recorded chunks at the noise and the flow time that each seed fixes."""
         pairs = zip(observations, chunks, strict=True)
-        samples = [self._recorded(single(observation), chunk) for observation, chunk in pairs]
+        samples = [self._recorded(self.read([observation])[0], chunk) for observation, chunk in pairs]
         inputs = collate(samples).to(self.device)
         features, _ = self.model.encode(inputs, losses=False)
         generators = [torch.Generator().manual_seed(seed + 1) for seed in seeds]
@@ -184,13 +188,3 @@ def _check_fit(model: Gr00tN1d6, processor: Processor) -> None:
         if not fits:
             hint = "take model and processor from one checkpoint"
             raise CheckpointError(f"processor {name}", got=got, want=f"the model's, {want}", hint=hint)
-
-
-def single(flat: Mapping[str, Any]) -> Observation:
-    """A flat observation of one robot: "video.<key>" (H, W, 3), "state.<key>" (D,), "annotation.<key>" text."""
-    texts = [value for key, value in flat.items() if key.startswith("annotation.")]
-    return Observation.single(
-        video={key.removeprefix("video."): value for key, value in flat.items() if key.startswith("video.")},
-        state={key.removeprefix("state."): value for key, value in flat.items() if key.startswith("state.")},
-        language=str(texts[0]) if texts else "",
-    )

@@ -1,13 +1,16 @@
-"""What a client may hand to `Policy.get_action`, checked against the robot before anything is computed.
+"""What a caller may hand to a policy, read in one place and checked against the robot before anything is computed.
 
 Axes: B robots, T past steps, H and W pixels, D numbers of a state key.
 
     nested   {"video": {camera: uint8 (B, T, H, W, 3)}, "state": {key: float32 (B, T, D)}, "language": {key: [[text]]}}
     flat     {"video.<camera>": ..., "state.<key>": ..., "<language key>": [text, ...]}
 
-Keys that the robot does not have are ignored, so that one client can serve several checkpoints; a key that it has and
-the observation lacks is an error that lists all of them. Source of both forms: the N1.6 policy and its simulation
-wrapper.
+`read_request` takes both of a batch; `read_robot` takes both of one robot, without B and, for a robot that looks at
+the present alone, without T. Pictures may be fractions or channels first (`data/pictures.py`). A language is a text
+for each robot: a string, a list, an array of strings, or N1.6's list of texts for each robot, whose first one it
+reads. Keys that the robot does not have are ignored, so that one client can serve several checkpoints; a key that it
+has and the observation lacks is an error that lists all of them. Source of both forms: the N1.6 policy and its
+simulation wrapper.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +19,17 @@ from typing import Any, NoReturn
 import numpy as np
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.protocols import INSTRUCTION
+from svms_gr00t.data.pictures import as_plain_array, as_uint8_rgb
 from svms_gr00t.data.processor.config import ProcessorConfig
 from svms_gr00t.data.processor.embodiment import ModalityConfig
-from svms_gr00t.data.processor.observation import Observation
+from svms_gr00t.data.processor.observation import (
+    Observation,
+    check_frames,
+    check_numbers,
+    frames_wanted,
+    one_robot,
+)
 from svms_gr00t.data.processor.prompt import formalize_language
 
 KINDS = ("video", "state", "language")
@@ -27,15 +38,36 @@ _HINT = "policy.get_modality_config() lists every key"
 
 def read_request(given: Any, config: ProcessorConfig) -> Observation:
     """The observation of B robots. Raises DataError, one sentence with what was expected, for anything else."""
+    return _read(given, config, batched=True)
+
+
+def read_robot(given: Any, config: ProcessorConfig) -> Observation:
+    """The observation of one robot, without its batch axis; its states may be float64.
+
+    The instruction stands under the robot's own key, or under the one that evaluation uses for every robot; it may be
+    empty, which is a control of evaluation. Raises DataError as `read_request` does for all else.
+    """
+    return _read(given, config, batched=False)
+
+
+def _read(given: Any, config: ProcessorConfig, *, batched: bool) -> Observation:
     robot = config.embodiment
     wanted = {"video": robot.video, "state": robot.state, "language": robot.language}
     if not isinstance(given, Mapping):
         _refuse("observation", _kind(given), f"a mapping with {_forms(wanted)}")
+    key = robot.language.modality_keys[0]
+    if not batched and key not in given and INSTRUCTION in given:
+        given = {**given, key: given[INSTRUCTION]}
     parts = {kind: _part(kind, modality, given, wanted) for kind, modality in wanted.items()}
-    language = _instructions(robot.language.modality_keys[0], next(iter(parts["language"].values())), config)
-    video = {k: _frames(f"video.{k}", v, len(language), robot.video) for k, v in parts["video"].items()}
-    state = {k: _numbers(f"state.{k}", v, len(language), robot.state) for k, v in parts["state"].items()}
-    return Observation(video=video, state=state, language=language)
+    language = _instructions(key, next(iter(parts["language"].values())), config, mute=not batched)
+    if not batched and len(language) != 1:
+        _refuse("observation language", f"{len(language)} instructions", "one, for one robot")
+    batch, looks, feels = len(language), robot.video.horizon, robot.state.horizon
+    return Observation(
+        video={k: _frames(f"video.{k}", v, batch, looks, batched) for k, v in parts["video"].items()},
+        state={k: _numbers(f"state.{k}", v, batch, feels, batched) for k, v in parts["state"].items()},
+        language=language,
+    )
 
 
 def read_seeds(options: Mapping[str, Any] | None, stream: tuple[int, int], count: int) -> list[int]:
@@ -78,58 +110,48 @@ def _part(
     return {key: found[key] for key in keys}
 
 
-def _frames(where: str, given: Any, batch: int, modality: ModalityConfig) -> np.ndarray:
-    frames, want = _array(where, given), f"uint8 ({batch}, {modality.horizon}, height, width, 3)"
-    if frames.dtype != np.uint8:
-        _refuse(where, _shape(frames), want, "Frames are RGB, 0 .. 255, not scaled")
-    if frames.ndim != 5 or frames.shape[:2] != (batch, modality.horizon) or frames.shape[-1] != 3 or 0 in frames.shape:
-        _refuse(where, _shape(frames), want, "Axes are robot, past step, row, column, RGB")
+def _frames(where: str, given: Any, batch: int, steps: int, batched: bool) -> np.ndarray:
+    want = frames_wanted(batch, steps) if batched else "uint8 (height, width, 3)"
+    frames = as_uint8_rgb(where, given, want=want)
+    frames = frames if batched else one_robot(frames, 3)
+    check_frames(where, frames, batch, steps)
     return frames
 
 
-def _numbers(where: str, given: Any, batch: int, modality: ModalityConfig) -> np.ndarray:
-    numbers, want = _array(where, given), f"float32 ({batch}, {modality.horizon}, numbers)"
-    if numbers.dtype != np.float32:
-        _refuse(where, _shape(numbers), want, "Convert it with .astype(np.float32)")
-    if numbers.ndim != 3 or numbers.shape[:2] != (batch, modality.horizon) or 0 in numbers.shape:
-        _refuse(where, _shape(numbers), want, "Axes are robot, past step, number")
-    if not np.isfinite(numbers).all():
-        _refuse(where, "NaN or infinity", f"finite {want}", "Check the sensor that fills this key")
+def _numbers(where: str, given: Any, batch: int, steps: int, batched: bool) -> np.ndarray:
+    numbers = as_plain_array(where, given)
+    if not batched:  # a simulator's own doubles; on the wire they would be twice the bytes for nothing
+        numbers = one_robot(numbers.astype(np.float32) if numbers.dtype == np.float64 else numbers, 1)
+    check_numbers(where, numbers, batch, steps)
     return numbers
 
 
-def _instructions(key: str, given: Any, config: ProcessorConfig) -> tuple[str, ...]:
-    """One text for each robot, from a text, texts, or N1.6's list of texts for each robot (the last one counts)."""
+def _instructions(key: str, given: Any, config: ProcessorConfig, *, mute: bool) -> tuple[str, ...]:
+    """One text for each robot, from a text, texts, or N1.6's list of texts for each robot, of which it reads the first.
+
+    Raises DataError for anything else, and for an instruction without words unless it may be `mute`.
+    """
     want = f"one instruction for each robot under {key}, such as [['open the drawer']]"
-    rows = [given] if isinstance(given, str) else given
-    if not isinstance(rows, Sequence | np.ndarray) or len(rows) == 0:
+    rows = given.tolist() if isinstance(given, np.ndarray) else given
+    rows = [rows] if isinstance(rows, str) else rows
+    if not isinstance(rows, Sequence) or isinstance(rows, bytes) or len(rows) == 0:
         _refuse("observation language", _kind(given), want)
-    texts = [row if isinstance(row, str) else _last(row) for row in rows]
+    texts = [_first(row) for row in rows]
     for text in texts:
         if not isinstance(text, str):
             _refuse("observation language", _kind(given), want)
-        if not (formalize_language(text) if config.formalize_language else text).strip():
+        if not mute and not (formalize_language(text) if config.formalize_language else text).strip():
             _refuse("observation language", f"an instruction without words ({text!r})", want)
     return tuple(str(text) for text in texts)
 
 
-def _last(row: Any) -> Any:
-    return row[-1] if isinstance(row, Sequence | np.ndarray) and len(row) else None
-
-
-def _array(where: str, given: Any) -> np.ndarray:
-    try:
-        return np.asarray(given)
-    except (TypeError, ValueError, RuntimeError) as error:
-        _refuse(where, f"{_kind(given)} ({error})", "an array")
+def _first(row: Any) -> Any:
+    row = row.tolist() if isinstance(row, np.ndarray) else row
+    return row[0] if isinstance(row, list | tuple) and len(row) else row
 
 
 def _forms(wanted: Mapping[str, ModalityConfig]) -> str:
     return "; ".join(f"{kind}: {', '.join(modality.modality_keys)}" for kind, modality in wanted.items())
-
-
-def _shape(array: np.ndarray) -> str:
-    return f"{array.dtype} {array.shape}"
 
 
 def _kind(value: Any) -> str:

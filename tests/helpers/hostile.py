@@ -42,11 +42,15 @@ HOSTILE = {
     "true as a length": {b"__ndarray__": True, b"data": b"\0" * 4, b"dtype": "<f4", b"shape": [True]},
     "unknown dtype": {b"__ndarray__": True, b"data": b"", b"dtype": "<q9", b"shape": [0]},
     "deep nesting": nested(40),
+    "letters that do not exist": {b"__ndarray__": True, b"data": b"\xff" * 4, b"dtype": "<U1", b"shape": [1]},
+    "half a letter": {b"__ndarray__": True, b"data": b"\x00\xd8\x00\x00", b"dtype": "<U1", b"shape": [1]},
+    "half a letter, turned": npy("{'descr': '>U1', 'fortran_order': False, 'shape': (1,)}", b"\0\0\xd8\0"),
+    "bytes as text": npy("{'descr': '|S1', 'fortran_order': False, 'shape': (1,)}", b"a"),
 }
 
 
 DTYPES = ("<f8", "<i8", "|b1", "<f2", ">f4", "<U4", "<c8", "<M8[s]", "|V4", "|O")
-"""None is what the protocol asks of both pictures and states."""
+"""None is what the protocol asks of both pictures and states, given bytes that are no fractions either."""
 
 
 def wrong_dtype(rng: np.random.Generator, observation: dict[str, Any]) -> bytes:
@@ -56,7 +60,7 @@ def wrong_dtype(rng: np.random.Generator, observation: dict[str, Any]) -> bytes:
     array = observation[part][key]
     if rng.random() < 0.5:
         dtype = np.dtype(str(rng.choice(DTYPES)))
-        shape, data = array.shape, b"\0" * (array.size * dtype.itemsize)
+        shape, data = array.shape, b"\x42" * (array.size * dtype.itemsize)
     else:
         dtype, shape = array.dtype, tuple(int(n) for n in rng.integers(0, 4, int(rng.integers(0, 7))))
         data = b"\0" * (int(np.prod(shape)) * dtype.itemsize)

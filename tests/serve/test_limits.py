@@ -21,11 +21,24 @@ def frames(height: int, width: int, robots: int = 1) -> dict[str, Any]:
         ({"state.joints": np.zeros((65, 1, 7), np.float32)}, "65 robots"),
         ({"language": {"task": [["x" * 5000]]}}, "5000 letters"),
         ({"task": "x" * 5000}, "5000 letters"),
+        ({"language": {"task": np.array([["x" * 5000]])}}, "5000 letters"),
         (frames(1, 80_000_000), "1 x 80000000"),
+        ({"video.left": np.broadcast_to(np.uint8(0), (1, 1, 3, 8192, 8192))}, "8192 x 8192"),
         (frames(3000, 300), "3000 x 300"),
         (frames(8192, 8192), "8192 x 8192"),
     ],
-    ids=["robots", "flat robots", "states", "long text", "long flat text", "one row", "narrow", "huge"],
+    ids=[
+        "robots",
+        "flat robots",
+        "states",
+        "long text",
+        "long flat text",
+        "array",
+        "one row",
+        "first",
+        "narrow",
+        "huge",
+    ],
 )
 def test_what_asks_too_much_is_refused(observation: dict[str, Any], says: str) -> None:
     with pytest.raises(DataError, match=says):
@@ -35,6 +48,7 @@ def test_what_asks_too_much_is_refused(observation: dict[str, Any], says: str) -
 def test_what_robots_send_is_let_through(observation: dict[str, Any]) -> None:
     check_size(observation, Limits())
     check_size(frames(1080, 1920, robots=64) | {"task": ["open the left drawer"] * 64}, Limits())
+    check_size({"video.left": np.zeros((1, 1, 3, 96, 128)), "task": np.array(["open the left drawer"])}, Limits())
     check_size({"odd": {"very": {"deep": [[[[["text"]]]]]}}}, Limits())
 
 

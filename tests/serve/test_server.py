@@ -104,6 +104,25 @@ def test_flat_keys_give_flat_actions(start: Any, observation: dict[str, Any]) ->
     assert all(np.array_equal(first[key], again[key]) and first[key].ndim == 2 for key in first)
 
 
+def test_pictures_and_texts_of_any_form_ask_the_same(start: Any, observation: dict[str, Any]) -> None:
+    key = next(iter(observation["language"]))
+    video = observation["video"]
+    forms = [
+        observation | {"language": {key: np.array([["open the left drawer"]])}},
+        observation | {"language": {key: [["open the left drawer", "close it"]]}},
+        observation | {"video": {k: np.moveaxis(v, -1, -3) for k, v in video.items()}},
+        observation | {"video": {k: v / np.float32(255) for k, v in video.items()}},
+        flat_of(observation) | {key: np.array(["open the left drawer"])},
+    ]
+    port = start().port
+    data = {"observation": observation, "options": {"seed": 3}}
+    expected, _ = raw_call(port, {"endpoint": "get_action", "data": data})
+    for form in forms:
+        found, _ = raw_call(port, {"endpoint": "get_action", "data": data | {"observation": form}})
+        for name, rows in found.items():
+            np.testing.assert_array_equal(rows, expected[name.removeprefix("action.")])
+
+
 def test_the_instruction_of_n1d6s_own_simulators_is_found(policy: Policy, observation: dict[str, Any]) -> None:
     """A policy whose language key is "task" takes "annotation.human.coarse_action", as N1.6's wrapper does."""
     key = policy.get_modality_config()["language"].modality_keys[0]

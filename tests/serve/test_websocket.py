@@ -94,6 +94,22 @@ def test_one_frame_in_one_chunk_out(
     assert b"secret" not in (tmp_path / "traffic.bin").read_bytes()
 
 
+def test_pictures_and_prompts_of_any_form_ask_the_same(
+    server: WebsocketServer, policy: Policy, observation: dict[str, Any]
+) -> None:
+    fractions = {f"video.{k}": openpi_array(np.moveaxis(v[0, 0], -1, 0) / 255) for k, v in observation["video"].items()}
+    text = {"prompt": openpi_array(np.array("open the left drawer"))}
+    answers = []
+    with connect(f"ws://127.0.0.1:{server.port}", additional_headers=HEADER, max_size=None) as socket:
+        socket.recv()
+        for changed in ({}, fractions, text):
+            policy.reset(0)
+            socket.send(msgpack.packb(unbatched(observation) | changed))
+            answers.append(msgpack.unpackb(socket.recv(), object_hook=restore, strict_map_key=False)["actions"])
+    np.testing.assert_array_equal(answers[0], answers[1])
+    np.testing.assert_array_equal(answers[0], answers[2])
+
+
 def get(server: WebsocketServer, path: str, **headers: str) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     connection.request("GET", path, headers=headers)

@@ -29,6 +29,14 @@ def test_arrays_come_back_as_they_went(array: np.ndarray, dialect: Any) -> None:
         np.testing.assert_array_equal(one, array)
 
 
+@pytest.mark.parametrize("dialect", ["n1d6", "openpi"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_arrays_of_texts_come_back(dialect: Any, order: str) -> None:
+    array = np.array([["öffne die Schublade\n\u2028", ""], ["\U0001f916", "b"]], dtype=f"{order}U30")
+    found = unpack(pack({"a": array}, dialect))["a"]
+    assert found.tolist() == array.tolist()
+
+
 def test_fortran_order_is_kept_by_value() -> None:
     array = np.asfortranarray(np.arange(6.0).reshape(2, 3))
     np.testing.assert_array_equal(unpack(pack(array)), array)

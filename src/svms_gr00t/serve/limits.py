@@ -45,12 +45,19 @@ class Limits:
 def check_size(observation: Mapping[Any, Any], limits: Limits) -> None:
     """Raise DataError for an observation that asks too much."""
     for value in _leaves(observation, 0):
-        if isinstance(value, str) and len(value) > limits.max_letters:
-            _refuse(f"a text of {len(value)} letters", f"at most {limits.max_letters}", "Shorten the instruction")
+        if (letters := _letters(value)) > limits.max_letters:
+            _refuse(f"a text of {letters} letters", f"at most {limits.max_letters}", "Shorten the instruction")
         if isinstance(value, list | np.ndarray) and np.ndim(value) and len(value) > limits.max_robots:
             _refuse(f"{len(value)} robots", f"at most {limits.max_robots}", "Ask in several requests")
         if isinstance(value, np.ndarray) and value.ndim == 5:
-            _check_picture(value.shape[2:4], limits)
+            _check_picture(value.shape[2:4] if value.shape[4] == 3 else value.shape[3:], limits)  # or channels first
+
+
+def _letters(value: Any) -> int:
+    """Of a text, or of the longest one that an array of texts can hold."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "U":
+        return value.dtype.itemsize // 4
+    return len(value) if isinstance(value, str) else 0
 
 
 def _check_picture(sides: tuple[int, ...], limits: Limits) -> None:

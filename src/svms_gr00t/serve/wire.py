@@ -36,7 +36,7 @@ MAX_DEPTH = 16
 MAX_HEADER = 10_000
 """Bytes of an array's header."""
 KINDS = "biuf"
-"""Booleans, integers, floats. No objects, texts, records or times."""
+"""Booleans, integers, floats. No objects, records or times; texts ("U") in whole arrays alone."""
 _HEADER_ERRORS = (ValueError, KeyError, TypeError, SyntaxError, EOFError, MemoryError, RecursionError)
 """What numpy's header reader raises for bytes that are no header."""
 _HINT = "Send arrays of numbers as the protocol writes them"
@@ -142,14 +142,22 @@ def _dtype(name: Any) -> np.dtype:
 
 
 def _numbers(data: bytes | memoryview, dtype: np.dtype, shape: tuple[int, ...], order: Order) -> np.ndarray:
-    if dtype.kind not in KINDS or dtype.hasobject or dtype.subdtype is not None:
-        _refuse(f"an array of {str(dtype)[:60]}", "booleans, integers or floats")
+    if dtype.kind not in KINDS + "U" or dtype.hasobject or dtype.subdtype is not None:
+        _refuse(f"an array of {str(dtype)[:60]}", "booleans, integers, floats or texts")
     if len(shape) > 8 or any(n < 0 for n in shape) or prod(shape) * dtype.itemsize != len(data):
         _refuse(f"shape {str(list(shape)[:9])[:80]} of {dtype} in {len(data)} bytes", "as many bytes as the shape says")
+    if dtype.kind == "U" and dtype.itemsize:
+        _check_letters(np.frombuffer(data, dtype=np.dtype("u4").newbyteorder(">" if dtype.str[0] == ">" else "<")))
     try:
         return np.frombuffer(data, dtype=dtype).reshape(shape, order=order)
     except (ValueError, OverflowError):  # an empty array may still have an axis that numpy cannot write down
         return _refuse(f"shape {str(list(shape))[:80]}", "axes that fit into memory")
+
+
+def _check_letters(codes: np.ndarray) -> None:
+    """Numpy takes any four bytes for a letter; Python and UTF-8 do not."""
+    if ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes <= 0xDFFF))).any():
+        _refuse("an array of texts with letters that do not exist", "Unicode")
 
 
 def _encode_n1d6(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """What a policy is told about the world: camera frames, robot state and an instruction, for a batch of robots.
 
-Axes: B robots, T past steps (1 for N1.6), H and W pixels, D numbers of a state key.
-Source of the flat and nested forms: the N1.6 policy server.
+Axes: B robots, T past steps (1 for most robots), H and W pixels, D numbers of a state key.
+
+Here is what an observation must be; how others write it down is read in `request.py`.
 """
 
 from collections.abc import Mapping
@@ -12,8 +13,6 @@ import numpy as np
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.processor.embodiment import EmbodimentConfig
-
-_FLAT = "Flat keys are video.<camera>, state.<key> and annotation.<key>"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +30,9 @@ class Observation:
         if not self.language or not all(isinstance(text, str) for text in self.language):
             _refuse("language", f"{self.language!r}", "one instruction string for each robot")
         for key, frames in self.video.items():
-            _check_frames(f"video.{key}", frames, len(self.language))
+            check_frames(f"video.{key}", frames, len(self.language))
         for key, numbers in self.state.items():
-            _check_numbers(f"state.{key}", numbers, len(self.language))
+            check_numbers(f"state.{key}", numbers, len(self.language))
 
     def __len__(self) -> int:
         """Number of robots."""
@@ -41,35 +40,11 @@ class Observation:
 
     @classmethod
     def single(cls, *, video: Mapping[str, Any], state: Mapping[str, Any], language: str) -> "Observation":
-        """One robot now: frames (H, W, 3) and states (D,)."""
+        """One robot: frames (H, W, 3) and states (D,) of now, or (T, ...) of its past steps as well."""
         return cls(
-            video={key: np.asarray(frame)[None, None] for key, frame in video.items()},
-            state={key: _float32(np.asarray(numbers))[None, None] for key, numbers in state.items()},
+            video={key: one_robot(np.asarray(frames), 3) for key, frames in video.items()},
+            state={key: one_robot(_float32(np.asarray(numbers)), 1) for key, numbers in state.items()},
             language=(language,),
-        )
-
-    @classmethod
-    def from_flat(cls, values: Mapping[str, Any], *, language_key: str | None = None) -> "Observation":
-        """From `video.x`, `state.y` and `annotation.z` keys; `language_key` picks among several annotations."""
-        texts = {key: text for key, text in values.items() if key.startswith(("annotation.", "language."))}
-        parts: dict[str, dict[str, Any]] = {"video": {}, "state": {}}
-        for key, value in values.items():
-            kind, _, name = key.partition(".")
-            if kind in parts and name:
-                parts[kind][name] = value
-            elif key not in texts:
-                _refuse("observation", f"key {key!r}", "keys video.*, state.* and annotation.*", _FLAT)
-        return cls.from_nested({**parts, "language": texts}, language_key=language_key)
-
-    @classmethod
-    def from_nested(cls, values: Mapping[str, Any], *, language_key: str | None = None) -> "Observation":
-        """From {"video": {...}, "state": {...}, "language": {key: [[text]]}}, the wire form of N1.6."""
-        if missing := [kind for kind in ("video", "state", "language") if not isinstance(values.get(kind), Mapping)]:
-            _refuse("observation", f"no mapping {', '.join(missing)}", "video, state and language", _FLAT)
-        return cls(
-            video={key: np.asarray(frames) for key, frames in values["video"].items()},
-            state={key: _float32(np.asarray(numbers)) for key, numbers in values["state"].items()},
-            language=_texts(values["language"], language_key),
         )
 
     def check(self, config: EmbodimentConfig, *, video: bool = True) -> None:
@@ -78,7 +53,7 @@ class Observation:
         for kind, given, wanted in parts if video else parts[1:]:
             if missing := [key for key in wanted.modality_keys if key not in given]:
                 got = f"no {', '.join(missing)} (only {', '.join(given) or 'nothing'})"
-                _refuse(f"observation {kind}", got, f"keys {', '.join(wanted.modality_keys)}", _FLAT)
+                _refuse(f"observation {kind}", got, f"keys {', '.join(wanted.modality_keys)}")
             for key in wanted.modality_keys:
                 if given[key].shape[1] != wanted.horizon:
                     got, want = f"{given[key].shape[1]} steps", f"{wanted.horizon} (delta {wanted.delta_indices})"
@@ -96,38 +71,43 @@ class Observation:
         ]
 
 
-def _refuse(where: str, got: str, want: str, hint: str = "See the modality config of the checkpoint") -> Never:
-    raise DataError(where, got=got, want=want, hint=hint)
+def one_robot(values: np.ndarray, axes: int) -> np.ndarray:
+    """Values with `axes` axes, or one more for past steps, as those of one robot: (1, T, ...)."""
+    return values[None] if values.ndim > axes else values[None, None]
 
 
-def _check_frames(where: str, frames: np.ndarray, batch: int) -> None:
-    want = f"uint8 ({batch}, T, H, W, 3)"
+def check_frames(where: str, frames: np.ndarray, batch: int, steps: int | str = "T") -> None:
+    """Raises DataError unless these are pictures of `batch` robots at `steps` past steps ("T" is any number)."""
+    want = frames_wanted(batch, steps)
     if frames.dtype != np.uint8:
-        _refuse(where, f"{frames.dtype} {frames.shape}", want, "Frames are 0..255, not scaled")
-    if frames.ndim != 5 or frames.shape[0] != batch or frames.shape[-1] != 3 or 0 in frames.shape:
+        _refuse(where, f"{frames.dtype} {frames.shape}", want, "Frames are RGB, 0 .. 255, not scaled")
+    if frames.ndim != 5 or not _leads(frames, batch, steps) or frames.shape[-1] != 3 or 0 in frames.shape:
         _refuse(where, f"{frames.dtype} {frames.shape}", want, "Axes are robot, past step, row, column, RGB")
 
 
-def _check_numbers(where: str, numbers: np.ndarray, batch: int) -> None:
-    want = f"float32 ({batch}, T, D)"
-    if numbers.dtype != np.float32 or numbers.ndim != 3 or numbers.shape[0] != batch or 0 in numbers.shape:
+def frames_wanted(batch: int, steps: int | str) -> str:
+    """The form of one camera's pictures."""
+    return f"uint8 ({batch}, {steps}, height, width, 3)"
+
+
+def check_numbers(where: str, numbers: np.ndarray, batch: int, steps: int | str = "T") -> None:
+    """Raises DataError unless these are finite states of `batch` robots at `steps` past steps ("T" is any number)."""
+    want = f"float32 ({batch}, {steps}, numbers)"
+    if numbers.dtype != np.float32:
+        _refuse(where, f"{numbers.dtype} {numbers.shape}", want, "Convert it with .astype(np.float32)")
+    if numbers.ndim != 3 or not _leads(numbers, batch, steps) or 0 in numbers.shape:
         _refuse(where, f"{numbers.dtype} {numbers.shape}", want, "Axes are robot, past step, number")
     if not np.isfinite(numbers).all():
-        _refuse(where, "NaN or infinity", "finite numbers", "Check the sensor that fills this key")
+        _refuse(where, "NaN or infinity", f"finite {want}", "Check the sensor that fills this key")
+
+
+def _leads(values: np.ndarray, batch: int, steps: int | str) -> bool:
+    return values.shape[0] == batch and steps in ("T", values.shape[1])
 
 
 def _float32(numbers: np.ndarray) -> np.ndarray:
     return numbers.astype(np.float32) if numbers.dtype == np.float64 else numbers
 
 
-def _texts(language: Mapping[str, Any], key: str | None) -> tuple[str, ...]:
-    if key is None and len(language) == 1:
-        key = next(iter(language))
-    if key is None or key not in language:
-        want = f"the instruction under {key}" if key else "exactly one instruction key"
-        _refuse("observation language", f"keys {', '.join(language) or 'none'}", want, _FLAT)
-    value = language[key]
-    if isinstance(value, str):
-        return (value,)
-    # The wire nests texts as (B, T); the last step is the instruction in force.
-    return tuple(str(text) if isinstance(text, str) else str(text[-1]) for text in value)
+def _refuse(where: str, got: str, want: str, hint: str = "See the modality config of the checkpoint") -> Never:
+    raise DataError(where, got=got, want=want, hint=hint)

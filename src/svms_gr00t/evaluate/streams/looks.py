@@ -24,7 +24,7 @@ from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.evaluate.open_loop.baselines import split_lowdim
 from svms_gr00t.evaluate.open_loop.paraphrases import other_instructions
 from svms_gr00t.evaluate.open_loop.scoring import Recorded
-from svms_gr00t.policy import Policy, single
+from svms_gr00t.policy import Policy
 
 Spoil = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
 """(observation, first observation of its episode) -> observation with something broken."""
@@ -57,7 +57,7 @@ class Look:
 def look(policy: Policy, observations: Sequence[dict[str, Any]], *, draws: int = 1, seed: int = 0) -> list[dict]:
     """Measurements of each observation as keyword arguments of `Look`."""
     model, processor = policy.model, policy.processor
-    inputs = collate([processor.encode(single(one)) for one in observations]).to(policy.device)
+    inputs = collate([processor.encode(one) for one in policy.read(observations)]).to(policy.device)
     features, states = model.encode(inputs, losses=False)
     mask = features.mask[..., None]
     count = features.mask.sum(1, keepdim=True).clamp(min=1)
