@@ -125,7 +125,7 @@ def test_two_processes_that_share_weights_train_as_one(small_kitchen: Path, tmp_
     assert max(part["here"] for part in held) < 0.55 * held[0]["all"]
     for name, processes, extra in (("one", 2, FSDP), ("two", 1, {})):
         shutil.rmtree(tmp_path / name / "checkpoints" / "step_000004")
-        assert RunDir(tmp_path / name).load().state["done"] == 2  # type: ignore[union-attr]
+        assert RunDir(tmp_path / name).load().state.done == 2  # type: ignore[union-attr]
         again = trained(tmp_path / name, small_kitchen, processes, **extra)
         assert again[-1]["term.flow"] == pytest.approx(one[-1]["term.flow"], rel=1e-4)
 

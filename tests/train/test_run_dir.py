@@ -1,10 +1,15 @@
 """Checkpoints survive kill -9 in the middle, flipped bytes and truncation; and the best is the best."""
 
+import hashlib
+import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,25 +17,26 @@ import torch
 from train_cases import fresh, labelled, short
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.train.loop.run_dir import RunDir, Snapshot
+from svms_gr00t.train.loop.run_dir import RunDir, SheafState, Snapshot, State
 from svms_gr00t.train.loop.trainer import LoopConfig, train_phase
 from svms_gr00t.train.phases import SPECIALISE
 
 
 def snapshot(done: int, size: int = 64) -> Snapshot:
     weights = {"w": torch.full((size, size), float(done))}
-    return Snapshot(model=weights, optimizer={"step.w": torch.tensor(float(done))}, state={"done": done})
+    state = State(done=done, phase="specialise", sheaf=SheafState(smoothed=0.7314, started=None))
+    return Snapshot(model=weights, optimizer={"step.w": torch.tensor(float(done))}, state=state)
 
 
 def test_the_newest_stay_and_the_newest_is_loaded(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "run").create()
-    for done in (100, 200, 1200):
+    for done in (100, 999_999, 1_000_000):
         run.save(snapshot(done), keep_last=2)
-    assert [folder.name for folder in run.checkpoints()] == ["step_000200", "step_001200"]
+    assert [folder.name for folder in run.checkpoints()] == ["step_999999", "step_1000000"]
     loaded = run.load()
     assert loaded is not None
-    assert loaded.state == {"done": 1200}
-    assert torch.equal(loaded.model["w"], snapshot(1200).model["w"])
+    assert loaded.state == snapshot(1_000_000).state
+    assert torch.equal(loaded.model["w"], snapshot(1_000_000).model["w"])
 
 
 @pytest.mark.parametrize("harm", ["flip", "truncate", "delete"])
@@ -49,20 +55,164 @@ def test_a_broken_checkpoint_gives_way_to_the_one_before_it(tmp_path: Path, harm
         file.unlink()
     loaded = run.load()
     assert loaded is not None
-    assert loaded.state["done"] == 1
+    assert loaded.state.done == 1
     (run.checkpoints()[0] / "state.json").write_text("{")
     with pytest.raises(CheckpointError, match="Delete that folder"):
         run.load()
 
 
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Thousands of warnings of broken checkpoints would take most of the time."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def bent(content: bytes, bit: int) -> bytes:
+    """`content` with one bit flipped."""
+    found = bytearray(content)
+    found[bit // 8] ^= 1 << bit % 8
+    return bytes(found)
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("name", ["SHA256SUMS", "optimizer.safetensors"])
+def test_no_flipped_bit_is_accepted(tmp_path: Path, name: str) -> None:
+    """Every bit, or about 500 spread over the file."""
+    run = RunDir(tmp_path / "run").create()
+    run.save(snapshot(3, size=4))
+    file = run.checkpoints()[0] / name
+    content = file.read_bytes()
+    bits = 8 * len(content)
+    accepted = []
+    for bit in range(0, bits, max(1, bits // 500)):
+        file.write_bytes(bent(content, bit))
+        try:
+            run.load()
+            accepted.append(bit)
+        except CheckpointError:
+            pass
+    assert not accepted
+    file.write_bytes(content)
+    assert run.load() is not None, "else nothing would be accepted at all"
+
+
+@pytest.mark.usefixtures("quiet")
+def test_2496_flipped_bits_of_state_json_and_none_accepted(tmp_path: Path) -> None:
+    """Before its digest was kept, 412 of 2,496 were accepted."""
+    run = RunDir(tmp_path / "run").create()
+    kept = snapshot(7, size=2)
+    run.save(replace(kept, state=kept.state.model_copy(update={"phase": "x" * 260})))
+    file = run.checkpoints()[0] / "state.json"
+    content, refused = file.read_bytes(), 0
+    assert len(content) >= 2496 // 8
+    for bit in range(2496):
+        file.write_bytes(bent(content, bit))
+        with pytest.raises(CheckpointError, match=r"state\.json: found other bytes"):
+            run.load()
+        refused += 1
+    assert refused == 2496
+
+
+def before(run: RunDir, done: int) -> Path:
+    """The checkpoint as it was written before its folder had SHA256SUMS."""
+    run.save(snapshot(done, size=4))
+    folder = run.checkpoints()[-1]
+    names = ("model.safetensors", "optimizer.safetensors")
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    state = {"done": done, "phase": "couple", "sheaf": {"smoothed": 0.5, "started": None}, "best": 1.0}
+    (folder / "state.json").write_text(json.dumps(state | {"sha256": digests}))
+    (folder / "SHA256SUMS").unlink()
+    return folder
+
+
+def test_a_checkpoint_written_before_is_read_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = RunDir(tmp_path / "run").create()
+    folder = before(run, 5)
+    loaded = run.load()
+    assert loaded is not None
+    assert (loaded.state.done, loaded.state.phase) == (5, "couple")
+    assert "written before SHA256SUMS existed: nothing covers its state.json" in caplog.text
+    (folder / "model.safetensors").write_bytes(bent((folder / "model.safetensors").read_bytes(), 800))
+    with pytest.raises(CheckpointError, match="other bytes"):
+        run.load()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ('"sha256"', "no SHA256SUMS"),  # a misspelt key
+        ('"done"', "Field required"),
+        ('"sheaf"', "Field required"),
+        ('"smoothed": 0.5', "finite number|valid number"),
+        ('"done": 5', "step 4"),
+        ("{", "broken checkpoint"),
+        ("optimizer.safetensors", "no SHA256SUMS"),
+    ],
+)
+def test_a_damaged_state_written_before_is_a_sentence(tmp_path: Path, wrong: str, says: str) -> None:
+    run = RunDir(tmp_path / "run").create()
+    file = before(run, 5) / "state.json"
+    swaps = {'"smoothed": 0.5': '"smoothed": NaN', '"done": 5': '"done": 4', "{": "\xff{"}
+    swap = swaps.get(wrong, wrong[:-2] + "#" + wrong[-1])
+    text = file.read_text()
+    assert wrong in text
+    file.write_bytes(text.replace(wrong, swap, 1).encode("latin-1"))
+    with pytest.raises(CheckpointError, match=says):
+        run.load()
+
+
+def test_a_missing_digest_is_a_broken_checkpoint(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run").create()
+    for done in (1, 2):
+        run.save(snapshot(done), keep_last=2)
+    (run.checkpoints()[-1] / "SHA256SUMS").unlink()
+    loaded = run.load()
+    assert loaded is not None
+    assert loaded.state.done == 1
+    run.save(snapshot(2), keep_last=2)
+    run.save(snapshot(3), keep_last=2)
+    extra = run.checkpoints()[-1] / "stray.json"
+    extra.write_text("{}")  # not the run's own: it decides nothing
+    assert [folder.name for folder in run.checkpoints()] == ["step_000002", "step_000003"]
+
+
+def test_what_a_killed_save_left_goes_with_the_next(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run").create()
+    litter = tmp_path / "run" / "checkpoints" / ".step_000001.partial"
+    litter.mkdir(parents=True)
+    (litter / "model.safetensors").write_bytes(b"half")
+    run.save(snapshot(2))
+    assert [path.name for path in litter.parent.iterdir()] == ["step_000002"]
+
+
+def test_a_damaged_line_of_metrics_loses_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = RunDir(tmp_path / "run").create()
+    for step in range(5):
+        run.append({"step": step, "loss": 1.0})
+    file = tmp_path / "run" / "metrics.jsonl"
+    lines = file.read_bytes().split(b"\n")
+    lines[0], lines[2] = b'{"step": 0, "lo\xff', b'{"stop": 2}'
+    file.write_bytes(b"\n".join(lines) + b'{"step": 5, "lo')  # and a crash in the middle of the last
+    assert [row["step"] for row in run.rows()] == [1, 3, 4]
+    assert "line 1 is damaged" in caplog.text
+    assert "line 3 is damaged" in caplog.text
+    assert "line 6" not in caplog.text
+    assert [row["step"] for row in run.rows(below=4)] == [1, 3]
+    assert [row["step"] for row in run.rows()] == [1, 3]
+
+
 SAVER = """
 import sys, torch
 from pathlib import Path
-from svms_gr00t.train.loop.run_dir import RunDir, Snapshot
+from svms_gr00t.train.loop.run_dir import RunDir, SheafState, Snapshot, State
+sheaf = SheafState(smoothed=None, started=None)
 run = RunDir(Path(sys.argv[1])).create()
 for done in range(1, 10_000):
     weights = {"w": torch.full((1500, 1500), float(done))}
-    run.save(Snapshot(model=weights, optimizer={"step.w": torch.tensor(float(done))}, state={"done": done}))
+    state = State(done=done, phase="specialise", sheaf=sheaf)
+    run.save(Snapshot(model=weights, optimizer={"step.w": torch.tensor(float(done))}, state=state))
     print(done, flush=True)
 """
 
@@ -80,7 +230,7 @@ def test_killed_at_any_moment_a_whole_checkpoint_remains(tmp_path: Path) -> None
         process.wait()
         loaded = RunDir(root).load()
         assert loaded is not None
-        done = loaded.state["done"]
+        done = loaded.state.done
         assert done >= max([3, *said]), "at most the save that was cut off is lost"
         assert torch.equal(loaded.model["w"], torch.full((1500, 1500), float(done)))
 

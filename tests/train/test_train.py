@@ -11,9 +11,10 @@ import torch
 from groot_tiny import tiny_config
 from train_cases import fresh, labelled, short
 
-from svms_gr00t.core.errors import TrainingError
+from svms_gr00t.core.errors import CheckpointError, TrainingError
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.train.loop.interrupts import SIGNALS, BetweenSteps
 from svms_gr00t.train.loop.run_dir import RunDir
 from svms_gr00t.train.loop.trainer import LoopConfig, train_phase
 from svms_gr00t.train.losses import total_loss
@@ -88,25 +89,47 @@ def test_resumed_is_uninterrupted_to_the_bit(tmp_path: Path) -> None:
     assert [[row[k] for k in keep] for row in rows] == [[row[k] for k in keep] for row in again]
 
 
-def test_a_ctrl_c_inside_a_step_waits_for_its_end_and_costs_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_inside_a_step_waits_for_its_end_and_costs_nothing(tmp_path: Path, number: signal.Signals) -> None:
     phase = short(SPECIALISE)
     whole = fresh()
     train_phase(whole, phase, labelled, RunDir(tmp_path / "whole"))
 
-    stopped, run = fresh(), RunDir(tmp_path / "parts")
+    stopped, run, usual = fresh(), RunDir(tmp_path / "parts"), signal.getsignal(number)
     # A signal in the middle of step 2: its gradients are there, its optimiser step is not.
     calls = count()
     hook = stopped.svms.merge.weight.register_hook(
-        lambda _grad: os.kill(os.getpid(), signal.SIGINT) if next(calls) == 2 else None
+        lambda _grad: os.kill(os.getpid(), number) if next(calls) == 2 else None
     )
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stop:
         train_phase(stopped, phase, labelled, run)
     hook.remove()
-    assert run.load().state["done"] == 3
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert stop.value.args == (number,)
+    assert run.load().state.done == 3
+    assert signal.getsignal(number) is usual
     resumed = fresh()
     train_phase(resumed, phase, labelled, run)
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
+    usual = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with BetweenSteps() as interrupts:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interrupts.asked == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, usual)
+
+
+def test_a_checkpoint_of_another_phase_or_model_is_refused(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    train_phase(fresh(), short(SPECIALISE, 2), labelled, run)
+    with pytest.raises(CheckpointError, match=r"phase specialise with .*, but need phase couple"):
+        train_phase(fresh(), short(COUPLE), labelled, run)
+    with pytest.raises(CheckpointError, match=r"another svms\."):
+        train_phase(fresh(d_overlap=4), short(SPECIALISE), labelled, run)
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_its_term(tmp_path: Path) -> None:

@@ -126,7 +126,8 @@ class Merge:
 
     def run(self) -> int:
         """Write the checkpoint."""
-        from svms_gr00t.groot.checkpoint.loading import locate, whole_folder
+        from svms_gr00t.core.whole import whole_folder
+        from svms_gr00t.groot.checkpoint.loading import locate
         from svms_gr00t.model import Gr00tN1d6
 
         _refuse_existing(self.output_dir)

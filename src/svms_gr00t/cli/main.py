@@ -119,7 +119,7 @@ def main(args: Sequence[str] | None = None) -> None:
         text = f"error: {error}. Check the path and its permissions"
         errors.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
         code = 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         errors.print(INTERRUPTED)
-        code = 130
+        code = 128 + (stop.args[0] if stop.args else 2)  # as a shell tells it: 130 after Ctrl-C, 143 after SIGTERM
     sys.exit(code)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.core.whole import whole_folder
 from svms_gr00t.groot.checkpoint.golden import PlainGr00t
 from svms_gr00t.groot.checkpoint.loading import (
     load_weights,
@@ -18,7 +19,6 @@ from svms_gr00t.groot.checkpoint.loading import (
     save_checkpoint,
     save_weights,
     weight_files,
-    whole_folder,
 )
 
 

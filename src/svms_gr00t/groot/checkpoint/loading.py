@@ -19,7 +19,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from torch import Tensor, nn
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.groot.checkpoint.saving import index_of, save_checkpoint, save_weights, single_of, whole_folder
+from svms_gr00t.core.whole import recover
+from svms_gr00t.groot.checkpoint.saving import index_of, save_checkpoint, save_weights, single_of
 from svms_gr00t.groot.checkpoint.tensors import AGAIN, Stored, header, new_scratch
 from svms_gr00t.groot.config import Gr00tN1d6Config
 
@@ -34,7 +35,6 @@ __all__ = [
     "save_weights",
     "some",
     "weight_files",
-    "whole_folder",
 ]
 
 _LAYER = re.compile(r"backbone\.model\.language_model\.model\.layers\.(\d+)\.")
@@ -59,6 +59,7 @@ def locate(source: Path | str, *, download: bool = True) -> Path:
 
     Without `download` only a copy that is here already counts. Raises `CheckpointError` when it is neither.
     """
+    recover(source)
     if Path(source).is_dir():
         return Path(source)
     patterns = ["*.json", "*.safetensors"]

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.core.whole import recover, whole_file, whole_folder
 from svms_gr00t.groot.config import Gr00tN1d6Config
 
 GIB = 2**30
@@ -48,11 +49,11 @@ def save_weights(
         file = folder / (single_of(stem) if len(shards) == 1 else f"{stem}-{i:05d}-of-{len(shards):05d}.safetensors")
         places |= dict.fromkeys(names, file.name)
         tensors = {n: state[n].detach().to("cpu", copy=False).contiguous() for n in names}
-        with _renamed(file) as partial:
+        with whole_file(file) as partial:
             save_file(tensors, partial, metadata={"format": "pt"})
     if len(shards) > 1:
         total = sum(state[n].nbytes for n in places)
-        with _renamed(folder / index_of(stem)) as partial:
+        with whole_file(folder / index_of(stem)) as partial:
             partial.write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=2) + "\n")
 
 
@@ -70,36 +71,6 @@ def _shards(sizes: dict[str, int], limit: int) -> list[list[str]]:
 
 
 @contextmanager
-def _renamed(file: Path) -> Iterator[Path]:
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        yield partial
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_folder(folder: Path | str) -> Iterator[Path]:
-    """A folder that appears, or replaces the old one, only when the block ends without an error."""
-    folder = Path(folder)
-    partial, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
 def checkpoint_folder(folder: Path | str) -> Iterator[Path]:
     """`whole_folder` for a checkpoint: only an older checkpoint is replaced, and its other files stay.
 
@@ -107,6 +78,7 @@ def checkpoint_folder(folder: Path | str) -> Iterator[Path]:
     Raises `CheckpointError` for a folder that holds anything else, before the block begins.
     """
     folder = Path(folder).resolve()
+    recover(folder)
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     strange = [f.name for f in found if not f.is_file() or not f.name.endswith(_OURS)]
     if strange or (folder.exists() and not folder.is_dir()):

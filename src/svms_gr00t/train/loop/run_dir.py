@@ -1,28 +1,50 @@
 """A run folder: metrics.jsonl and the newest checkpoints, each complete or absent.
 
-    checkpoints/step_000200/   model.safetensors, optimizer.safetensors, state.json (with the SHA-256 of both)
+    checkpoints/step_000200/   model.safetensors, optimizer.safetensors, state.json, SHA256SUMS over the three
 
 A checkpoint holds what trained and its optimiser moments as safetensors, and the numbers of the schedules as JSON.
 """
 
-import hashlib
 import json
 import logging
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.groot.checkpoint.saving import whole_folder
+from svms_gr00t.core.whole import recover, whole_file, whole_folder
+from svms_gr00t.train.loop.seal import HINT, SUMS, WANT, check_seal, digest, seal
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
-_FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
+_WEIGHTS = ("model.safetensors", "optimizer.safetensors")
+_STATE = "state.json"
+_NAME = re.compile(r"\.?step_(\d{6,})(\.old)?")
+
+
+class SheafState(BaseModel):
+    """What the schedule of the sheaf loss remembers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    smoothed: FiniteFloat | None
+    started: NonNegativeInt | None
+
+
+class State(BaseModel):
+    """state.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    done: NonNegativeInt
+    """Steps done."""
+    phase: str
+    sheaf: SheafState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +55,7 @@ class Snapshot:
     """Tensors that trained, SVMS buffers, and with EMA their means as "ema.<name>"."""
     optimizer: dict[str, Tensor]
     """"exp_avg.<name>", "exp_avg_sq.<name>" and "step.<name>"."""
-    state: dict[str, Any]
-    """Steps done, and the state of the schedules."""
+    state: State
 
 
 class RunDir:
@@ -50,19 +71,25 @@ class RunDir:
 
     def save(self, snapshot: Snapshot, *, keep_last: int = 1) -> None:
         """Add a checkpoint, then drop all but the newest `keep_last`; a crash at any moment leaves a whole one."""
-        folder = self.root / "checkpoints" / f"step_{int(snapshot.state['done']):06d}"
-        folder.parent.mkdir(exist_ok=True)
+        folder = self.root / "checkpoints" / f"step_{snapshot.state.done:06d}"
         with whole_folder(folder) as partial:
-            save_file(snapshot.model, partial / _FILES[0])
-            save_file(snapshot.optimizer, partial / _FILES[1])
-            state = snapshot.state | {"sha256": {name: _digest(partial / name) for name in _FILES[:2]}}
-            (partial / _FILES[2]).write_text(json.dumps(state) + "\n", encoding="utf-8")
-        for old in self.checkpoints()[:-keep_last]:
+            for name, tensors in zip(_WEIGHTS, (snapshot.model, snapshot.optimizer), strict=True):
+                save_file(tensors, partial / name)
+            (partial / _STATE).write_text(snapshot.state.model_dump_json() + "\n", encoding="utf-8")
+            seal(partial)
+        found = self.checkpoints()
+        at = found.index(folder)
+        # What comes later was broken and passed over; a hidden one was never finished by a killed process.
+        for old in [*found[: max(0, at + 1 - keep_last)], *found[at + 1 :], *folder.parent.glob(".step_*.partial")]:
             shutil.rmtree(old)
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        return sorted((self.root / "checkpoints").glob("step_*"))
+        folder = self.root / "checkpoints"
+        for old in folder.glob(".step_*.old"):
+            recover(folder / old.stem.removeprefix("."))
+        named = [(match, path) for path in folder.glob("step_*") if (match := _NAME.fullmatch(path.name))]
+        return [path for _, path in sorted((int(match[1]), path) for match, path in named)]
 
     def load(self) -> Snapshot | None:
         """The newest whole checkpoint, or None. Raises CheckpointError when there are some and none is whole."""
@@ -83,16 +110,24 @@ class RunDir:
             file.write(json.dumps(row) + "\n")
 
     def rows(self, *, below: int | None = None) -> list[Row]:
-        """Metrics so far; `below` also drops the lines from that step on, which a resume will write again."""
+        """Metrics so far, without damaged lines; `below` also drops the lines from that step on, written again later.
+
+        A last line without its end was cut off by a crash; any other damaged line is warned of.
+        """
         path = self.root / "metrics.jsonl"
         if not path.is_file():
             return []
         rows: list[Row] = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        lines = path.read_bytes().split(b"\n")
+        for number, line in enumerate(lines, start=1):
             try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break  # a line cut off by a crash; every line after the last checkpoint is written again
+                row = json.loads(line)
+                int(row["step"])
+            except (ValueError, TypeError, KeyError, RecursionError):
+                if number < len(lines):
+                    log.warning("%s, line %d is damaged and left out: %.60r", path, number, line)
+            else:
+                rows.append(row)
         if below is not None:
             rows = [row for row in rows if row["step"] < below]
             self.write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
@@ -101,27 +136,40 @@ class RunDir:
     def write(self, name: str, text: str) -> Path:
         """A text file that is complete or absent."""
         path = self.root / name
-        partial = path.with_name(f".{name}.partial")
-        partial.write_text(text, encoding="utf-8")
-        return partial.replace(path)
+        with whole_file(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+        return path
 
 
 def _read(folder: Path) -> Snapshot:
-    want = "a whole checkpoint"
-    hint = "Delete that folder to go on from the checkpoint before it, or the run folder to start again"
     try:
-        state = json.loads((folder / _FILES[2]).read_text(encoding="utf-8"))
-        for name, digest in state.pop("sha256", {}).items():
-            if _digest(folder / name) != digest:
-                raise CheckpointError(folder / name, got="other bytes than were written", want=want, hint=hint)
-        model, optimizer = (load_file(folder / name) for name in _FILES[:2])
-    except (OSError, ValueError, SafetensorError) as error:
+        state = _read_state(folder)
+        model, optimizer = (load_file(folder / name) for name in _WEIGHTS)
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(folder, got=f"a broken checkpoint ({error})", want=want, hint=hint) from error
+        said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise CheckpointError(folder, got=f"a broken checkpoint ({said})", want=WANT, hint=HINT) from error
     return Snapshot(model=model, optimizer=optimizer, state=state)
 
 
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+def _read_state(folder: Path) -> State:
+    """The checked state.json of a folder whose files are what was written."""
+    if (folder / SUMS).exists():
+        check_seal(folder, (*_WEIGHTS, _STATE))
+        return State.model_validate_json((folder / _STATE).read_bytes())
+    found = dict(json.loads((folder / _STATE).read_bytes()))
+    digests = found.pop("sha256", None)
+    if not isinstance(digests, dict) or set(digests) != set(_WEIGHTS):
+        raise CheckpointError(folder, got=f"no {SUMS}", want=WANT, hint=HINT)
+    for name in _WEIGHTS:
+        if digest(folder / name) != digests[name]:
+            raise CheckpointError(folder / name, got="other bytes than were written", want=WANT, hint=HINT)
+    found.pop("best", None)
+    state = State.model_validate(found)
+    if folder.name != f"step_{state.done:06d}":
+        raise CheckpointError(
+            folder / _STATE, got=f"step {state.done}", want="the step in the folder's name", hint=HINT
+        )
+    log.warning("%s was written before %s existed: nothing covers its state.json.", folder, SUMS)
+    return state

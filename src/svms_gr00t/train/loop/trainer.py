@@ -3,6 +3,7 @@
 Batch n and all random numbers of step n depend on (seed, n) alone: a resumed run is bit for bit the uninterrupted one.
 """
 
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from svms_gr00t.core.errors import TrainingError
+from svms_gr00t.core.errors import CheckpointError, TrainingError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.train.loop.interrupts import BetweenSteps
 from svms_gr00t.train.loop.measures import peak_memory_gib, stream_measures
-from svms_gr00t.train.loop.run_dir import Row, RunDir, Snapshot
+from svms_gr00t.train.loop.run_dir import Row, RunDir, SheafState, Snapshot, State
 from svms_gr00t.train.loop.shares import Parts
 from svms_gr00t.train.loop.step import Outcome, Precision, Stepper, arithmetic
 from svms_gr00t.train.loop.trackers import Tracker
@@ -73,8 +74,9 @@ def train_phase(
 ) -> list[Row]:
     """Train one phase, or go on where `run` stopped; returns its metrics. `model` is left in eval mode.
 
-    Raises TrainingError when a loss is NaN or infinite (the last checkpoint stays) or nothing trains. On an interrupt
-    the steps so far are saved first.
+    Raises TrainingError when a loss is NaN or infinite (the last checkpoint stays) or nothing trains, CheckpointError
+    when `run` holds another phase or model. On Ctrl-C, SIGTERM or SIGHUP the steps so far are saved, then
+    KeyboardInterrupt is raised with the signal's number.
     """
     loop = Loop(model, phase, batches, run.create(), config or LoopConfig(), cluster or Cluster())
     loop.validate, loop.trackers = validate, trackers
@@ -83,12 +85,10 @@ def train_phase(
         bar.advance(begin)
         for step in range(begin, phase.steps):
             bar.note(loop.step(step))
-            try:
-                interrupts.check()
-                bar.advance()
-            except KeyboardInterrupt:
+            bar.advance()
+            if number := loop.stopping(interrupts.asked):
                 loop.save()
-                raise
+                raise KeyboardInterrupt(number)
     loop.finish()
     return run.rows()
 
@@ -126,23 +126,43 @@ class Loop:
         snapshot = self.run.load()
         with self.cluster.main_first() as writes:
             if writes:
-                self.run.rows(below=0 if snapshot is None else int(snapshot.state["done"]))
+                self.run.rows(below=0 if snapshot is None else snapshot.state.done)
         if snapshot is None:
             return 0
+        self._check(snapshot)
         self.mean = {n: snapshot.model.pop(f"ema.{n}").to(v.device) for n, v in self.mean.items()}
         stored = self.model.state_dict()
-        kept = {n: self.cluster.like(stored[n], v) for n, v in snapshot.model.items() if n in stored}
+        kept = {n: self.cluster.like(stored[n], v) for n, v in snapshot.model.items()}
         self.model.load_state_dict(kept, strict=False)
         restore_optimizer(self.optimizer, self.parameters, snapshot.optimizer, like=self.cluster.like)
-        self.sheaf.load_state_dict(snapshot.state["sheaf"])
-        self.done = self.saved = int(snapshot.state["done"])
+        self.sheaf.load_state_dict(snapshot.state.sheaf.model_dump())
+        self.done = self.saved = snapshot.state.done
         return self.done
+
+    def _check(self, snapshot: Snapshot) -> None:
+        """Raise CheckpointError unless the checkpoint is of this phase and holds exactly what it changes."""
+        stored = self.model.state_dict()
+        want = {n: v.shape for n, v in stored.items() if self._is_trained(n)}
+        want |= {f"ema.{name}": value.shape for name, value in self.mean.items()}
+        odd = sorted(want.items() ^ {n: v.shape for n, v in snapshot.model.items()}.items())
+        if odd or snapshot.state.phase != self.phase.name:
+            got = f"phase {snapshot.state.phase}" + (f" with another {odd[0][0]}" if odd else "")
+            hint = "Choose another folder, or train with the settings that it was begun with"
+            raise CheckpointError(self.run.root, got=got, want=f"phase {self.phase.name} of this model", hint=hint)
+
+    def stopping(self, asked: int) -> int:
+        """Number of the signal that stops every process after this step; a signal reaches each at its own moment."""
+        if self.cluster.world == 1:
+            return asked
+        anyone = float(self.cluster.sum(torch.tensor(float(asked > 0)))) > 0
+        return (asked or signal.SIGTERM) if anyone else 0
 
     def save(self) -> None:
         """Write the checkpoint of this step, once."""
         if self.saved == self.done:
             return
-        state = {"done": self.done, "phase": self.phase.name, "sheaf": self.sheaf.state_dict()}
+        sheaf = SheafState.model_validate(self.sheaf.state_dict())
+        state = State(done=self.done, phase=self.phase.name, sheaf=sheaf)
         if self.cluster.collects:
             moments = {n: self.cluster.whole(v) for n, v in optimizer_tensors(self.optimizer, self.parameters).items()}
             kept = self._trained() | {f"ema.{name}": value for name, value in self.mean.items()}
@@ -233,10 +253,13 @@ class Loop:
             module.training = mode
         return {f"held_out.{name}": value for name, value in found.items()}
 
+    def _is_trained(self, name: str) -> bool:
+        return name in self.parameters or name.startswith("svms.")
+
     def _trained(self) -> dict[str, Tensor]:
         """What the phase changes, whole. Collective where processes share weights."""
         state = self.model.state_dict()
-        kept = {n: v for n, v in state.items() if n in self.parameters or n.startswith("svms.")}
+        kept = {n: v for n, v in state.items() if self._is_trained(n)}
         return {n: self.cluster.whole(v).detach().clone() for n, v in kept.items()}
 
 

@@ -1,0 +1,55 @@
+"""One process at a time in a folder: `flock` on FOLDER/.lock, which the system gives back when its process dies."""
+
+import fcntl
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from svms_gr00t.core.errors import DataError
+
+log = logging.getLogger(__name__)
+NAME = ".lock"
+
+
+@contextmanager
+def only_one(folder: Path | str) -> Iterator[None]:
+    """Hold `folder`, made if need be; a folder that the block left empty goes again.
+
+    Raises DataError at once when another process holds it.
+    """
+    folder = Path(folder)
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / NAME).open("a+", encoding="utf-8") as file:
+        _hold(folder, file)
+        try:
+            yield
+        finally:
+            if made:
+                with suppress(OSError):
+                    if [entry.name for entry in folder.iterdir()] == [NAME]:
+                        (folder / NAME).unlink()
+                        folder.rmdir()
+
+
+def _hold(folder: Path, file: TextIO) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        free = os.path.samestat(os.fstat(file.fileno()), os.stat(folder / NAME))  # else its holder just deleted it
+    except (BlockingIOError, FileNotFoundError):
+        free = False
+    except OSError as error:  # some network file systems have no locks
+        log.warning("%s cannot be locked (%s): start nothing else there.", folder, error)
+        return
+    if not free:
+        file.seek(0)
+        holder = file.read(200).strip() or "unknown"
+        hint = "Wait until it ends, or choose another folder"
+        raise DataError(folder, got=f"another process at work in it ({holder})", want="one at a time", hint=hint)
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()

@@ -1,0 +1,37 @@
+"""SHA256SUMS: the digest of every file of a folder, as `sha256sum` writes it and `sha256sum -c` reads it."""
+
+import hashlib
+from collections.abc import Collection
+from pathlib import Path
+
+from svms_gr00t.core.errors import CheckpointError
+
+SUMS = "SHA256SUMS"
+WANT = "a whole checkpoint"
+HINT = "Delete that folder to go on from the checkpoint before it, or the run folder to start again"
+
+
+def seal(folder: Path) -> None:
+    """Write the digests of the files that are there."""
+    names = sorted(file.name for file in folder.iterdir() if file.name != SUMS)
+    (folder / SUMS).write_text("".join(_line(folder / name) for name in names), encoding="utf-8")
+
+
+def check_seal(folder: Path, names: Collection[str]) -> None:
+    """Compare the digests of exactly these files. Raises CheckpointError naming the first that differs, or OSError."""
+    found = (folder / SUMS).read_bytes()
+    lines = [_line(folder / name).encode() for name in sorted(names)]
+    if found == b"".join(lines):
+        return
+    odd = next((name for name, line in zip(sorted(names), lines, strict=True) if line not in found), SUMS)
+    raise CheckpointError(folder / odd, got="other bytes than were written", want=WANT, hint=HINT)
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _line(file: Path) -> str:
+    return f"{digest(file)}  {file.name}\n"
