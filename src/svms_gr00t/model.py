@@ -1,6 +1,6 @@
 """GR00T N1.6 with SVMS: reads like the figure.
 
-Axes: B batch, T tokens, M model width, S streams, E edges, H horizon, Da action width.
+Axes: B batch, T tokens, M model width, S streams, E edges, H horizon, Da action width, P image tokens.
 
     images, instruction -> backbone -> features -> SVMS (optional) -> features -> action head -> velocity / actions
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from svms_gr00t.core.errors import CheckpointError
@@ -24,9 +24,11 @@ from svms_gr00t.groot.checkpoint.delta import Delta, find_base, is_delta, read_d
 from svms_gr00t.groot.checkpoint.loading import Stored, load_weights, locate, read_config, save_checkpoint, weight_files
 from svms_gr00t.groot.checkpoint.saving import write_checkpoint
 from svms_gr00t.groot.config import Gr00tN1d6Config
+from svms_gr00t.streams.memory import MemorySize
 from svms_gr00t.svms import SheafStreams
 
-SVMS_PREFIX = "svms."
+FRESH = ("svms.memory.", "svms.")
+"""What a checkpoint may lack altogether: a plain one all of SVMS, one without memory its memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class ModelOutput:
     """One training forward."""
 
     terms: dict[str, Float[Tensor, ""]]
-    """Named losses: flow, and with SVMS sheaf, collapse, balance, and aux when the batch has labels."""
+    """Named losses: flow; with SVMS sheaf, collapse, balance, and aux when the batch has labels; recall with memory."""
     states: StreamStates | None
     """What SVMS did; None for the plain model."""
 
@@ -59,9 +61,7 @@ class Gr00tN1d6(nn.Module):
         self.config = config
         self.base: str | None = None
         self.backbone = EagleBackbone(config)
-        self.svms = (
-            SheafStreams.from_config(config, config.backbone_embedding_dim) if config.use_sheaf_streams else None
-        )
+        self.svms = _streams(config) if config.use_sheaf_streams else None
         self.action_head = ActionHead(config)
 
     def observe(self, inputs: ModelInputs) -> Features:
@@ -76,8 +76,28 @@ class Gr00tN1d6(nn.Module):
         features = self.observe(inputs)
         if self.svms is None:
             return features, None
-        states = self.svms(features, inputs.labels, inputs.label_mask, inputs.label_weight, losses=losses)
-        return replace(features, tokens=states.tokens), states
+        states = self.svms(
+            features,
+            inputs.labels,
+            inputs.label_mask,
+            inputs.label_weight,
+            state=inputs.state,
+            past=inputs.past,
+            losses=losses,
+        )
+        return replace(features, tokens=states.tokens, state_offset=states.state_offset), states
+
+    @torch.no_grad()
+    def glance(self, inputs: ModelInputs) -> tuple[Float[Tensor, "B _P M"], Bool[Tensor, "B _P"]]:
+        """What memory reads of a step: features of its pictures' tokens, left-aligned, and which are real.
+
+        Without gradient: earlier steps pass the backbone as it is.
+        """
+        features = self.observe(inputs)
+        order = features.image_mask.int().argsort(dim=1, descending=True, stable=True)
+        order = order[:, : int(features.image_mask.sum(1).max())]
+        tokens = features.tokens.gather(1, order[..., None].expand(-1, -1, features.tokens.shape[-1]))
+        return tokens, features.image_mask.gather(1, order)
 
     def forward(
         self,
@@ -90,7 +110,18 @@ class Gr00tN1d6(nn.Module):
         """Losses of the recorded actions by name; noise and flow time are drawn unless given."""
         features, states = self.encode(inputs)
         flow = self.action_head.loss(features, inputs, noise=noise, time=time, generator=generator).loss
-        return ModelOutput(terms={"flow": flow} | (states.terms if states is not None else {}), states=states)
+        terms = {"flow": flow} | (states.terms if states is not None else {})
+        return ModelOutput(terms=terms | self._recall(states, inputs), states=states)
+
+    def _recall(self, states: StreamStates | None, inputs: ModelInputs) -> dict[str, Float[Tensor, ""]]:
+        """The recall loss of a model with memory: mean squared error over the real elements of the chunk."""
+        if states is None or states.present is None or inputs.action is None:
+            return {}
+        assert self.svms is not None
+        assert self.svms.memory is not None
+        error = (self.svms.memory.tells(states.present) - inputs.action).square()
+        mask = torch.ones_like(error) if inputs.action_mask is None else inputs.action_mask.to(error.dtype)
+        return {"recall": (error * mask).sum() / (mask.sum() + 1e-6)}
 
     @torch.no_grad()
     def sample(
@@ -129,7 +160,7 @@ class Gr00tN1d6(nn.Module):
             model = cls(config)
         whole, overlay, name = _base_and_delta(folder, base)
         dtype = dtype or _usual_type(weight_files(whole))
-        load_weights(model, whole, config, dtype=dtype, device=device, fresh=(SVMS_PREFIX,), overlay=overlay)
+        load_weights(model, whole, config, dtype=dtype, device=device, fresh=FRESH, overlay=overlay)
         left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
         if left:
             hint = "Check that config.json and the weights belong together"
@@ -159,6 +190,24 @@ class Gr00tN1d6(nn.Module):
             hint = "Pass base=, a checkpoint folder or a hub id"
             raise CheckpointError(folder, got="a model that was not loaded from a checkpoint", want="a base", hint=hint)
         return save_delta(self.state_dict(), self.config, folder, base=chosen, extra=extra)
+
+
+def _streams(config: Gr00tN1d6Config) -> SheafStreams:
+    """SVMS as the configuration wants it, its memory connected to this model's state and chunk."""
+    memory = None
+    if config.memory_offsets:
+        memory = MemorySize(
+            steps=len(config.memory_offsets),
+            streams=tuple(config.stream_names.index(name) for name in config.memory_streams),
+            d_stream=config.d_stream,
+            moments=config.memory_moments,
+            layers=config.memory_layers,
+            dropout_p=config.memory_dropout_p,
+            state_dim=config.max_state_dim,
+            state_width=config.input_embedding_dim,
+            chunk=(config.action_horizon, config.max_action_dim),
+        )
+    return SheafStreams.from_config(config, config.backbone_embedding_dim, memory=memory)
 
 
 def _base_and_delta(folder: Path, base: Path | str | None) -> tuple[Path, dict[str, Stored], str | None]:

@@ -3,6 +3,7 @@
 Axes: B batch, T tokens, M model width, S streams, D stream width, E edges, C labelled streams.
 
     x  = heads(h)                        streams/heads.py
+    x  = x + O attend(x, M_now)          streams/memory.py      off without `memory_offsets`; O = 0 at the start
     ρ  = disagreement of x               sheaf/energy.py        loss "sheaf", monitor
     x' = x - η L x / λ                   sheaf/diffusion.py
     w  = softmax(g(x') / τ)              streams/router.py      loss "balance"
@@ -20,12 +21,13 @@ from torch import Tensor, nn
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.svms_config import SvmsConfig
-from svms_gr00t.core.types import Features, StreamStates
+from svms_gr00t.core.types import Features, Moments, Past, StreamStates
 from svms_gr00t.sheaf.coboundary import Coboundary
 from svms_gr00t.sheaf.diffusion import Diffusion
 from svms_gr00t.sheaf.energy import collapse, masked_mean, residual
 from svms_gr00t.sheaf.graph import Edges, build_graph
-from svms_gr00t.streams.heads import StreamHeads
+from svms_gr00t.streams.heads import StreamHeads, pick
+from svms_gr00t.streams.memory import Memory, MemorySize, Recalled
 from svms_gr00t.streams.merge import Merge
 from svms_gr00t.streams.router import Router, RouterMode, balance_loss
 from svms_gr00t.streams.token_labels import TokenLabelHeads, label_loss
@@ -49,6 +51,7 @@ class SheafStreams(nn.Module):
         router_mode: RouterMode = "learned",
         temperature: float = 2.0,
         use_aux: bool = True,
+        memory: MemorySize | None = None,
     ) -> None:
         super().__init__()
         if unroll_steps < 0:
@@ -62,10 +65,11 @@ class SheafStreams(nn.Module):
         self.labels = TokenLabelHeads(**size)
         self.router = Router(**size, mode=router_mode, dropout_p=dropout_p, temperature=temperature)
         self.merge = Merge(dim, **size)
+        self.memory = Memory(memory) if memory is not None else None
         self.register_load_state_dict_post_hook(_follow_loaded_maps)
 
     @classmethod
-    def from_config(cls, config: SvmsConfig, dim: int) -> "SheafStreams":
+    def from_config(cls, config: SvmsConfig, dim: int, *, memory: MemorySize | None = None) -> "SheafStreams":
         """The module that a configuration describes, for tokens of width `dim`."""
         return cls(
             dim,
@@ -80,6 +84,7 @@ class SheafStreams(nn.Module):
             dropout_p=config.router_stream_dropout_p,
             temperature=config.router_temp_init,
             use_aux=config.use_aux_losses,
+            memory=memory,
         )
 
     def forward(
@@ -89,15 +94,25 @@ class SheafStreams(nn.Module):
         label_mask: Bool[Tensor, "B T"] | None = None,
         label_weight: Float[Tensor, " C"] | None = None,
         *,
+        state: Float[Tensor, "B _n Ds"] | None = None,
+        past: Past | Moments | None = None,
         losses: bool = True,
     ) -> StreamStates:
-        """Merged tokens with their evidence; `losses=False` skips the terms (acting needs none)."""
+        """Merged tokens with their evidence; `losses=False` skips the terms (acting needs none).
+
+        With memory, `state` is the robot's and `past` what came before, None at the start of an episode.
+        """
         mask = features.mask
         padding = ~mask[..., None]
         tokens = features.tokens.to(self.merge.weight.dtype)
         if losses or torch.is_grad_enabled():
             tokens = tokens.masked_fill(padding, 0)  # not even NaN in padding may reach a weight's gradient
         x = self.heads(tokens).masked_fill(padding[..., None], 0)
+        recalled = None
+        if self.memory is not None:
+            assert state is not None, "memory needs the robot's state"
+            recalled = self._remember(x, features.image_mask, state, past)
+            x = self._with(x, recalled.streams).masked_fill(padding[..., None], 0)
         projections = self.delta.project(x)
         rho = residual(projections)
         logits = self.labels(x)
@@ -119,7 +134,44 @@ class SheafStreams(nn.Module):
             rho=rho.of_edges.masked_fill(padding, 0),
             aux_logits=logits,
             terms=terms,
+            moments=None if recalled is None else recalled.moments,
+            present=None if recalled is None else recalled.present,
+            ages=None if recalled is None else recalled.ages,
+            state_offset=None if recalled is None else recalled.offset,
         )
+
+    def moments(self, past: Past) -> Float[Tensor, "B K Q D"]:
+        """The moments of earlier steps, from what the backbone said of them."""
+        assert self.memory is not None, "without memory there are none"
+        batch, steps = past.valid.shape
+        rows = past.tokens.flatten(0, 1).to(self.merge.weight.dtype)
+        mask = past.mask.flatten(0, 1) & past.valid.flatten()[:, None]
+        x = self.heads.only(rows.masked_fill(~mask[..., None], 0), self.memory.size.streams)
+        state = past.state.flatten(0, 1).masked_fill(~past.valid.flatten()[:, None, None], 0)
+        return self.memory.pool(x, mask, state).unflatten(0, (batch, steps))
+
+    def _remember(
+        self,
+        x: Float[Tensor, "B T S D"],
+        image_mask: Bool[Tensor, "B T"],
+        state: Float[Tensor, "B _n Ds"],
+        past: Past | Moments | None,
+    ) -> Recalled:
+        assert self.memory is not None
+        own = pick(x, self.memory.size.streams, dim=2)
+        now = self.memory.pool(own, image_mask, state)
+        if past is None:
+            return self.memory(own, now, None, None)
+        values = self.moments(past) if isinstance(past, Past) else past.values
+        return self.memory(own, now, values, past.valid)
+
+    def _with(self, x: Float[Tensor, "B T S D"], own: Float[Tensor, "B T _S D"]) -> Float[Tensor, "B T S D"]:
+        """The streams, those that remember replaced."""
+        assert self.memory is not None
+        parts = dict(enumerate(x.unbind(2))) | dict(
+            zip(self.memory.size.streams, own.to(x.dtype).unbind(2), strict=True)
+        )
+        return torch.stack(list(parts.values()), dim=2)
 
     def set_temperature(self, temperature: float) -> None:
         """Router temperature τ, from the next forward on."""
@@ -129,6 +181,8 @@ class SheafStreams(nn.Module):
         """A fresh SVMS again; also the way to fill one that was built on the meta device."""
         for part in (self.heads, self.delta, self.labels, self.router, self.merge):
             part.reset_parameters()
+        if self.memory is not None:
+            self.memory.reset_parameters()
         self.diffusion.reset_parameters(self.delta)
 
     def train(self, mode: bool = True) -> "SheafStreams":

@@ -18,7 +18,7 @@ PACKAGES = {
     "streams": {"core"},
     "sheaf": {"core"},
     "svms": {"core", "sheaf", "streams"},
-    "model": {"core", "groot", "svms"},
+    "model": {"core", "groot", "streams", "svms"},
     "request": {"core", "data"},
     "policy": {"core", "data", "groot", "model", "request"},
     "monitor": {"core"},

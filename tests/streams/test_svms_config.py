@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from groot_tiny import tiny_config
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.svms_config import SvmsConfig
@@ -17,10 +18,11 @@ from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.svms import SheafStreams
 from svms_gr00t.train.loop.run_dir import RunDir
 from svms_gr00t.train.loop.trainer import LoopConfig, train_phase
-from svms_gr00t.train.phases import COUPLE
+from svms_gr00t.train.phases import COUPLE, loss_weights
 
 NAMES = {field.name for field in fields(SvmsConfig)}
-DOCS = (Path(__file__).parents[2] / "docs" / "sheaf.md").read_text(encoding="utf-8")
+PAGES = Path(__file__).parents[2] / "docs"
+DOCS = "".join((PAGES / page).read_text(encoding="utf-8") for page in ("sheaf.md", "memory.md"))
 BUILDS = {
     "stream_names": ("see", "when", "how"),
     "stream_edges": "cycle",
@@ -51,12 +53,21 @@ TRAINS = {
     "router_balance_weight": 0.5,
 }
 """Another value of each setting that only training reads."""
+REMEMBERS = {
+    "memory_offsets": (-8, -4),
+    "memory_streams": ("state", "temporal"),
+    "memory_moments": 3,
+    "memory_layers": 1,
+    "memory_dropout_p": 0.3,
+    "lambda_recall": 0.5,
+}
+"""Another value of each setting of memory, beside an offset of -4."""
 BASE = {"sheaf_delay_until_diffusion": 1e6, "sheaf_ramp_steps": 8, "aux_warmup_steps": 9, "router_temp_decay_steps": 9}
 """Schedules short enough to move within four steps."""
 
 
-def test_every_setting_is_in_one_of_the_two_tables():
-    tried = {*BUILDS, *TRAINS}
+def test_every_setting_is_in_one_of_the_tables():
+    tried = {*BUILDS, *TRAINS, *REMEMBERS}
     assert NAMES - tried == {"n_streams"}, "it repeats len(stream_names)"
 
 
@@ -78,6 +89,16 @@ def test_settings_of_the_module_change_the_module(name):
     small = SvmsConfig(d_stream=16, d_overlap=8, adapter_rank=4)
     assert shape(replace(small, **{name: BUILDS[name]})) != shape(small)
     assert shape(replace(small)) == shape(small)
+
+
+@pytest.mark.parametrize("name", sorted(REMEMBERS))
+def test_settings_of_memory_change_the_module_or_its_loss(name):
+    def facts(**changes: object) -> tuple[str, dict[str, float]]:
+        config = tiny_config(**{"use_sheaf_streams": True, "memory_offsets": (-4,)} | changes)
+        return repr(Gr00tN1d6(config).svms), loss_weights(COUPLE, config, 0, 0.1, labels=False)
+
+    assert facts(**{name: REMEMBERS[name]}) != facts()
+    assert facts() == facts()
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +144,16 @@ def test_a_frozen_router_stays_as_it_was_through_training(batches, tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"n_streams": 2}, {"router_temp_final": 3.0}, {"d_stream": 0}, {"lambda_sheaf_min": 0.5}],
+    [
+        {"n_streams": 2},
+        {"router_temp_final": 3.0},
+        {"d_stream": 0},
+        {"lambda_sheaf_min": 0.5},
+        {"memory_offsets": (-4, -8)},
+        {"memory_offsets": (-9, -4)},
+        {"memory_offsets": (0,)},
+        {"memory_streams": ("tactile",), "memory_offsets": (-4,)},
+    ],
 )
 def test_nonsense_is_refused_by_name(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):

@@ -5,6 +5,9 @@ from typing import Literal
 
 from svms_gr00t.core.errors import ConfigError
 
+Rule = tuple[str, bool, str, str]
+"""Setting, whether its value is fine, what is wanted, a hint."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SvmsConfig:
@@ -57,12 +60,36 @@ class SvmsConfig:
     router_stream_dropout_p: float = 0.15
     """Chance that a token loses a stream in training; at least one is always kept."""
 
+    memory_offsets: tuple[int, ...] = ()
+    """Earlier steps that memory keeps, in frames before now, oldest first, evenly spaced; none switches memory off."""
+    memory_streams: tuple[str, ...] = ("temporal",)
+    """Streams that remember."""
+    memory_moments: int = 4
+    """Moments that a step keeps of each remembering stream; the robot's state has one more."""
+    memory_layers: int = 2
+    """Layers of the transformer that mixes moments of several steps."""
+    memory_dropout_p: float = 0.1
+    """Chance that a past step is hidden in training."""
+    lambda_recall: float = 1.0
+    """Weight of the recall loss: memory alone must tell the chunk."""
+
     def __post_init__(self) -> None:
         _check(self)
 
+    @property
+    def memory_stride(self) -> int:
+        """Frames between two steps that memory keeps; 0 without memory."""
+        return -self.memory_offsets[-1] if self.memory_offsets else 0
+
 
 def _check(c: SvmsConfig) -> None:
-    rules: list[tuple[str, bool, str, str]] = [
+    for name, fine, want, hint in (*_stream_rules(c), *(_memory_rules(c) if c.memory_offsets else ())):
+        if not fine:
+            raise ConfigError(name, got=getattr(c, name), want=want, hint=hint)
+
+
+def _stream_rules(c: SvmsConfig) -> list[Rule]:
+    return [
         (
             "n_streams",
             c.n_streams == len(c.stream_names) >= 2,
@@ -111,6 +138,24 @@ def _check(c: SvmsConfig) -> None:
         ("router_balance_weight", c.router_balance_weight >= 0, "0 or more", "0.01 is the default"),
         ("router_stream_dropout_p", 0 <= c.router_stream_dropout_p < 1, "0 <= p < 1", "0.15 is the default"),
     ]
-    for name, fine, want, hint in rules:
-        if not fine:
-            raise ConfigError(name, got=getattr(c, name), want=want, hint=hint)
+
+
+def _memory_rules(c: SvmsConfig) -> list[Rule]:
+    return [
+        (
+            "memory_offsets",
+            c.memory_offsets == tuple(c.memory_stride * k for k in range(-len(c.memory_offsets), 0)),
+            "(-K s, .., -2 s, -s) for one stride s of at least 1",
+            "(-96, -88, .., -8) remembers 96 frames",
+        ),
+        (
+            "memory_streams",
+            len(set(c.memory_streams)) == len(c.memory_streams) > 0 and set(c.memory_streams) <= set(c.stream_names),
+            f"names among {', '.join(c.stream_names)}, each once",
+            '("temporal",) is the default',
+        ),
+        ("memory_moments", c.memory_moments >= 1, "at least 1", "4 is the default"),
+        ("memory_layers", c.memory_layers >= 1, "at least 1", "2 is the default"),
+        ("memory_dropout_p", 0 <= c.memory_dropout_p < 1, "0 <= p < 1", "0.1 is the default"),
+        ("lambda_recall", c.lambda_recall >= 0, "0 or more", "1.0 is the default"),
+    ]

@@ -1,7 +1,7 @@
 """The records that stages hand to one another: frozen, shape-typed, moved between devices as one value.
 
 Axes: B batch, T tokens, M model width, S streams, E edges, D stream width, H action horizon, Ds state width, Da action
-width, h and w pixels (multiples of 28).
+width, h and w pixels (multiples of 28), K past steps, Q moments of a step, P image tokens, W width of a state token.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -15,6 +15,8 @@ from torch import Tensor
 def _moved(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
+    if isinstance(value, _Movable):
+        return value.to(device)
     if isinstance(value, tuple):
         return tuple(_moved(v, device) for v in value)
     return value
@@ -28,6 +30,29 @@ class _Movable:
         """The same record with every tensor on `device`."""
         values = {f.name: _moved(getattr(self, f.name), device) for f in fields(self)}  # type: ignore
         return replace(self, **values)  # type: ignore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past(_Movable):
+    """What the robot saw at the memory's offsets, oldest first, as the frozen backbone tells it."""
+
+    tokens: Float[Tensor, "B K _P M"]
+    """Features of the pictures' tokens."""
+    mask: Bool[Tensor, "B K _P"]
+    """True on real ones."""
+    state: Float[Tensor, "B K _n Ds"]
+    """Normalised robot state of each step."""
+    valid: Bool[Tensor, "B K"]
+    """False before the episode began."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moments(_Movable):
+    """What memory kept of earlier steps, oldest first: what acting passes in place of `Past`."""
+
+    values: Float[Tensor, "B K Q D"]
+    valid: Bool[Tensor, "B K"]
+    """False before the episode began."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +81,8 @@ class ModelInputs(_Movable):
     """Hidden states from a feature cache, in place of the images; then `images` is empty."""
     hidden_layer: int = 0
     """Language layers that `hidden` has been through."""
+    past: Past | Moments | None = None
+    """Earlier steps for a model with memory; None: nothing came before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +94,8 @@ class Features(_Movable):
     """True on real tokens."""
     image_mask: Bool[Tensor, "B T"]
     """True on image tokens (a subset of `mask`)."""
+    state_offset: Float[Tensor, "B W"] | None = None
+    """What memory adds to the action head's state tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,3 +114,11 @@ class StreamStates(_Movable):
     """Each stream's own logit for its own label."""
     terms: dict[str, Float[Tensor, ""]]
     """Named losses: sheaf, collapse, balance, and aux when labels were given."""
+    moments: Float[Tensor, "B Q D"] | None = None
+    """This step's own, for the memory of later steps; None without memory."""
+    present: Float[Tensor, "B Q D"] | None = None
+    """What this step's moments became after they saw the earlier ones."""
+    ages: Float[Tensor, "B _K"] | None = None
+    """How much of memory's attention went to each step, oldest first, now last."""
+    state_offset: Float[Tensor, "B W"] | None = None
+    """What memory adds to the action head's state tokens."""

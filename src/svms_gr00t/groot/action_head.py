@@ -201,7 +201,10 @@ class ActionHead(nn.Module):
         rows = rows if short.one_embodiment else replace(rows, single=None)
         seen = replace(features, tokens=self.vlln(features.tokens.to(self.dtype)))
         context = self.model.context(seen, gather=short.gather and not static)
-        return Observation(context=context, state=self.encode_state(state.to(self.dtype), rows), rows=rows)
+        tokens = self.encode_state(state.to(self.dtype), rows)
+        if features.state_offset is not None:
+            tokens = tokens + features.state_offset[:, None].to(tokens.dtype)
+        return Observation(context=context, state=tokens, rows=rows)
 
     def encode_state(self, state: Float[Tensor, "B n Ds"], rows: Rows) -> Float[Tensor, "B n W"]:
         """State tokens; training may hide them behind the mask token or add noise."""

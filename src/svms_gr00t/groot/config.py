@@ -21,6 +21,7 @@ PARTS: dict[str, type[VisionConfig] | type[TextConfig] | type[DiTConfig]] = {
     "diffusion_model_cfg": DiTConfig,
 }
 _SVMS_KEYS = frozenset(f.name for f in fields(SvmsConfig))
+_MEMORY_KEYS = frozenset(name for name in _SVMS_KEYS if name.startswith("memory_")) | {"lambda_recall"}
 
 # Keys that N1.6 files carry for NVIDIA's trainer, processor and library; kept and written back.
 CARRIED = words(
@@ -123,6 +124,8 @@ class Gr00tN1d6Config(SvmsConfig):
         for f in fields(self):
             value = getattr(self, f.name)
             if f.name == "extra" or (f.name in _SVMS_KEYS and not self.use_sheaf_streams):
+                continue
+            if f.name in _MEMORY_KEYS and not self.memory_offsets:
                 continue
             if f.name == "mask_padding" and value:
                 continue

@@ -22,6 +22,11 @@ def stacked_linear(
     return rearrange(out, "S (B T) O -> B T S O", B=x.shape[0])
 
 
+def pick(values: Tensor, chosen: tuple[int, ...], dim: int = 0) -> Tensor:
+    """Some entries of an axis, without an index that would have to travel to the device."""
+    return torch.stack([values.select(dim, i) for i in chosen], dim)
+
+
 class StreamHeads(nn.Module):
     """h -> x. Streams are an axis of the parameters; they differ in their values only."""
 
@@ -47,10 +52,26 @@ class StreamHeads(nn.Module):
         nn.init.ones_(self.scale)
 
     def forward(self, tokens: Float[Tensor, "B T M"]) -> Float[Tensor, "B T S D"]:
-        z = rearrange(self.project(tokens), "B T (S D) -> B T S D", S=self.n_streams)
-        inner = F.gelu(stacked_linear(z, self.up, self.up_bias), approximate="tanh")
-        z = z + stacked_linear(inner, self.down, self.down_bias)
-        return torch.addcmul(self.shift, F.layer_norm(z, (self.d_stream,)), self.scale)
+        return self._specialise(self.project(tokens))
+
+    def only(self, tokens: Float[Tensor, "B T M"], streams: tuple[int, ...]) -> Float[Tensor, "B T _S D"]:
+        """Some of the streams, at the cost of those alone."""
+        weight = rearrange(self.project.weight, "(S D) M -> S D M", S=self.n_streams)
+        bias = rearrange(self.project.bias, "(S D) -> S D", S=self.n_streams)
+        projected = F.linear(tokens, pick(weight, streams).flatten(0, 1), pick(bias, streams).flatten())
+        return self._specialise(projected, streams)
+
+    def _specialise(
+        self, projected: Float[Tensor, "B T _SD"], streams: tuple[int, ...] | None = None
+    ) -> Float[Tensor, "B T _S D"]:
+        up, up_bias, down, down_bias, shift, scale = (
+            value if streams is None else pick(value, streams)
+            for value in (self.up, self.up_bias, self.down, self.down_bias, self.shift, self.scale)
+        )
+        z = rearrange(projected, "B T (S D) -> B T S D", D=self.d_stream)
+        inner = F.gelu(stacked_linear(z, up, up_bias), approximate="tanh")
+        z = z + stacked_linear(inner, down, down_bias)
+        return torch.addcmul(shift, F.layer_norm(z, (self.d_stream,)), scale)
 
     def extra_repr(self) -> str:
         return f"{self.n_streams} x ({self.project.in_features} -> {self.d_stream}), hidden {self.hidden}"

@@ -109,4 +109,6 @@ def loss_weights(phase: Phase, config: SvmsConfig, step: int, sheaf: float, *, l
         if config.use_aux_losses and labels:
             warm = 1.0 if config.aux_warmup_steps == 0 else min(step / config.aux_warmup_steps, 1.0)
             weights["aux"] = warm * (config.lambda_aux if phase.lambda_aux is None else phase.lambda_aux)
+        if config.memory_offsets:
+            weights["recall"] = config.lambda_recall
     return weights

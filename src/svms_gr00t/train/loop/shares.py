@@ -65,8 +65,9 @@ class Draws:
 def counts(part: ModelInputs, terms: Sequence[str]) -> Float[Tensor, " N"]:
     """How many elements each term is a mean of in this part."""
     assert part.action is not None
+    elements = part.action_mask.sum() if part.action_mask is not None else torch.tensor(float(part.action.numel()))
     known = {
-        "flow": part.action_mask.sum() if part.action_mask is not None else torch.tensor(float(part.action.numel())),
+        **dict.fromkeys(("flow", "recall"), elements),
         "aux": part.label_mask.sum() if part.label_mask is not None else torch.tensor(0.0),
     }
     tokens = part.attention_mask.sum()

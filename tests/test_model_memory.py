@@ -1,0 +1,138 @@
+"""The model with memory: fresh it is plain to the bit, acting step by step reads what training reads, off is off."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from groot_tiny import ragged_batch, tiny_config
+
+from svms_gr00t.core.types import ModelInputs, Moments, Past
+from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.train.losses import total_loss
+from svms_gr00t.train.phases import COUPLE, END_TO_END, SPECIALISE, loss_weights
+from svms_gr00t.train.trainable import prepare
+
+K = 3
+SVMS = {"use_sheaf_streams": True, "d_stream": 16, "d_overlap": 8, "adapter_rank": 4}
+MEMORY = SVMS | {"memory_offsets": (-12, -8, -4), "memory_moments": 2, "memory_layers": 1}
+
+
+def build(config: dict[str, object], dtype: torch.dtype = torch.float32, *, trained: bool = False) -> Gr00tN1d6:
+    """The plain weights of seed 0, with whatever the configuration adds; `trained` moves what starts at zero."""
+    torch.manual_seed(0)
+    plain = Gr00tN1d6(tiny_config())
+    model = Gr00tN1d6(tiny_config(**config))
+    model.load_state_dict(plain.state_dict(), strict=False)
+    if trained:
+        with torch.no_grad():
+            for parameter in model.svms.parameters():
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    return model.to(dtype).eval()
+
+
+def step(number: int, dtype: torch.dtype = torch.float32) -> ModelInputs:
+    """The observation of three robots at a step: other pictures and states, the same words."""
+    batch, source = ragged_batch(dtype), torch.Generator().manual_seed(number)
+    images = tuple((i + 0.3 * torch.randn(i.shape, generator=source).to(dtype)).clamp(-1, 1) for i in batch.images)
+    state = batch.state + 0.3 * torch.randn(batch.state.shape, generator=source).to(dtype)
+    return replace(batch, images=images, state=state)
+
+
+def past(model: Gr00tN1d6, steps: list[ModelInputs], valid: torch.Tensor) -> Past:
+    """Earlier steps, oldest first, as training carries them."""
+    looks = [model.glance(one) for one in steps]
+    return Past(
+        tokens=torch.stack([tokens for tokens, _ in looks], 1),
+        mask=torch.stack([mask for _, mask in looks], 1),
+        state=torch.stack([one.state for one in steps], 1),
+        valid=valid,
+    )
+
+
+VALID = torch.tensor([[False, False, False], [False, True, True], [True, True, True]])
+
+
+def act(model: Gr00tN1d6, inputs: ModelInputs) -> torch.Tensor:
+    return model.sample(inputs, noise=torch.ones(3, 4, 5, dtype=inputs.state.dtype)).action
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("streams", [("temporal",), ("state", "visual")], ids=["one", "two"])
+def test_a_fresh_memory_acts_like_the_plain_model_to_the_bit(dtype, streams):
+    model = build(MEMORY | {"memory_streams": streams}, dtype)
+    now = step(9, dtype)
+    expected = act(build({}, dtype), now)
+    remembering = replace(now, past=past(model, [step(k, dtype) for k in range(K)], VALID))
+    assert torch.equal(act(model, remembering), expected)
+    assert torch.equal(act(model, now), expected)
+    torch.nn.init.normal_(model.svms.memory.state_out.weight)
+    assert not torch.equal(act(model, remembering), expected), "the check must be able to fail"
+
+
+def test_off_leaves_no_trace():
+    model = build(SVMS)
+    assert not [name for name in model.state_dict() if "memory" in name]
+    assert not [name for name in model.config.to_dict() if "memory" in name or "recall" in name]
+    assert "recall" not in model(step(0)).terms
+    assert "memory_offsets" in build(MEMORY).config.to_dict()
+
+
+def test_acting_step_by_step_is_reading_the_whole_past():
+    model = build(MEMORY, torch.float64, trained=True)
+    steps = [step(k, torch.float64) for k in range(K + 2)]
+    ring = [model.sample(one).states.moments for one in steps]  # moments depend on their own step alone
+    for now in range(K, K + 2):
+        before, everything = steps[now - K : now], torch.ones(3, K, dtype=torch.bool)
+        whole = act(model, replace(steps[now], past=past(model, before, everything)))
+        kept = Moments(values=torch.stack(ring[now - K : now], 1), valid=everything)
+        torch.testing.assert_close(act(model, replace(steps[now], past=kept)), whole, rtol=0, atol=1e-12)
+        assert (act(model, replace(steps[now], past=past(model, before[::-1], everything))) - whole).abs().max() > 1e-6
+
+
+def test_rows_without_a_past_act_as_at_the_start_and_others_do_not():
+    model = build(MEMORY, trained=True)
+    now = step(9)
+    alone, remembering = act(model, now), act(model, replace(now, past=past(model, [step(k) for k in range(K)], VALID)))
+    assert torch.equal(alone[0], remembering[0])
+    assert not torch.equal(alone[1], remembering[1])
+    assert not torch.equal(alone[2], remembering[2])
+
+
+def test_recall_is_the_error_of_what_memory_alone_expects():
+    model = build(MEMORY, trained=True)
+    batch = replace(step(9), past=past(model, [step(k) for k in range(K)], VALID))
+    output = model(batch, noise=torch.zeros(3, 4, 5), time=torch.zeros(3))
+    told = model.svms.memory.tells(output.states.present)
+    expected = (told - batch.action)[batch.action_mask.bool()].square().mean()
+    torch.testing.assert_close(output.terms["recall"], expected)
+    for phase in (SPECIALISE, COUPLE, END_TO_END):
+        weights = loss_weights(phase, model.config, 0, 0.1, labels=False)
+        assert weights["recall"] == model.config.lambda_recall
+        assert total_loss(output.terms, weights).isfinite()
+
+
+@pytest.mark.parametrize("phase", [SPECIALISE, COUPLE, END_TO_END], ids=lambda p: p.name)
+def test_gradients_reach_memory_and_nothing_frozen(phase):
+    model = build(MEMORY, trained=True)
+    parameters = prepare(model, phase)
+    batch = replace(step(9), past=past(model, [step(k) for k in range(K)], torch.ones(3, K, dtype=torch.bool)))
+    output = model(batch, noise=torch.zeros(3, 4, 5), time=torch.full((3,), 0.5))
+    (output.terms["flow"] + output.terms["recall"]).backward()
+    heard = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert {name for name, _ in model.named_parameters() if name.startswith("svms.memory.")} <= heard
+    assert heard <= parameters.keys()
+
+
+def test_memory_starts_fresh_on_checkpoints_without_it_and_comes_back(tmp_path: Path):
+    now = step(9)
+    for name, config in (("plain", {}), ("svms", SVMS)):
+        old = build(config, trained=name == "svms")
+        old.save_pretrained(tmp_path / name)
+        model = Gr00tN1d6.from_pretrained(tmp_path / name, config=tiny_config(**MEMORY))
+        remembering = replace(now, past=past(model, [step(k) for k in range(K)], VALID))
+        assert torch.equal(act(model, remembering), act(old, now)), name
+    model = build(MEMORY, trained=True)
+    again = Gr00tN1d6.from_pretrained(model.save_pretrained(tmp_path / "memory"))
+    assert again.config == model.config
+    assert all(torch.equal(again.state_dict()[n], v) for n, v in model.state_dict().items())
