@@ -144,7 +144,8 @@ def _memory_rules(c: SvmsConfig) -> list[Rule]:
     return [
         (
             "memory_offsets",
-            c.memory_offsets == tuple(c.memory_stride * k for k in range(-len(c.memory_offsets), 0)),
+            c.memory_stride > 0
+            and c.memory_offsets == tuple(c.memory_stride * k for k in range(-len(c.memory_offsets), 0)),
             "(-K s, .., -2 s, -s) for one stride s of at least 1",
             "(-96, -88, .., -8) remembers 96 frames",
         ),
