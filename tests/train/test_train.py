@@ -62,6 +62,50 @@ def test_frozen_parts_are_in_eval_mode_and_the_rest_trains(tmp_path: Path) -> No
     assert seen == [(True, False)]
 
 
+@pytest.mark.parametrize(("phase", "acting"), [(SPECIALISE, 0), (COUPLE, 3), (END_TO_END, 15)], ids=PHASES)
+def test_dropout_acts_where_the_weights_around_it_train(phase: Phase, acting: int, tmp_path: Path) -> None:
+    """Three in each DiT block: a dropout owns no parameter, so it goes with the block that it stands in."""
+
+    def losses(dropout: float) -> list[float]:
+        model = fresh(dit={"dropout": dropout})
+        drops = [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+        seen: list[int] = []
+        hook = model.svms.register_forward_hook(lambda *_: seen.append(sum(d.training for d in drops)))
+        config = LoopConfig(log_every=1)
+        rows = train_phase(model, short(phase, 2), labelled, RunDir(tmp_path / str(dropout)), config=config)
+        hook.remove()
+        assert (len(drops), seen) == (15, [acting, acting])
+        assert not any(drop.training for drop in drops), "the trained model acts without dropout"
+        return [row["term.flow"] for row in rows]
+
+    different = {tuple(losses(dropout)) for dropout in (0.0, 0.2, 0.9)}
+    assert len(different) == (3 if acting else 1)
+
+
+def test_streams_are_dropped_under_equal_weights_too(tmp_path: Path) -> None:
+    """A router without parameters trains with SVMS: "uniform" drops the learned weights and nothing else."""
+    model = fresh(router_mode="uniform", router_stream_dropout_p=0.5)
+    shares: list[torch.Tensor] = []
+    hook = model.svms.register_forward_hook(lambda _m, _i, states: shares.append(states.weights.detach()))
+    train_phase(model, short(SPECIALISE, 1), labelled, RunDir(tmp_path / "run"))
+    hook.remove()
+    found = {round(float(share), 4) for share in shares[0].flatten()}
+    assert found == {0.0, 0.3333, 0.5, 1.0}, "of three streams one, two or all are left, with equal weights"
+    with torch.no_grad():
+        acting = model.encode(labelled())[1].weights
+    assert {round(float(share), 4) for share in acting.flatten()} == {0.0, 0.3333}, "padding, and all three"
+
+
+def test_what_hides_the_state_acts_where_the_action_head_trains(tmp_path: Path) -> None:
+    """The same for what is drawn inside a module: state dropout and noise."""
+    for phase, acts in ((SPECIALISE, False), (END_TO_END, True)):
+        runs = []
+        for noise in (0.0, 1.0):
+            model, run = fresh(state_additive_noise_scale=noise), RunDir(tmp_path / phase.name / str(noise))
+            runs.append(train_phase(model, short(phase, 1), labelled, run)[0]["term.flow"])
+        assert (runs[0] != runs[1]) is acts
+
+
 def test_the_plain_counterpart_always_has_something_to_train() -> None:
     model = Gr00tN1d6(tiny_config())
     for phase in PHASES.values():

@@ -18,8 +18,9 @@ def trainable_names(model: Gr00tN1d6, phase: Phase) -> list[str]:
 def prepare(model: Gr00tN1d6, phase: Phase, optimizer: OptimizerName = "adamw") -> dict[str, nn.Parameter]:
     """Switch gradients, modes and types for a phase; the parameters that train, by name.
 
-    What trains is stored as the optimiser wants it; frozen weights stay as they were loaded. A module that holds
-    nothing trainable goes to eval mode (its dropout stays off). Raises TrainingError when nothing trains.
+    What trains is stored as the optimiser wants it; frozen weights stay as they were loaded. A module whose parameters
+    are all frozen goes to eval mode with everything inside it. One without parameters, such as a dropout, goes with
+    what it stands in. Raises TrainingError when nothing trains.
     """
     chosen = set(trainable_names(model, phase))
     if not chosen:
@@ -37,5 +38,6 @@ def prepare(model: Gr00tN1d6, phase: Phase, optimizer: OptimizerName = "adamw") 
 
 def _frozen(model: nn.Module) -> Iterator[nn.Module]:
     for module in model.modules():
-        if not any(parameter.requires_grad for parameter in module.parameters()):
+        owned = [parameter.requires_grad for parameter in module.parameters()]
+        if owned and not any(owned):
             yield module
