@@ -1,6 +1,7 @@
 """The toy dataset as training steps, and batches compared bit for bit."""
 
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -25,11 +26,16 @@ def labeler(text: str) -> list[tuple[int, int, tuple[float, float, float]]]:
     ]
 
 
-def build(root: Path, **changes) -> tuple[LeRobotDataset, StepDataset]:
+def build(
+    root: Path, *, offsets: Mapping[str, tuple[int, ...]] | None = None, **changes
+) -> tuple[LeRobotDataset, StepDataset]:
+    """`offsets` are delta_indices other than those of the present, by modality."""
     dataset = LeRobotDataset.open(root)
+    robot = from_modality(dataset.modality, horizon=HORIZON)
+    past = {kind: replace(getattr(robot, kind), delta_indices=deltas) for kind, deltas in (offsets or {}).items()}
     config = ProcessorConfig(
         embodiment_tag="new_embodiment",
-        embodiments={"new_embodiment": from_modality(dataset.modality, horizon=HORIZON)},
+        embodiments={"new_embodiment": replace(robot, **past)},
         images=ImagePipeline.cheap(28, jitter=ColorJitter(brightness=0.3)),
         max_state_dim=6,
         max_action_dim=6,

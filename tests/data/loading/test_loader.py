@@ -94,9 +94,11 @@ def test_a_pack_is_written_once_goes_on_and_refuses_other_data(toy: Path, tmp_pa
     clips = ClipFrames(dataset, PIPELINE)
     for step in (0, 5, 6, 2):
         for episode in (1, 0):
-            expected = memory.frame(episode, "front", step)
-            np.testing.assert_array_equal(pack.frame(episode, "front", step), expected)
-            np.testing.assert_array_equal(clips.frame(episode, "front", step), expected)
+            for steps in ([step], [step, 0, step]):
+                expected = memory.frames(episode, "front", steps)
+                assert len(expected) == len(steps)
+                np.testing.assert_array_equal(pack.frames(episode, "front", steps), expected)
+                np.testing.assert_array_equal(clips.frames(episode, "front", steps), expected)
     with pytest.raises(DataError, match="Delete"):
         PackedFrames(dataset, ImagePipeline.cheap(56), [0], ["front"], root)
 

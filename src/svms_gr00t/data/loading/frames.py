@@ -31,20 +31,20 @@ _OPEN = 256
 class FrameStore(Protocol):
     """Resized frames by episode, camera and step."""
 
-    def frame(self, episode: int, view: str, step: int) -> UInt8[np.ndarray, "h w 3"]:
-        """One frame. Raises DataError when it cannot be read."""
+    def frames(self, episode: int, view: str, steps: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
+        """Frames at `steps`, any order, repeats allowed. Raises DataError when they cannot be read."""
         ...
 
 
 class ClipFrames:
-    """Decodes the one frame that is asked for; the dataset keeps its most recent decoders open."""
+    """Decodes the frames that are asked for; the dataset keeps its most recent decoders open."""
 
     def __init__(self, dataset: LeRobotDataset, images: ImagePipeline) -> None:
         self._dataset, self._images = dataset, images
 
-    def frame(self, episode: int, view: str, step: int) -> UInt8[np.ndarray, "h w 3"]:
+    def frames(self, episode: int, view: str, steps: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
         """Seek, decode and resize."""
-        return self._images.resize(self._dataset.frames(episode, view, [step]))[0]
+        return self._images.resize(self._dataset.frames(episode, view, steps))
 
 
 class MemoryFrames:
@@ -65,9 +65,9 @@ class MemoryFrames:
                     self._frames[episode, view] = _decoded(dataset, images, episode, view)
                 task.advance()
 
-    def frame(self, episode: int, view: str, step: int) -> UInt8[np.ndarray, "h w 3"]:
-        """A view of the kept array."""
-        return self._frames[episode, view][step]
+    def frames(self, episode: int, view: str, steps: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
+        """A view of the kept array, or a copy of several frames."""
+        return _picked(self._frames[episode, view], steps)
 
 
 class _PackKey(BaseModel):
@@ -116,15 +116,15 @@ class PackedFrames:
     def _path(self, episode: int, view: str) -> Path:
         return self._folder / view / f"episode_{episode:06d}.npy"
 
-    def frame(self, episode: int, view: str, step: int) -> UInt8[np.ndarray, "h w 3"]:
-        """A view of the mapped file."""
+    def frames(self, episode: int, view: str, steps: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
+        """A view of the mapped file, or a copy of several frames."""
         key = (episode, view)
         if key not in self._open:
             self._open[key] = np.load(self._path(episode, view), mmap_mode="r", allow_pickle=False)
             if len(self._open) > _OPEN:
                 self._open.popitem(last=False)
         self._open.move_to_end(key)
-        return self._open[key][step]
+        return _picked(self._open[key], steps)
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_open": OrderedDict()}  # mapped arrays would travel to other processes as copies
@@ -167,6 +167,10 @@ def save_array(path: Path, array: np.ndarray) -> None:
     with partial.open("wb") as file:
         np.save(file, array, allow_pickle=False)
     partial.replace(path)
+
+
+def _picked(frames: np.ndarray, steps: Sequence[int]) -> np.ndarray:
+    return frames[steps[0] : steps[0] + 1] if len(steps) == 1 else frames[list(steps)]
 
 
 def _decoded(dataset: LeRobotDataset, images: ImagePipeline, episode: int, view: str) -> np.ndarray:

@@ -3,8 +3,9 @@
 Axes: T steps of an episode, H horizon, D numbers of a key.
 
 Sample i is one (episode, step). Its augmentation depends on (seed, epoch, i) and on nothing else, so a batch is the
-same in whichever process it is made. Past the end of an episode the last action is repeated and masked out. Numbers
-come from one flat table, pictures from a frame store, or neither pictures nor the frozen backbone from a feature cache.
+same in whichever process it is made. Past the end of an episode the last action is repeated and masked out; before its
+start the first frame and state are repeated, for robots whose `delta_indices` look back. Numbers come from one flat
+table, pictures from a frame store, or neither pictures nor the frozen backbone from a feature cache.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.history import clipped_steps
 from svms_gr00t.core.progress import Progress
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.data.labels.tokens import Labeler, TokenLabels
@@ -132,17 +134,24 @@ class StepDataset(Dataset[Sample]):
         return at.episode, self.instruction(at)
 
     def observation(self, at: Step, *, pictures: bool = True) -> Observation:
-        """What the robot saw at a step, frames resized; with a feature cache there are none."""
-        frames = self._frames if pictures else None
-        video = {} if frames is None else {view: frames.frame(at.episode, view, at.step) for view in self._views}
-        state = self._table.rows(at.episode, at.step, "state")
-        return Observation.single(video=video, state=state, language=self.instruction(at))
+        """What the robot saw at a step and at the past ones that its embodiment looks back to, frames resized.
+
+        With a feature cache there are no frames.
+        """
+        robot, length = self.processor.config.embodiment, self.length(at.episode)
+        video: dict[str, np.ndarray] = {}
+        if self._frames is not None and pictures:
+            seen = clipped_steps(at.step, robot.video.delta_indices, length)
+            video = {view: self._frames.frames(at.episode, view, seen)[None] for view in self._views}
+        past = clipped_steps(at.step, robot.state.delta_indices, length)
+        state = {key: rows[None] for key, rows in self._table.rows(at.episode, np.array(past), "state").items()}
+        return Observation(video=video, state=state, language=(self.instruction(at),))
 
     def _chunk(self, at: Step) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Actions (H, D) of each key from the step on, and which of them lie beyond the end."""
-        wanted = at.step + np.array(self.processor.config.embodiment.action.delta_indices)
-        last = self.length(at.episode) - 1
-        return self._table.rows(at.episode, np.clip(wanted, 0, last), "action"), wanted > last
+        offsets, length = self.processor.config.embodiment.action.delta_indices, self.length(at.episode)
+        actions = self._table.rows(at.episode, np.array(clipped_steps(at.step, offsets, length)), "action")
+        return actions, at.step + np.array(offsets) >= length
 
     def batch(self, indices: Sequence[int], label_weight: Float[Tensor, " S"] | None = None) -> ModelInputs:
         """The samples at `indices`, collated."""

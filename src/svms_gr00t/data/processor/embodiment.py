@@ -104,6 +104,12 @@ class ModalityConfig:
         """Number of steps read."""
         return len(self.delta_indices)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What one observation holds, in the model's order: every key at the first offset, then at the next."""
+        named = [(key, offset) for offset in self.delta_indices for key in self.modality_keys]
+        return tuple(f"{key} ({offset:+d})" if offset else key for key, offset in named)
+
     def action(self, key: str) -> ActionConfig:
         """Meaning of one action key."""
         return self.action_configs[self.modality_keys.index(key)] if self.action_configs else ActionConfig()

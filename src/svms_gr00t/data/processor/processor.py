@@ -20,6 +20,7 @@ from pydantic import RootModel
 from torch import Tensor
 
 from svms_gr00t.core.errors import CheckpointError, DataError
+from svms_gr00t.core.history import check_past
 from svms_gr00t.data.files import dump_json, read_json
 from svms_gr00t.data.processor.config import ProcessorConfig
 from svms_gr00t.data.processor.images import CELL
@@ -69,11 +70,13 @@ class Processor:
     """Encodes observations of one embodiment and decodes actions.
 
     `statistics` is {"state": {key: {...}}, "action": {...}} of this embodiment, or {tag: ...} of several.
-    Raises DataError when the statistics do not fit the configuration.
+    Raises DataError when the statistics do not fit the configuration, ConfigError for an observation of the future.
     """
 
     def __init__(self, config: ProcessorConfig, tokenizer: TextTokenizer, statistics: Mapping[str, Any]) -> None:
         self.config, self.tokenizer = config, tokenizer
+        for kind in ("video", "state"):
+            check_past(getattr(config.embodiment, kind).delta_indices, f"{config.embodiment_tag} {kind} delta_indices")
         self.statistics: dict[str, Any] = (
             {config.embodiment_tag: dict(statistics)} if "action" in statistics else dict(statistics)
         )

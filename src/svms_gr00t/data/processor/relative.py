@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.core.history import clipped_steps
 from svms_gr00t.data.processor.embodiment import ActionConfig, EmbodimentConfig
 from svms_gr00t.data.processor.rotations import relative_pose
 
@@ -53,6 +54,9 @@ def relative_chunks(
     if actions.shape[1] != state.shape[1]:
         got, want = f"{actions.shape[1]} action and {state.shape[1]} state numbers", "equally many"
         raise DataError(f"relative action.{key}", got=got, want=want, hint="Name the right state_key")
+    # Actions are relative to the last state that an observation holds, which need not be that of now.
+    latest = embodiment.state.delta_indices[-1:]
+    state = state[[clipped_steps(step, latest, len(state))[0] for step in range(len(state))]]
     return [relative_rows(actions, state, meaning, delta) for delta in embodiment.action.delta_indices]
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.core.history import NOW, History, clipped_steps
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.protocols import INSTRUCTION, ActionPolicy, Chunk, FlowScorer, as_array, bare_keys, fixed_seed
 from svms_gr00t.evaluate.open_loop.baselines import BASELINES, fit_baselines, split_lowdim
@@ -79,7 +80,7 @@ def evaluate_open_loop(
     flow: dict[int, float] = {}
     with (progress or Silent()).task(f"open loop: {name}", len(episodes)) as task:
         for episode in episodes:
-            scene = read_scene(dataset, episode, config, specs)
+            scene = read_scene(dataset, episode, config, specs, History.of(policy))
             predicted, loss = _ask(policy, scene, config)
             found.setdefault(name, {})[episode] = scene.errors(predicted)
             if loss is not None:
@@ -116,27 +117,45 @@ class Scene:
 
 @dataclass(frozen=True)
 class Recorded:
-    """One recorded episode as a policy would have seen it."""
+    """One recorded episode as a policy would have seen it, with the past steps that it looks back to."""
 
     dataset: Any
     episode: int
     states: dict[str, np.ndarray]
     instructions: list[str]
     """One for each step."""
+    history: History = field(default_factory=History)
+    """How far back the policy looks."""
 
     def at(self, steps: Sequence[int]) -> list[dict[str, Any]]:
-        """Flat observations at some steps."""
-        frames = {view: self.dataset.frames(self.episode, view, list(steps)) for view in self.dataset.modality.video}
+        """Flat observations at some steps: (H, W, 3) and (D,), or (T, ...) for a policy that looks back."""
+        looked, felt = (self._past(kind, steps) for kind in ("video", "state"))
+        frames = {view: self._frames(view, looked) for view in self.dataset.modality.video}
         return [
             {f"video.{view}": pictures[i] for view, pictures in frames.items()}
-            | {f"state.{key}": rows[step] for key, rows in self.states.items()}
+            | {f"state.{key}": rows[felt[i]] for key, rows in self.states.items()}
             | {INSTRUCTION: self.instructions[step]}
             for i, step in enumerate(steps)
         ]
 
+    def _past(self, kind: str, steps: Sequence[int]) -> np.ndarray:
+        """Steps of each observation (n, T), or (n,) where it holds the current one alone."""
+        offsets, length = self.history.offsets[kind], len(self.instructions)
+        past = np.array([clipped_steps(step, offsets, length) for step in steps])
+        return past[:, 0] if offsets == NOW else past
 
-def read_scene(dataset: Any, episode: int, config: OpenLoopConfig, specs: Mapping[str, KeySpec]) -> Scene:
-    """The episode with the instructions that the language test wants. Raises DataError when it cannot be read."""
+    def _frames(self, view: str, steps: np.ndarray) -> np.ndarray:
+        found = self.dataset.frames(self.episode, view, steps.ravel().tolist())
+        return found.reshape(*steps.shape, *found.shape[1:])
+
+
+def read_scene(
+    dataset: Any, episode: int, config: OpenLoopConfig, specs: Mapping[str, KeySpec], history: History
+) -> Scene:
+    """The episode as a policy of that `history` would have seen it, with the instructions that the language test wants.
+
+    Raises DataError when it cannot be read.
+    """
     states, actions = split_lowdim(dataset.lowdim(episode))
     length = len(next(iter(actions.values())))
     return Scene(
@@ -146,7 +165,7 @@ def read_scene(dataset: Any, episode: int, config: OpenLoopConfig, specs: Mappin
         steps=tuple(range(0, length, config.stride)),
         specs=specs,
         horizon=config.horizon,
-        observations=Recorded(dataset, episode, states, _instructions(dataset, episode, length, config)),
+        observations=Recorded(dataset, episode, states, _instructions(dataset, episode, length, config), history),
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from svms_gr00t.core.history import History
 from svms_gr00t.core.protocols import ActionPolicy, bare_keys, fixed_seed
 from svms_gr00t.evaluate.open_loop.metrics import KeySpec
 from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, action_specs, read_scene
@@ -48,7 +49,7 @@ def trace(
     """Ask the policy every `executed` steps of a recorded episode. Raises as `evaluate_open_loop` does."""
     config = config or OpenLoopConfig()
     specs = action_specs(dataset, statistics, config)
-    scene = read_scene(dataset, episode, config, specs)
+    scene = read_scene(dataset, episode, config, specs, History.of(policy))
     length = len(next(iter(scene.actions.values())))
     steps = list(range(0, length, config.executed))
     policy.reset(fixed_seed(config.seed, episode))

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.history import History
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.protocols import INSTRUCTION, as_array, fixed_seed
 from svms_gr00t.data.loading.collate import collate
@@ -103,11 +104,12 @@ def look_at_episodes(
 ) -> list[Look]:
     """Looks at every stride-th step after the first of each episode (a frozen state is no news at the first)."""
     found: list[Look] = []
+    history = History.of(policy)
     with (progress or Silent()).task(title, len(episodes)) as bar:
         for episode in episodes:
             states, actions = split_lowdim(dataset.lowdim(episode))
             length = len(next(iter(actions.values())))
-            recorded = Recorded(dataset, episode, states, list(dataset.instructions(episode)))
+            recorded = Recorded(dataset, episode, states, list(dataset.instructions(episode)), history)
             steps = list(range(min(stride, length - 1), length, stride))
             (first,) = recorded.at([0])
             seen = recorded.at(steps)

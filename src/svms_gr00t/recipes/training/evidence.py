@@ -66,7 +66,7 @@ def read_routes(
         words.append(WordExample(words=routes, note=f"episode {steps.steps[index].episode}"))
         grids = [grid_of(*image.shape[-2:]) for image in sample.images]
         found = patch_routes(weights, features.image_mask[0].numpy(), grids)
-        views = processor.config.embodiment.video.modality_keys
+        views = processor.config.embodiment.video.names
         for view, image, grid in zip(views, sample.images, found, strict=True):
             cells = tuple(tuple(tuple(float(v) for v in cell) for cell in row) for row in grid)
             patches.append(PatchExample(view=view, picture=_png(image), routes=cells))

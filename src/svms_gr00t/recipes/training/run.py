@@ -66,7 +66,7 @@ def run_training(
     logs = make_trackers(trackers, output, asdict(config)) if here.rank == 0 else ()
     if here.device.type == "cuda" and config.preset == "n1d6":
         memory = torch.cuda.get_device_properties(here.device).total_memory / 1e9
-        views = len(experiment.processor.config.embodiment.video.modality_keys)
+        views = len(experiment.processor.config.embodiment.video.names)
         check_memory(config, experiment.config, memory, views, world=here.world, sharded=here.sharded)
     if config.precision == "fp32":
         experiment = replace(experiment, dtype=torch.float32)

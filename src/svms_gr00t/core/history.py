@@ -1,0 +1,107 @@
+"""Which past steps an observation holds, the same in training, in a feature cache, in evaluation and while acting.
+
+Axes: T steps of an observation, the offsets of its modality in their order.
+
+    steps(t) = clip(t + offsets, first, last)         offsets (-15, 0):  before the first step the first is repeated
+
+An episode has no steps before its first one, and its end must never stand in for them. Steps are those of the
+environment, never calls: a robot that plans every eight steps still remembers what it saw fifteen steps ago.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from svms_gr00t.core.errors import ConfigError, DataError
+
+NOW = (0,)
+"""Offsets of an observation without a past."""
+
+
+def clipped_steps(step: int, offsets: Sequence[int], length: int | None = None) -> list[int]:
+    """The steps that `offsets` mean at `step` of an episode of `length` steps (None: it is still going on)."""
+    last = step if length is None else length - 1
+    return [min(max(step + offset, 0), last) for offset in offsets]
+
+
+def check_past(offsets: Sequence[int], where: str) -> None:
+    """Raises ConfigError for an observation of the future, which no robot has."""
+    if max(offsets) > 0:
+        hint = "Only actions lie ahead"
+        raise ConfigError(where, got=tuple(offsets), want="offsets of at most 0", hint=hint)
+
+
+class History:
+    """What one robot saw in one episode, as far back as its policy looks.
+
+    `see` takes every step's flat observation of one robot: "video.<key>" (H, W, 3), "state.<key>" (D,), anything else
+    as it is. `at` gives the flat observation that the policy wants: (T, H, W, 3) and (T, D) where it looks back, else
+    what was seen. Needs numpy alone, so it can run on the robot.
+    """
+
+    def __init__(self, video: Sequence[int] = NOW, state: Sequence[int] = NOW) -> None:
+        """Offsets of each modality. Raises ConfigError for offsets above 0."""
+        self.offsets = {"video": tuple(video), "state": tuple(state)}
+        for kind, offsets in self.offsets.items():
+            check_past(offsets, f"{kind} delta_indices")
+        self._seen: dict[int, dict[str, Any]] = {}
+
+    @classmethod
+    def of(cls, policy: Any) -> "History":
+        """For a policy or a client with `get_modality_config`; one without it looks at the current step alone.
+
+        What wraps a policy (`monitor.Watched`) looks as far back as the policy inside.
+        """
+        policy = getattr(policy, "policy", policy)
+        if not hasattr(policy, "get_modality_config"):
+            return cls()
+        config = policy.get_modality_config()
+        return cls(**{kind: _offsets(config[kind]) for kind in ("video", "state")})
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether any modality holds more than the current step."""
+        return any(offsets != NOW for offsets in self.offsets.values())
+
+    def reset(self) -> None:
+        """A new episode begins."""
+        self._seen.clear()
+
+    def needs_pictures(self, step: int, every: int) -> bool:
+        """Whether a policy that is asked every `every` steps from step 0 on will look at the pictures of `step`."""
+        return step == 0 or any((step - offset) % every == 0 for offset in self.offsets["video"])
+
+    def see(self, step: int, observation: Mapping[str, Any]) -> None:
+        """Keep what was seen at `step`. Raises DataError when steps do not count up."""
+        if self._seen and step <= (latest := max(self._seen)):
+            hint = "Call reset() when an episode begins, and see() once a step"
+            raise DataError("history", got=f"step {step} after step {latest}", want="a later one", hint=hint)
+        self._seen[step] = dict(observation)
+        oldest = step + min(min(offsets) for offsets in self.offsets.values())
+        first = min(self._seen)
+        for old in [old for old in self._seen if first < old < oldest]:
+            del self._seen[old]
+
+    def at(self, step: int) -> dict[str, Any]:
+        """The observation at `step`, which was seen. Raises DataError for a step that is needed and was not."""
+        first = min(self._seen, default=0)
+        return {key: self._past(key, value, step, first) for key, value in self._taken(step, "").items()}
+
+    def _past(self, key: str, value: Any, step: int, first: int) -> Any:
+        offsets = self.offsets.get(key.partition(".")[0], NOW)
+        if offsets == NOW:
+            return value
+        return np.stack([np.asarray(self._taken(max(step + o, first), key)[key]) for o in offsets])
+
+    def _taken(self, step: int, key: str) -> dict[str, Any]:
+        found = self._seen.get(step, {})
+        if step not in self._seen or (key and key not in found):
+            hint = "Call see() at every step; pictures may be left out where needs_pictures() is false"
+            raise DataError("history", got=f"no {key or 'observation'} of step {step}", want="what was seen", hint=hint)
+        return found
+
+
+def _offsets(modality: Any) -> tuple[int, ...]:
+    """Of a modality config as an object, or as N1.6's dict."""
+    return tuple(modality["delta_indices"] if isinstance(modality, Mapping) else modality.delta_indices)
