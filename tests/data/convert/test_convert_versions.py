@@ -57,7 +57,7 @@ def test_there_and_back_gives_the_same_dataset(
         for index, length in enumerate(lengths):
             writer.add_episode(*episode(length, seed=index), f"open drawer {index % 2}", {"scene": {"seed": index}})
     limit = {"data_mb": 0, "video_mb": 0} if own_files else {}
-    middle = convert_to_v3(source, folder / "v3", **limit)
+    middle = convert_to_v3(source, folder / "v3", **limit).root
     assert len(list(middle.glob("data/*/*.parquet"))) == (len(lengths) if own_files else 1)
     same_numbers_and_pictures(source, middle)
     back = convert_to_v21(middle, folder / "back")
@@ -71,12 +71,12 @@ def test_there_and_back_gives_the_same_dataset(
     for path in source.rglob("*.mp4"):
         assert packets(back.root / path.relative_to(source)) == packets(path)
     assert tree(source / "extras") == tree(back.root / "extras")
-    again = convert_to_v3(back.root, folder / "again", **limit)
+    again = convert_to_v3(back.root, folder / "again", **limit).root
     assert tree(again) == tree(middle)
 
 
 def test_the_layout_is_that_of_lerobot(toy: Path) -> None:
-    root = convert_to_v3(toy, toy.with_name("v3"))
+    root = convert_to_v3(toy, toy.with_name("v3")).root
     table = pq.read_table(root / "data/chunk-000/file-000.parquet")
     assert str(table.schema.field("action").type).startswith("fixed_size_list<")
     assert table.schema.field("action").type.list_size == 4
@@ -113,7 +113,7 @@ def test_b_frames_and_another_codec_survive(toy: Path) -> None:
         for image in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
-    middle = convert_to_v3(toy, toy.with_name("v3"))
+    middle = convert_to_v3(toy, toy.with_name("v3")).root
     assert len(list(middle.glob("videos/*/*/*.mp4"))) == 3
     same_numbers_and_pictures(toy, middle)
     same_numbers_and_pictures(toy, convert_to_v21(middle, toy.with_name("back")).root)
@@ -131,7 +131,7 @@ def test_av1_is_copied_too(toy: Path) -> None:
             for image in np.repeat(np.repeat(frames, 2, 1), 2, 2)[:, :48, :48]:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
             container.mux(stream.encode())
-    middle = convert_to_v3(toy, toy.with_name("v3"))
+    middle = convert_to_v3(toy, toy.with_name("v3")).root
     back = convert_to_v21(middle, toy.with_name("back"))
     assert back.encoded == 0
     same_numbers_and_pictures(toy, middle)
@@ -142,7 +142,7 @@ def test_av1_is_copied_too(toy: Path) -> None:
 def test_a_real_dataset(shared: Path, tmp_path: Path) -> None:
     """GR1 data of v2.0, no keyframe but the first, a camera without files."""
     source = shared / "robot_sim.PickNPlace"
-    middle = convert_to_v3(source, tmp_path / "v3")
+    middle = convert_to_v3(source, tmp_path / "v3").root
     old, new = LeRobotDataset.open(source), LeRobotDataset.open(middle)
     few = [0, 100, 327]
     for index in (0, 4):
@@ -194,7 +194,7 @@ def test_interrupted_conversions_go_on(toy: Path, after: int) -> None:
 
 
 def test_what_cannot_be_converted_is_one_sentence(toy: Path) -> None:
-    v3 = convert_to_v3(toy, toy.with_name("v3"))
+    v3 = convert_to_v3(toy, toy.with_name("v3")).root
     with pytest.raises(DataError, match=r"version v3.0, but need v2.0 or v2.1"):
         convert_to_v3(v3, toy.with_name("x"))
     with pytest.raises(DataError, match=r"version v2.1, but need v3.0"):
@@ -230,7 +230,7 @@ def test_image_columns_pass_through(toy: Path) -> None:
     info = json.loads((toy / "meta/info.json").read_text())
     info["features"][name]["dtype"] = "image"
     change_json(toy / "meta/info.json", features=info["features"], video_path=None, total_videos=0)
-    back = convert_to_v21(convert_to_v3(toy, toy.with_name("v3")), toy.with_name("back"))
+    back = convert_to_v21(convert_to_v3(toy, toy.with_name("v3")).root, toy.with_name("back"))
     for root in (toy, toy.with_name("v3"), back.root):
         found = LeRobotDataset.open(root)
         for index, pictures in frames.items():

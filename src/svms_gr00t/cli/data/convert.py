@@ -67,7 +67,7 @@ class RoboCasa365(_Conversion):
 
 @dataclass(frozen=True, kw_only=True)
 class ToV3(_Conversion):
-    """LeRobot v2.0 or v2.1 -> v3.0, nothing encoded again."""
+    """LeRobot v2.0 or v2.1 -> v3.0, nothing encoded again; LeRobot trains on it, edits, merges and appends."""
 
     data_mb: int = 100
     """Size that a shared parquet file grows to."""
@@ -78,8 +78,8 @@ class ToV3(_Conversion):
         """Convert."""
         from svms_gr00t.data.convert.to_v3 import convert_to_v3
 
-        convert_to_v3(self.source, self.output, data_mb=self.data_mb, video_mb=self.video_mb, progress=Bars())
-        return self._done()
+        sizes = {"data_mb": self.data_mb, "video_mb": self.video_mb}
+        return self._done(*convert_to_v3(self.source, self.output, **sizes, progress=Bars()).notes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,11 @@ def read_table(path: Path, *, episode: int | None = None, length: int | None = N
 
 
 def with_fixed_lists(table: pa.Table, features: Mapping[str, Feature]) -> pa.Table:
-    """Numeric vectors as fixed-size lists of the width in info.json."""
+    """Numeric vectors as fixed-size lists of the width in info.json, lists of one number as that number."""
+    for place, item in enumerate(table.schema):
+        feature = features.get(item.name)
+        if _listed(item.type) and feature is not None and feature.shape == [1]:
+            table = table.set_column(place, item.name, pc.list_element(table[item.name], 0))  # type: ignore[attr-defined]
     return _cast(table, features, fixed=True)
 
 
@@ -46,22 +50,25 @@ def _cast(table: pa.Table, features: Mapping[str, Feature], *, fixed: bool) -> p
     fields = []
     for item in table.schema:
         kind, feature = item.type, features.get(item.name)
-        listed = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind)
-        if listed and feature is not None and len(feature.shape) == 1:
+        if _listed(kind) and feature is not None and len(feature.shape) == 1:
             kind = pa.list_(kind.value_type, feature.shape[0]) if fixed else pa.list_(kind.value_type)
         fields.append(pa.field(item.name, kind))
     return table.cast(pa.schema(fields)).replace_schema_metadata(None)
+
+
+def _listed(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind)
 
 
 def write_tables(path: Path, tables: Sequence[pa.Table]) -> None:
     """One file, one row group for each table, the types of the first."""
     with pq.ParquetWriter(path, tables[0].schema) as writer:
         for table in tables:
-            writer.write_table(table.cast(writer.schema))
+            writer.write_table(table.cast(writer.schema), row_group_size=max(1, len(table)))
 
 
-def write_tasks(path: Path, tasks: Mapping[int, str]) -> None:
-    """meta/tasks.parquet of v3.0: the text is the pandas index, which other readers look it up by."""
+def write_tasks(path: Path, texts: Sequence[str]) -> None:
+    """meta/tasks.parquet of v3.0, task k in row k: the text is the pandas index, which other readers look it up by."""
     columns = [
         {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64"},
         {"name": "task", "field_name": "task", "pandas_type": "unicode", "numpy_type": "object"},
@@ -73,7 +80,7 @@ def write_tasks(path: Path, tasks: Mapping[int, str]) -> None:
         "creator": {"library": "pyarrow", "version": pa.__version__},
         "pandas_version": "2.0.0",
     }
-    table = pa.table({"task_index": pa.array(list(tasks), pa.int64()), "task": list(tasks.values())})
+    table = pa.table({"task_index": pa.array(range(len(texts)), pa.int64()), "task": list(texts)})
     pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)
 
 

@@ -52,7 +52,7 @@ def convert_to_v21(source: Path, target: Path, *, progress: Progress | None = No
     cameras = videos_of(info)
     with (progress or Silent()).task("converting to v2.1", len(episodes)) as task:
         encoded = sum(_episode_files(staging, metadata, group, cameras, task) for group in _by_file(metadata, episodes))
-    copy_rest(source, staging.folder, _REPLACED)
+    copy_rest(source, staging.folder, replaced=_REPLACED)
     _write_meta(staging.folder / "meta", source, raw, metadata, episodes, cameras)
     return ToV21(root=staging.finish(), encoded=encoded)
 

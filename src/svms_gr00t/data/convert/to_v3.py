@@ -1,48 +1,106 @@
 """LeRobot v2.0 or v2.1 -> v3.0: episodes share parquet files and clips, metadata become tables. Nothing is re-encoded.
 
-Everything that v3.0 has no place for stays as it is: modality.json, stats.json, extras/. The way back is `to_v21`.
+What v3.0 has no place for stays as it is: modality.json, extras/. Statistics and totals are made anew from the data, so
+that LeRobot itself trains on the result, edits it, merges it and appends to it. The way back is `to_v21`.
 """
 
 import math
+import re
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.convert.remux import ClipHead, clip_head, join_clips
-from svms_gr00t.data.convert.stats_columns import flatten
+from svms_gr00t.data.convert.renumber import Numbers, numbers_of, renumbered
 from svms_gr00t.data.convert.tables import read_table, with_fixed_lists, write_tables, write_tasks
+from svms_gr00t.data.convert.v3_meta import (
+    DATA_PATH,
+    EPISODES,
+    FILES_A_CHUNK,
+    VIDEO_PATH,
+    Place,
+    v3_features,
+    v3_info,
+    write_episodes,
+)
+from svms_gr00t.data.convert.v3_statistics import PICTURES, v3_statistics
 from svms_gr00t.data.files import dump_json, read_lines, read_raw
 from svms_gr00t.data.lerobot.metadata import Episode, Metadata, read_info, read_v2, version_of, videos_of
+from svms_gr00t.data.lerobot.modality import Modality
 from svms_gr00t.data.lerobot.staging import Staging
 
-DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
-VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
-EPISODES = "meta/episodes/chunk-000/file-000.parquet"
-_FILES_A_CHUNK = 1000
-_REPLACED = {"info.json", "tasks.jsonl", "episodes.jsonl", "episodes_stats.jsonl"}
-_DROPPED = ("total_chunks", "total_videos")
+_REPLACED = {"info.json", "stats.json", "tasks.jsonl", "episodes.jsonl", "episodes_stats.jsonl"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Place:
-    """Where something ended up: chunk and file number, and the first frame in a clip."""
+class ToV3:
+    """What was made."""
 
-    chunk: int
-    file: int
-    first: int = 0
+    root: Path
+    """The new dataset."""
+    notes: tuple[str, ...]
+    """What differs from the source and its owner should know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """What is converted, and how its numbers change."""
+
+    root: Path
+    metadata: Metadata
+    episodes: tuple[Episode, ...]
+    """In their new order."""
+    numbers: Numbers
+    first: Mapping[int, int]
+    """Row of the dataset that each episode begins at."""
+    columns: pa.Schema | None = None
+    """Of the new parquet files; None until the first episode has been looked at."""
+
+    @classmethod
+    def open(cls, root: Path, metadata: Metadata) -> "_Source":
+        """Decide numbers and columns. Raises DataError for a broken first episode."""
+        episodes = tuple(sorted(metadata.episodes, key=lambda episode: episode.index))
+        begins = accumulate((e.length for e in episodes), initial=0)
+        first = {e.index: begin for e, begin in zip(episodes, begins, strict=False)}
+        given = cls(root=root, metadata=metadata, episodes=episodes, numbers=numbers_of(metadata), first=first)
+        return replace(given, columns=given.table(episodes[0]).schema)
+
+    def table(self, episode: Episode) -> pa.Table:
+        """New rows of an episode. Raises DataError when they do not have the columns of the first one."""
+        path = self.metadata.data[episode.index]
+        table = read_table(path, length=episode.length)
+        tasks = _task_columns(self.root, table.schema)
+        fps = self.metadata.info.fps
+        table = renumbered(table, path, episode, self.first[episode.index], self.numbers, fps=fps, tasks=tasks)
+        try:
+            table = with_fixed_lists(table, self.metadata.info.features)
+            return table if self.columns is None else table.select(self.columns.names).cast(self.columns)
+        except (KeyError, ValueError, pa.ArrowException) as error:
+            want = "rows with the columns of the first episode and the widths in info.json"
+            raise DataError(path, got=f"other rows ({error})", want=want, hint="Record or fetch it again") from error
+
+
+def _task_columns(root: Path, columns: pa.Schema) -> list[str]:
+    """Columns that hold task numbers: LeRobot's own, and the annotations of GR00T."""
+    path = root / "meta" / "modality.json"
+    modality = Modality.load(path) if path.is_file() else Modality()
+    named = {modality.column("annotation", key) for key in modality.annotation}
+    named |= {name for name in columns.names if name.startswith("annotation.")}
+    whole = {item.name for item in columns if pa.types.is_integer(item.type)}
+    return ["task_index", *sorted(named & whole)]
 
 
 def convert_to_v3(
     source: Path, target: Path, *, data_mb: int = 100, video_mb: int = 200, progress: Progress | None = None
-) -> Path:
+) -> ToV3:
     """Convert the dataset at `source`; the same call goes on with an interrupted one.
 
     A parquet file or clip grows to about `data_mb` or `video_mb`. Raises DataError for a broken source.
@@ -52,19 +110,38 @@ def convert_to_v3(
         hint = "It needs no conversion; convert_to_v21 goes the other way"
         raise DataError(source, got=f"version {info.codebase_version}", want="v2.0 or v2.1", hint=hint)
     metadata = read_v2(source, info)
-    episodes = sorted(metadata.episodes, key=lambda episode: episode.index)
     raw = read_raw(source / "meta" / "info.json")
     key = {"converter": "v3", "source": str(source.resolve()), "info": raw, "data_mb": data_mb, "video_mb": video_mb}
     staging = Staging(target, key)
-    cameras = [name for name in videos_of(info) if any(metadata.clips[e.index, name].path.is_file() for e in episodes)]
-    with (progress or Silent()).task("converting to v3.0", len(episodes) * (1 + len(cameras))) as task:
-        data = _data(staging, metadata, episodes, data_mb, task)
-        clips = {name: _clips(staging, metadata, episodes, name, video_mb, task) for name in cameras}
-    copy_rest(source, staging.folder)
-    dump_json(staging.folder / "meta" / "info.json", _info(raw, cameras, data_mb, video_mb))
-    write_tasks(staging.folder / "meta" / "tasks.parquet", metadata.tasks)
-    _episodes(source, staging.folder / EPISODES, metadata, episodes, data, clips)
-    return staging.finish()
+    given = _Source.open(source, metadata)
+    clips = metadata.clips
+    cameras = [name for name in videos_of(info) if any(clips[e.index, name].path.is_file() for e in given.episodes)]
+    features, notes = v3_features(raw, cameras, given.columns)
+    with (progress or Silent()).task("converting to v3.0", len(given.episodes) * (2 + len(cameras))) as task:
+        data = _data(staging, given, data_mb, task)
+        places = {name: _clips(staging, metadata, given.episodes, name, video_mb, task) for name in cameras}
+        stats = {row["episode_index"]: row["stats"] for row in read_lines(source / "meta" / "episodes_stats.jsonl")}
+        statistics = v3_statistics(staging, source, metadata, features, _by_file(staging, given, data), stats, task)
+    copy_rest(source, staging.folder, given.numbers.episodes)
+    meta = staging.folder / "meta"
+    lengths, texts, fps = [e.length for e in given.episodes], given.numbers.texts, metadata.info.fps
+    dump_json(meta / "info.json", v3_info(raw, features, lengths, len(texts), data_mb=data_mb, video_mb=video_mb))
+    dump_json(meta / "stats.json", statistics.dataset)
+    write_tasks(meta / "tasks.parquet", texts)
+    listed = {row["episode_index"]: row for row in read_lines(source / "meta" / "episodes.jsonl")}
+    write_episodes(staging.folder / EPISODES, given.episodes, listed, data, places, statistics.episodes, fps=fps)
+    shutil.rmtree(staging.folder / PICTURES, ignore_errors=True)
+    return ToV3(root=staging.finish(), notes=(*given.numbers.notes, *notes))
+
+
+def _by_file(staging: Staging, given: _Source, data: Mapping[int, Place]) -> dict[Path, list[Episode]]:
+    """The episodes of each new parquet file."""
+    files: dict[Path, list[Episode]] = {}
+    for episode in given.episodes:
+        place = data[episode.index]
+        path = staging.folder / DATA_PATH.format(chunk_index=place.chunk, file_index=place.file)
+        files.setdefault(path, []).append(episode)
+    return files
 
 
 def _groups(sizes: Sequence[tuple[Episode, int, object]], limit_mb: int) -> Iterator[list[Episode]]:
@@ -87,27 +164,26 @@ def _size(path: Path) -> int:
     return path.stat().st_size
 
 
-def _data(staging: Staging, metadata: Metadata, episodes: list[Episode], limit: int, task: Any) -> dict[int, _Place]:
-    places: dict[int, _Place] = {}
-    sizes = [(e, _size(metadata.data[e.index]), None) for e in episodes]
+def _data(staging: Staging, given: _Source, limit: int, task: Any) -> dict[int, Place]:
+    places: dict[int, Place] = {}
+    sizes = [(e, _size(given.metadata.data[e.index]), None) for e in given.episodes]
     for number, group in enumerate(_groups(sizes, limit)):
-        chunk, file = divmod(number, _FILES_A_CHUNK)
+        chunk, file = divmod(number, FILES_A_CHUNK)
 
         def write(path: Path, group: list[Episode] = group) -> None:
-            tables = [read_table(metadata.data[e.index], length=e.length) for e in group]
-            write_tables(path, [with_fixed_lists(table, metadata.info.features) for table in tables])
+            write_tables(path, [given.table(e) for e in group])
 
         staging.make(DATA_PATH.format(chunk_index=chunk, file_index=file), write)
-        places |= {e.index: _Place(chunk=chunk, file=file) for e in group}
+        places |= {e.index: Place(chunk=chunk, file=file) for e in group}
         task.advance(len(group))
     return places
 
 
 def _clips(
-    staging: Staging, metadata: Metadata, episodes: list[Episode], camera: str, limit: int, task: Any
-) -> dict[int, _Place]:
+    staging: Staging, metadata: Metadata, episodes: Sequence[Episode], camera: str, limit: int, task: Any
+) -> dict[int, Place]:
     fps = Fraction(metadata.info.fps).limit_denominator(1001)
-    places: dict[int, _Place] = {}
+    places: dict[int, Place] = {}
     paths = {e.index: metadata.clips[e.index, camera].path for e in episodes}
     heads: list[tuple[Episode, int, ClipHead]] = []
     for e in episodes:
@@ -117,68 +193,41 @@ def _clips(
             raise DataError(paths[e.index], got=f"{frames} frames", want=f"{e.length}, one a step", hint=hint)
         heads.append((e, size, head))
     for number, group in enumerate(_groups(heads, limit)):
-        chunk, file = divmod(number, _FILES_A_CHUNK)
+        chunk, file = divmod(number, FILES_A_CHUNK)
         starts = [sum(e.length for e in group[:k]) for k in range(len(group))]
 
         def write(path: Path, group: list[Episode] = group, starts: list[int] = starts) -> None:
             join_clips([paths[e.index] for e in group], starts, path, fps=fps)
 
         staging.make(VIDEO_PATH.format(video_key=camera, chunk_index=chunk, file_index=file), write)
-        places |= {e.index: _Place(chunk=chunk, file=file, first=s) for e, s in zip(group, starts, strict=True)}
+        places |= {e.index: Place(chunk=chunk, file=file, first=s) for e, s in zip(group, starts, strict=True)}
         task.advance(len(group))
     return places
 
 
-def _info(raw: dict[str, Any], cameras: list[str], data_mb: int, video_mb: int) -> dict[str, Any]:
-    """info.json of v3.0; the version that it came from is kept for the way back."""
-    info = {name: value for name, value in raw.items() if name not in _DROPPED}
-    info |= {"codebase_version": "v3.0", "data_path": DATA_PATH, "video_path": VIDEO_PATH if cameras else None}
-    info |= {"data_files_size_in_mb": data_mb, "video_files_size_in_mb": video_mb}
-    features = {}
-    for name, feature in raw["features"].items():
-        absent = feature["dtype"] == "video" and name not in cameras  # a camera that only info.json knows
-        rate = {} if feature["dtype"] == "video" else {"fps": raw["fps"]}
-        if not absent:
-            features[name] = feature | rate
-    return info | {"features": features}
-
-
-def _episodes(
+def copy_rest(
     source: Path,
-    path: Path,
-    metadata: Metadata,
-    episodes: list[Episode],
-    data: dict[int, _Place],
-    clips: dict[str, dict[int, _Place]],
+    folder: Path,
+    numbers: Mapping[int, int] | None = None,
+    replaced: frozenset[str] = frozenset(_REPLACED),
 ) -> None:
-    stats = {row["episode_index"]: row["stats"] for row in read_lines(source / "meta" / "episodes_stats.jsonl")}
-    listed = {row["episode_index"]: row for row in read_lines(source / "meta" / "episodes.jsonl")}
-    rows, begin = [], 0
-    for e in episodes:
-        place = data[e.index]
-        row = {**listed[e.index], "data/chunk_index": place.chunk, "data/file_index": place.file}
-        row |= {"dataset_from_index": begin, "dataset_to_index": begin + e.length}
-        for camera, places in clips.items():
-            where, fps = places[e.index], metadata.info.fps
-            row |= {f"videos/{camera}/chunk_index": where.chunk, f"videos/{camera}/file_index": where.file}
-            row[f"videos/{camera}/from_timestamp"] = where.first / fps
-            row[f"videos/{camera}/to_timestamp"] = (where.first + e.length) / fps
-        row |= flatten(stats.get(e.index, {})) | {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
-        rows.append(row)
-        begin += e.length
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]), path)
-
-
-def copy_rest(source: Path, folder: Path, replaced: frozenset[str] = frozenset(_REPLACED)) -> None:
-    """Copy what no version moves: other files of meta/ and the extras."""
+    """Copy what no version moves: other files of meta/, and the extras under the new `numbers` of their episodes."""
     for file in sorted((source / "meta").iterdir()):
         if file.is_file() and file.name not in replaced:
             (folder / "meta").mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, folder / "meta" / file.name)
-    if (source / "extras").is_dir():
-        shutil.copytree(source / "extras", folder / "extras", dirs_exist_ok=True)
+    extras = source / "extras"
+    for path in sorted(extras.iterdir()) if extras.is_dir() else ():
+        name, number = path.name, re.fullmatch(r"episode_(\d+)", path.name)
+        if number is not None and numbers is not None:
+            if int(number[1]) not in numbers:
+                continue  # of an episode that is not in the list: its number may be another's now
+            name = f"episode_{numbers[int(number[1])]:06d}"
+        (folder / "extras").mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, folder / "extras" / name, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(path, folder / "extras" / path.name)
 
 
 def chunks(episodes: int, size: int) -> int:

@@ -30,7 +30,7 @@ def read_columns(
     """
     wanted = list(dict.fromkeys(names))
     table = _rows(path, wanted, length, only_episode)
-    return {name: _array(table[name], f"{path}, {name}") for name in wanted}
+    return {name: as_array(table[name], f"{path}, {name}") for name in wanted}
 
 
 def read_images(
@@ -85,7 +85,8 @@ def _read(path: Path, names: list[str]) -> pa.Table:
         raise DataError(path, got=f"an unreadable file ({error})", want=want, hint=_HINT) from error
 
 
-def _array(column: pa.ChunkedArray, where: str) -> np.ndarray:
+def as_array(column: pa.ChunkedArray, where: str) -> np.ndarray:
+    """A numeric column as (T, D). Raises DataError for unequal rows, nulls and what is no number."""
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # older pyarrow keeps the wrapper
         array = pa.concat_arrays(array.chunks)

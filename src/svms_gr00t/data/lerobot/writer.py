@@ -27,7 +27,7 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.files import dump_json, dump_jsonl
 from svms_gr00t.data.lerobot.modality import Kind, Modality
 from svms_gr00t.data.lerobot.staging import KEY, Staging, publish
-from svms_gr00t.data.lerobot.summary import RunningSummary, Summary
+from svms_gr00t.data.lerobot.summary import RunningSummary, counted, picture_summary
 from svms_gr00t.data.lerobot.table import read_columns
 from svms_gr00t.data.lerobot.video import encode_video
 
@@ -77,7 +77,7 @@ class LeRobotWriter:
                 self.root, got="something there already", want="a free name", hint="Choose another or delete it"
             )
         _check_modality(self.root, modality, lowdim, videos)
-        self._fps, self._robot, self._modality = float(fps), robot_type, modality
+        self._fps, self._robot, self._modality = whole_rate(fps), robot_type, modality
         self._lowdim, self._videos, self._provenance = lowdim, videos, provenance
         self._tasks: dict[str, int] = {}
         self._episodes: list[dict[str, Any]] = []
@@ -230,13 +230,9 @@ class LeRobotWriter:
             episode = RunningSummary()
             episode.update(rows)
             self._totals[name].update(rows)
-            stats[name] = _counted(episode.result(), len(rows))
+            stats[name] = counted(episode)
         for name, frames in videos.items():
-            sample = frames[:: -(-len(frames) // _SAMPLED_FRAMES)]
-            pixels = RunningSummary()
-            pixels.update(sample.reshape(-1, 3) / np.float32(255))
-            summary = {k: [[[number]] for number in v] for k, v in pixels.result().items()}  # LeRobot's (3, 1, 1)
-            stats[name] = _counted(summary, len(sample))
+            stats[name] = picture_summary(frames[sampled_steps(len(frames))])
         self._episode_stats.append({"episode_index": index, "stats": stats})
 
     def _info(self) -> dict[str, Any]:
@@ -304,8 +300,14 @@ def _check_modality(
             raise DataError(where, got=f"modality.json naming {column}", want=f"one of {', '.join(known)}", hint=hint)
 
 
-def _counted(summary: Summary | dict[str, Any], count: int) -> dict[str, Any]:
-    return {**summary, "count": [count]}
+def whole_rate(fps: float | int) -> float | int:
+    """Steps a second as info.json holds them: a whole number is an integer there, or LeRobot cannot append."""
+    return int(fps) if float(fps).is_integer() else float(fps)
+
+
+def sampled_steps(length: int) -> list[int]:
+    """The steps whose pictures the image statistics of an episode look at."""
+    return list(range(0, length, -(-length // _SAMPLED_FRAMES)))
 
 
 def _write_parquet(path: Path, columns: dict[str, np.ndarray], scalars: dict[str, np.ndarray]) -> None:
