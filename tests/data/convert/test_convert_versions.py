@@ -21,7 +21,7 @@ from svms_gr00t.data.convert.to_v21 import convert_to_v21
 from svms_gr00t.data.doctor.examine import examine
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 
-V21 = ("episodes.jsonl", "tasks.jsonl", "episodes_stats.jsonl", "info.json", "stats.json", "modality.json")
+V21 = ("episodes.jsonl", "tasks.jsonl", "episodes_stats.jsonl", "info.json", "modality.json")
 
 
 def parsed(path: Path) -> Any:
@@ -64,6 +64,8 @@ def test_there_and_back_gives_the_same_dataset(
     assert back.encoded == 0
     for name in V21:
         assert parsed(source / "meta" / name) == parsed(back.root / "meta" / name), name
+    stats, more = (parsed(root / "meta/stats.json") for root in (source, back.root))
+    assert all(more[name][kind] == value for name, kinds in stats.items() for kind, value in kinds.items())
     for path in source.rglob("*.parquet"):
         other = pq.read_table(back.root / path.relative_to(source))
         assert other.equals(pq.read_table(path)), path
@@ -155,6 +157,12 @@ def test_a_real_dataset(shared: Path, tmp_path: Path) -> None:
     name = "videos/chunk-000/observation.images.ego_view/episode_000003.mp4"
     assert packets(back.root / name) == packets(source / name)
     assert parsed(source / "meta/tasks.jsonl") == parsed(back.root / "meta/tasks.jsonl")
+    info = parsed(middle / "meta/info.json")
+    assert (info["total_episodes"], info["total_frames"], info["splits"]) == (
+        5,
+        2096,
+        {"train": "0:5"},
+    )  # it says 0:100
 
 
 class Stopper:

@@ -53,7 +53,7 @@ def v3_features(
             width = item.type.list_size if pa.types.is_fixed_size_list(item.type) else 1
             kind = str(getattr(item.type, "value_type", item.type))
             features[item.name] = {"dtype": _TYPES.get(kind, kind), "shape": [width], "names": None, "fps": fps}
-            notes.append(f"{item.name} was missing in info.json: added")
+            notes.append(f"{item.name} was not in info.json: added")
     return features, tuple(notes)
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.files import dump_json, read_raw
 from svms_gr00t.data.lerobot.metadata import Episode, Metadata
 from svms_gr00t.data.lerobot.staging import Staging
@@ -60,7 +62,8 @@ def v3_statistics(
             table = file.read_row_group(number, columns=numeric)
             row: dict[str, Summary] = {}
             for name in numeric:
-                one, values = RunningSummary(), as_array(table[name], f"{metadata.data[episode.index]}, {name}")
+                values = _finite(table[name], f"{metadata.data[episode.index]}, {name}")
+                one = RunningSummary()
                 one.update(values)
                 totals[name].update(values)
                 row[name] = counted(one)
@@ -71,6 +74,15 @@ def v3_statistics(
     dataset = {name: counted(total) for name, total in totals.items()}
     dataset |= {name: merged([row[name] for row in rows]) for name in cameras}
     return Statistics(episodes=tuple(rows), dataset=dataset)
+
+
+def _finite(column: pa.ChunkedArray, where: str) -> np.ndarray:
+    values = as_array(column, where)
+    if not np.isfinite(values).all():
+        step = int(np.argwhere(~np.isfinite(values))[0, 0])
+        hint = "LeRobot's statistics would be NaN for the whole dataset; mend that file or take the episode out"
+        raise DataError(where, got=f"NaN or infinity at step {step}", want="finite numbers", hint=hint)
+    return values
 
 
 def _pictures(
@@ -101,8 +113,9 @@ def _usable(given: Any) -> dict[str, Any]:
     """The source's statistics of a camera when they have LeRobot's form, (3, 1, 1) each and a count; else nothing."""
     known = {name: value for name, value in given.items() if name in _KINDS} if isinstance(given, dict) else {}
     try:
-        shapes = {name: np.asarray(value, dtype=np.float64).shape for name, value in known.items()}
+        values = {name: np.asarray(value, dtype=np.float64) for name, value in known.items()}
     except (TypeError, ValueError):
         return {}
-    fits = all(shape == ((1,) if name == "count" else (3, 1, 1)) for name, shape in shapes.items())
-    return known if fits and "count" in known else {}
+    fits = all(value.shape == ((1,) if name == "count" else (3, 1, 1)) for name, value in values.items())
+    finite = all(np.isfinite(value).all() for value in values.values())
+    return known if fits and finite and "count" in known else {}
