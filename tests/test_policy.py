@@ -281,6 +281,23 @@ def test_what_is_no_mapping_is_refused(policy: Policy) -> None:
         read_request([1], policy.processor.config)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_chunk_that_is_not_finite_is_never_returned(value: float) -> None:
+    """Infinity too, although clipping to the range of the statistics would make it look like a number."""
+    broken = Policy(model(), processor())
+    with torch.no_grad():
+        broken.model.action_head.action_decoder.layer2.b[10, 1] = value
+    assert broken.processor.config.embodiment_id == 10
+    clipped = np.clip(np.float32(value), -2, 2)
+    assert np.isfinite(clipped) == np.isinf(value), "what decoding alone would make of it"
+    broken.reset()
+    with pytest.raises(DataError, match=r"actions: found NaN or infinity in .*, but need finite numbers"):
+        broken.get_action(nested())
+    with pytest.raises(DataError, match="NaN or infinity"):
+        broken.act([flat_single(0)], seeds=[1])
+    assert broken._calls == 0, "a refused call leaves no trace"
+
+
 def test_wrong_seeds_are_refused(policy: Policy) -> None:
     with pytest.raises(DataError, match="3 seeds, but need 2"):
         policy.get_action(nested(), {"seeds": [1, 2, 3]})

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from svms_gr00t.core.arrays import refuse_not_finite
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.data.loading.collate import collate
@@ -97,14 +98,16 @@ class Policy:
         `observation` is {"video": {camera: uint8 (B, T, H, W, 3)}, "state": {key: float32 (B, T, D)}, "language":
         {key: [[text]]}}, or the same flat: "video.<camera>", "state.<key>", "annotation.<...>". `options` may fix the
         noise with "seed" or, one for each robot, "seeds"; else it follows from the seed of `reset` and the number of
-        calls since. Raises DataError, one sentence that lists what was expected, for anything that does not fit.
+        calls since. Raises DataError, one sentence that lists what was expected, for anything that does not fit, and
+        for a chunk that is not finite.
         """
         seen = read_request(observation, self.processor.config)
         seeds = read_seeds(options, (self._seed, self._calls), len(seen))
         inputs = collate([self.processor.encode(one) for one in seen.split()]).to(self.device)
         sampled = self.model.sample(inputs, noise=self._noise(inputs, seeds))
+        actions = self._decoded(sampled.action, seen)
         self._calls += 1
-        return self.processor.decode(sampled.action, seen), self._evidence(inputs, sampled)
+        return actions, self._evidence(inputs, sampled)
 
     def act(
         self, observations: Sequence[Mapping[str, Any]], *, seeds: Sequence[int]
@@ -112,18 +115,26 @@ class Policy:
         """One chunk (H, D) in physical units for each flat observation of one robot, and the evidence of the streams.
 
         Evidence of an SVMS policy: "rho" (B, T, E), "weights" (B, T, S), "mask" and "image_mask" (B, T), "tokens"
-        (token texts of each row, left-padding included). Raises DataError for observations that do not fit.
+        (token texts of each row, left-padding included). Raises DataError for observations that do not fit, and for a
+        chunk that is not finite.
         """
         seen = self.read(observations)
         inputs = collate([self.processor.encode(one) for one in seen]).to(self.device)
         sampled = self.model.sample(inputs, noise=self._noise(inputs, seeds))
-        decoded = [self.processor.decode(sampled.action[i : i + 1], one) for i, one in enumerate(seen)]
+        decoded = [self._decoded(sampled.action[i : i + 1], one) for i, one in enumerate(seen)]
         chunks = [{key: value[0] for key, value in one.items()} for one in decoded]
         return chunks, self._evidence(inputs, sampled)
 
     def read(self, observations: Sequence[Mapping[str, Any]]) -> list[Observation]:
         """Observations of one robot each, as `act` takes them, checked. Raises DataError for what does not fit."""
         return [read_robot(observation, self.processor.config) for observation in observations]
+
+    def _decoded(self, action: Tensor, seen: Observation) -> dict[str, Float[np.ndarray, "B H _d"]]:
+        """Physical chunks. Raises DataError for NaN and infinity, also where clipping would have hidden them."""
+        refuse_not_finite({"the model's output": action})
+        actions = self.processor.decode(action, seen)
+        refuse_not_finite(actions)
+        return actions
 
     def _evidence(self, inputs: ModelInputs, sampled: SampleOutput) -> dict[str, Any]:
         if sampled.states is None:

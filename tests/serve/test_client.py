@@ -6,10 +6,12 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 import zmq
 
 from svms_gr00t.serve.client import PolicyClient, ServerError
+from svms_gr00t.serve.wire import pack
 
 ALONE = """
 import importlib.abc, sys
@@ -99,4 +101,22 @@ def test_an_answer_that_cannot_be_read_is_an_error() -> None:
         thread.start()
         with PolicyClient(port=port) as client, pytest.raises(ServerError, match="cannot be read"):
             client.reset()
+        thread.join()
+
+
+def test_a_chunk_that_is_not_finite_reaches_no_robot_whatever_server_sent_it() -> None:
+    with zmq.Context() as context, context.socket(zmq.REP) as odd:
+        port = odd.bind_to_random_port("tcp://127.0.0.1")
+
+        def answer() -> None:
+            for value in (0.5, np.nan):
+                odd.recv()
+                odd.send(pack([{"arm": np.array([[[1.0, value]]])}, {}]))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with PolicyClient(port=port) as client:
+            assert client.chunk({})["arm"].tolist() == [[1.0, 0.5]]
+            with pytest.raises(ServerError, match="NaN or infinity in arm"):
+                client.chunk({})
         thread.join()

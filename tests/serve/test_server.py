@@ -256,3 +256,28 @@ def test_what_fails_inside_is_named_and_does_not_end_the_server(
                 client.get_action(observation, options)
             assert "/secret" not in str(error.value)
         assert client.ping()
+
+
+class NotFinite:
+    """A policy whose second chunk holds one NaN, and its third one infinity."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.values = policy, iter([0.0, np.nan, np.inf, 0.0])
+        self.get_modality_config, self.reset = policy.get_modality_config, policy.reset
+
+    def get_action(self, observation: Any, options: Any = None) -> Any:
+        action, info = self.policy.get_action(observation, options)
+        next(iter(action.values()))[0, -1, 0] += next(self.values)
+        return action, info
+
+
+def test_a_chunk_that_is_not_finite_is_an_error_and_counted(
+    start: Any, policy: Policy, observation: dict[str, Any]
+) -> None:
+    with PolicyClient(port=start(served=NotFinite(policy)).port) as client:
+        assert client.get_action(observation)[0]
+        for _ in range(2):
+            with pytest.raises(ServerError, match=r"NaN or infinity in .*, but need finite numbers"):
+                client.get_action(observation)
+        assert client.get_action(observation)[0]
+        assert client.health()["errors"] == 2

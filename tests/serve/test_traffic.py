@@ -129,6 +129,36 @@ def test_differences_are_those_of_numbers_and_infinite_where_the_form_changed() 
         assert difference(before, other) == float("inf")
 
 
+def test_what_is_not_finite_differs_from_everything_and_from_itself() -> None:
+    """The largest of a list may not lose it: max(0.0, nan) is 0.0."""
+    plain = [{"a": np.zeros(2), "b": np.zeros(2), "c": 0.5}, {}]
+    for key, value in (("a", np.array([0, np.nan])), ("b", np.array([np.inf, 0])), ("c", float("nan"))):
+        spoiled = [{**plain[0], key: value}, {}]
+        for before, now in ((plain, spoiled), (spoiled, plain), (spoiled, spoiled)):
+            assert difference(before, now) == float("inf"), key
+    assert difference([np.array(["a"])], [np.array(["a"])]) == 0.0
+    assert difference([np.array(["a"])], [np.array(["b"])]) == float("inf")
+
+
+def test_a_replay_with_nan_differs(tmp_path: Path, policy: Policy, start: Any, observation: dict[str, Any]) -> None:
+    recorder = Recorder(tmp_path / "t.bin")
+    with PolicyClient(port=start(seen=recorder).port) as client:
+        client.get_action(observation, {"seed": 0})
+    recorder.close()
+
+    class Spoiled:
+        def get_action(self, observation: Any, options: Any = None) -> Any:
+            action, info = policy.get_action(observation, options)
+            next(iter(action.values()))[0, 3] = np.nan
+            return action, info
+
+        reset = policy.reset
+        get_modality_config = policy.get_modality_config
+
+    assert [one.difference for one in replay(tmp_path / "t.bin", Service(policy=policy))] == [0.0]
+    assert [one.difference for one in replay(tmp_path / "t.bin", Service(policy=Spoiled()))] == [float("inf")]
+
+
 def test_quantiles_are_right_to_within_a_bucket() -> None:
     times = np.random.default_rng(0).lognormal(2.0, 1.0, 5000)
     histogram = Histogram()

@@ -201,3 +201,22 @@ def test_stopping_closes_connections(policy: Policy) -> None:
             socket.recv(timeout=10)
         thread.join(timeout=10)
         assert not thread.is_alive()
+
+
+def test_a_chunk_that_is_not_finite_is_a_text_frame_and_counted(
+    server: WebsocketServer, policy: Policy, observation: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = policy.processor.decode
+
+    def spoiled(*given: Any) -> dict[str, np.ndarray]:
+        return {key: rows * np.nan for key, rows in decode(*given).items()}
+
+    with connect(f"ws://127.0.0.1:{server.port}", additional_headers=HEADER) as socket:
+        socket.recv()
+        monkeypatch.setattr(policy.processor, "decode", spoiled)
+        socket.send(msgpack.packb(unbatched(observation)))
+        assert "NaN or infinity in" in socket.recv()
+        assert server.service.errors == 1
+        monkeypatch.undo()
+        socket.send(msgpack.packb(unbatched(observation)))
+        assert isinstance(socket.recv(), bytes)

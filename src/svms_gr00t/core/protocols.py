@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from svms_gr00t.core.arrays import as_array
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.records import JsonRecord
 
@@ -93,16 +94,6 @@ class Factory(JsonRecord):
 def bare_keys(chunk: Mapping[str, Any]) -> Chunk:
     """The chunk as float64 arrays under keys without the "action." prefix."""
     return {key.removeprefix("action."): as_array(value).astype(np.float64) for key, value in chunk.items()}
-
-
-def as_array(value: Any) -> np.ndarray:
-    """A numpy view or copy of an array or a tensor on any device."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        if value.is_floating_point():
-            value = value.float()
-        return value.numpy()
-    return np.asarray(value)
 
 
 def fixed_seed(*parts: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import zmq
 
+from svms_gr00t.core.arrays import refuse_not_finite
 from svms_gr00t.core.errors import DataError, SvmsError
 from svms_gr00t.serve.wire import pack, unpack
 
@@ -34,8 +35,15 @@ class PolicyClient:
     def get_action(
         self, observation: dict[str, Any], options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Action chunks (B, H, D) by key in physical units, and what the server says about them."""
+        """Action chunks (B, H, D) by key in physical units, and what the server says about them.
+
+        Raises ServerError for a chunk that is not finite, whichever server sent it.
+        """
         action, info = self.call("get_action", {"observation": observation, "options": options})
+        try:
+            refuse_not_finite(action)
+        except DataError as error:
+            raise ServerError(f"{self.address}: {error}") from error
         return action, info
 
     def chunk(self, observation: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
+from svms_gr00t.core.arrays import refuse_not_finite
 from svms_gr00t.core.errors import SvmsError
 from svms_gr00t.serve.latency import Histogram
 from svms_gr00t.serve.limits import Limits, check_size
@@ -155,6 +156,7 @@ class Service:
             return self.refuse(f"observation must be a mapping of keys to arrays, not {type(observation).__name__}")
         check_size(observation, self.limits)
         action, evidence = self.policy.get_action(self._named(observation), options)
+        refuse_not_finite(action)  # whatever policy this is
         if is_flat(observation):
             action = {f"action.{key}": value for key, value in action.items()}
         return [action, self.judge(evidence)]

@@ -107,14 +107,25 @@ def _exchanges(path: Path) -> Iterator[tuple[bytes, bytes]]:
 
 
 def difference(a: Any, b: Any) -> float:
-    """Largest absolute difference of two replies; infinite where keys, lengths, shapes or texts differ."""
+    """Largest absolute difference of two replies; infinite where keys, lengths, shapes or texts differ, and for any
+    number that is not finite: NaN is not equal to itself either.
+    """
     if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
         return max((difference(a[key], b[key]) for key in a), default=0.0)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
         return max((difference(x, y) for x, y in zip(a, b, strict=True)), default=0.0)
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape:
-        return float(np.abs(a.astype(float) - b.astype(float)).max(initial=0.0))
+        return _gap(a, b)
     if isinstance(a, int | float) and isinstance(b, int | float):
-        return abs(float(a) - float(b))
+        return _gap(np.array(a), np.array(b))
     arrays = isinstance(a, np.ndarray) or isinstance(b, np.ndarray)
     return 0.0 if not arrays and type(a) is type(b) and a == b else float("inf")
+
+
+def _gap(a: np.ndarray, b: np.ndarray) -> float:
+    if "U" in (a.dtype.kind, b.dtype.kind):
+        return 0.0 if np.array_equal(a, b) else float("inf")
+    a, b = a.astype(float), b.astype(float)
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("inf")
+    return float(np.abs(a - b).max(initial=0.0))

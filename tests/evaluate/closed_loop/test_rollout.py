@@ -142,6 +142,19 @@ def test_actions_are_assembled_in_the_environments_order():
         assemble({**arm, "left_arm": np.zeros(3)})
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_chunk_that_is_not_finite_is_one_sentence_even_where_it_is_not_executed(value: float):
+    class Spoiled(Listener):
+        def act(self, observations, *, seeds):
+            chunks, info = super().act(observations, seeds=seeds)
+            chunks[0]["end_effector_position"][-1, 2] = value  # n_action_steps is 8 of 16
+            return chunks, info
+
+    message = r"actions of right 0 at step 0: found NaN or infinity in end_effector_position, but need finite"
+    with pytest.raises(DataError, match=message):
+        rollout(Spoiled(), LineEnv(), CONFIG)
+
+
 def test_stuck_means_hardly_moving_for_long_enough():
     slow, still = StuckDetector(steps=5, distance=0.01), StuckDetector(steps=5, distance=0.01)
     assert not any(slow.see([0.004 * t, 0, 0], t) for t in range(50)), "slow but steady is not stuck"

@@ -13,13 +13,13 @@ from zlib import crc32
 
 import numpy as np
 
+from svms_gr00t.core.arrays import as_array, refuse_not_finite
 from svms_gr00t.core.errors import ConfigError, SvmsError
 from svms_gr00t.core.protocols import (
     INSTRUCTION,
     ActionPolicy,
     Environment,
     Factory,
-    as_array,
     bare_keys,
     fixed_seed,
 )
@@ -157,6 +157,7 @@ class _Episode:
 
     def _ask(self, observation: dict[str, Any], instruction: str, step: int) -> dict[str, np.ndarray]:
         chunks, info = self.policy.act([{**observation, INSTRUCTION: instruction}], seeds=[fixed_seed(self.seed, step)])
+        refuse_not_finite(chunks[0], f"actions of {self.task} {self.index} at step {step}")
         chunk = bare_keys(chunks[0])
         shortest = min(len(rows) for rows in chunk.values())
         if shortest < self.config.n_action_steps:

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from svms_gr00t.core.arrays import as_array
 from svms_gr00t.core.errors import ConfigError, DataError
 from svms_gr00t.core.history import NOW, History, clipped_steps
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.core.protocols import INSTRUCTION, ActionPolicy, Chunk, FlowScorer, as_array, bare_keys, fixed_seed
+from svms_gr00t.core.protocols import INSTRUCTION, ActionPolicy, Chunk, FlowScorer, bare_keys, fixed_seed
 from svms_gr00t.evaluate.open_loop.baselines import BASELINES, fit_baselines, split_lowdim
 from svms_gr00t.evaluate.open_loop.metrics import ChunkErrors, KeySpec, chunk_errors, cut_chunk, key_specs, valid_steps
 from svms_gr00t.evaluate.open_loop.paraphrases import other_instructions, paraphrase

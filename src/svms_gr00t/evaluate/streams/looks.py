@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
+from svms_gr00t.core.arrays import as_array
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.history import History
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.core.protocols import INSTRUCTION, as_array, fixed_seed
+from svms_gr00t.core.protocols import INSTRUCTION, fixed_seed
 from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.evaluate.open_loop.baselines import split_lowdim
 from svms_gr00t.evaluate.open_loop.paraphrases import other_instructions

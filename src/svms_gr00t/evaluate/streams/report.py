@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
+from svms_gr00t.core.arrays import as_array
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.protocols import as_array
 from svms_gr00t.core.records import JsonRecord
 from svms_gr00t.core.types import Features, ModelInputs, StreamStates
 from svms_gr00t.evaluate.open_loop.metrics import number
