@@ -95,16 +95,22 @@ class Train:
     """Newest checkpoints that stay."""
     resume: str = "auto"
     """auto goes on where --output-dir stopped; never refuses a used folder; a folder goes on there."""
+    accept_changes: str = ""
+    """data, code or data,code: go on although they are not those that the run began with, and write it down."""
     tracker: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Besides metrics.jsonl, which is always written."""
 
     def run(self) -> int:
         """Train, say what the gates say and where the policy is."""
+        from svms_gr00t.recipes.training.passport import parse_changes
         from svms_gr00t.recipes.training.run import run_training
 
         output = self.output_dir if self.resume in ("auto", "never") else Path(self.resume)
         mode: Literal["auto", "never"] = "never" if self.resume == "never" else "auto"
-        trained = run_training(self.settings(), output, resume=mode, trackers=self.tracker, progress=Bars())
+        accept = parse_changes(self.accept_changes)
+        trained = run_training(
+            self.settings(), output, resume=mode, accept=accept, trackers=self.tracker, progress=Bars()
+        )
         for gate in trained.gates:
             verdict = {True: "pass", False: "FAIL", None: "not measured"}[gate.passed]
             advice = "" if gate.passed else f" ({gate.advice})"

@@ -6,6 +6,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from svms_gr00t.core.digest import folder_fingerprint
+
 LIBRARIES = ("svms-gr00t", "torch", "transformers", "numpy")
 
 
@@ -18,6 +20,13 @@ def commit() -> str | None:
     found = _git(root, "rev-parse", "--short=12", "HEAD")
     changed = _git(root, "status", "--porcelain", "--untracked-files=no")
     return None if found is None else found + ("+changes" if changed else "")
+
+
+@cache
+def source_digest() -> str:
+    """Changes with any Python file of this package, also where there is no git or not everything is committed."""
+    root = Path(__file__).resolve().parents[1]
+    return folder_fingerprint(root, root.rglob("*.py")).removeprefix("content:")[:16]
 
 
 def versions() -> dict[str, str]:

@@ -32,6 +32,8 @@ def _loads(text: str, where: object, *, want: str, hint: str) -> Any:
     except json.JSONDecodeError as error:
         got = f"broken JSON ({error.msg} at line {error.lineno}, column {error.colno})"
         raise DataError(where, got=got, want=want, hint=hint) from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, or brackets without end
+        raise DataError(where, got=f"broken JSON ({error})", want=want, hint=hint) from error
 
 
 def validate(model: type[Model], value: Any, where: object, *, hint: str) -> Model:

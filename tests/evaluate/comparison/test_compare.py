@@ -127,6 +127,12 @@ def test_runs_are_read_from_folders_seeds_demos_and_files(tmp_path):
     (trained / "config.yaml").write_text("seed: 5\nmax_steps: [3, 4, 5]\nbase_model_path: b\nsave_steps: 100\n")
     facts = Contender.load(trained).runs[5].facts
     assert facts.differences() == {"data": "f", "base": "b", "max steps": "[3, 4, 5]", "held-out episodes": "[1, 4]"}
+    for name, damage in (("passport.json", b'{"data": {"finger'), ("config.yaml", b"seed: \xff")):
+        whole = (trained / name).read_bytes()
+        (trained / name).write_bytes(damage)
+        with pytest.raises(DataError, match=f"{name}: found a damaged file"):
+            Contender.load(trained)
+        (trained / name).write_bytes(whole)
     with pytest.raises(DataError, match="no results"):
         Contender.load(tmp_path)
     (tmp_path / "x.json").write_text("{")

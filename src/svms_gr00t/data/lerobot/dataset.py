@@ -3,7 +3,6 @@
 Axes: T steps of an episode, D elements of a key, n frames asked for, H and W pixels.
 """
 
-import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,12 +12,11 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.data.lerobot.fingerprint import fingerprint
 from svms_gr00t.data.lerobot.metadata import Episode, Info, Metadata, read_info, read_metadata, version_of
 from svms_gr00t.data.lerobot.modality import Kind, LowDim, Modality
 from svms_gr00t.data.lerobot.table import read_columns, read_images
 from svms_gr00t.data.lerobot.video import VideoCache
-
-_WHOLE = 2 << 30  # datasets up to 2 GiB are fingerprinted by content
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,26 +194,14 @@ class LeRobotDataset:
         return self.instructions(index)[step]
 
     def fingerprint(self) -> str:
-        """A hash that names the data: "content:..." for sets up to 2 GiB, else "sizes:..." (metadata and file sizes).
+        """A hash that names the data: "content:..." for sets up to 2 GiB, else "sampled:..." (see `fingerprint`).
 
         Raises DataError for a missing file.
         """
         cameras = {self.modality.column("video", key) for key in self.modality.video}
-        files = {clip.path for (_, camera), clip in self.metadata.clips.items() if camera in cameras}
-        files |= set(self.metadata.data.values())
-        meta = {path for path in (self.root / "meta").rglob("*") if path.is_file()}
-        if missing := sorted(path for path in files if not path.is_file()):
-            raise DataError(
-                missing[0], got="no such file", want="a file of the dataset", hint="Fetch the rest of the dataset"
-            )
-        whole = sum(path.stat().st_size for path in files) <= _WHOLE
-        digest = hashlib.sha256()
-        for path in sorted(files | meta):
-            name = path.relative_to(self.root).as_posix()
-            digest.update(f"{name}\0{path.stat().st_size}\0".encode())
-            if whole or path in meta:
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
-        return f"{'content' if whole else 'sizes'}:{digest.hexdigest()[:32]}"
+        clips = {clip.path for (_, camera), clip in self.metadata.clips.items() if camera in cameras}
+        pictures = [name for name, feature in self.info.features.items() if feature.dtype == "image"]
+        return fingerprint(self.root, set(self.metadata.data.values()), clips, pictures)
 
 
 def _check_features(root: Path, info: Info, modality: Modality) -> None:

@@ -6,12 +6,14 @@ passport.json, config.yaml       `svms-gr00t train`
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.records import JsonRecord
 
 FACTS = "facts.json"
@@ -65,10 +67,10 @@ class RunFacts(JsonRecord):
 
 
 def _of_training(folder: Path) -> RunFacts | None:
-    passport = _mapping(json.loads((folder / "passport.json").read_text(encoding="utf-8-sig")))
-    config = _mapping(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
-    data = _mapping(passport.get("data"))
-    if "fingerprint" not in data:
+    passport = _mapping(folder / "passport.json", json.loads)
+    config = _mapping(folder / "config.yaml", yaml.safe_load)
+    data = passport.get("data")
+    if not isinstance(data, dict) or "fingerprint" not in data:
         return None
     return RunFacts(
         name=folder.name,
@@ -83,7 +85,7 @@ def _of_training(folder: Path) -> RunFacts | None:
 def _of_demo(file: Path, name: str) -> RunFacts | None:
     if not file.is_file():
         return None
-    c = _mapping(json.loads(file.read_text(encoding="utf-8-sig")))
+    c = _mapping(file, json.loads)
     if not {"dataset_path", "base", "seed", "steps", "batch_size"} <= c.keys():
         return None
     budget = {"steps": " + ".join(map(str, c["steps"])), "batch size": str(c["batch_size"])}
@@ -91,5 +93,11 @@ def _of_demo(file: Path, name: str) -> RunFacts | None:
     return RunFacts(name=name, seed=c["seed"], data=c["dataset_path"], held_out=(), base=c["base"], budget=budget)
 
 
-def _mapping(value: Any) -> dict[str, Any]:
+def _mapping(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """What a run folder's file says; nothing where it is no mapping. Raises DataError for a damaged file."""
+    try:
+        value = parse(file.read_text(encoding="utf-8-sig"))
+    except (ValueError, yaml.YAMLError) as error:
+        said, hint = str(error).splitlines()[0], "Leave that run out, or restore the file"
+        raise DataError(file, got=f"a damaged file ({said})", want="what the run wrote", hint=hint) from error
     return value if isinstance(value, dict) else {}

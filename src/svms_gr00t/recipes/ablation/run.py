@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from svms_gr00t.core.lock import only_one
 from svms_gr00t.core.records import JsonRecord
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.data.loading.batches import Batches
@@ -66,8 +67,14 @@ class AblationConfig(JsonRecord):
 def run_variant(config: AblationConfig, name: str, seed: int, folder: Path) -> Path:
     """Train and judge one variant, or go on where `folder` stopped; returns the folder. Raises SvmsError."""
     torch.set_num_threads(1)
-    if (folder / FACTS).is_file():
-        return folder
+    with only_one(folder):
+        if not (folder / FACTS).is_file():
+            _run_variant(config, name, seed, folder)
+    return folder
+
+
+def _run_variant(config: AblationConfig, name: str, seed: int, folder: Path) -> None:
+    """All of it, in a folder that is ours."""
     variant, base = ALL[name], starting_point(config.base)
     experiment = _experiment(config, seed)
     changed = Gr00tN1d6Config.from_dict(experiment.config.to_dict() | variant.changes)
@@ -90,7 +97,6 @@ def run_variant(config: AblationConfig, name: str, seed: int, folder: Path) -> P
     _facts(experiment, model, config, name, seed).save(folder / FACTS)
     for checkpoint in folder.glob("phase_*/checkpoints"):
         shutil.rmtree(checkpoint)  # weights and moments of a finished run: forty of them would fill a disk
-    return folder
 
 
 def build(experiment: Experiment, variant: Variant, base: Path | None) -> Gr00tN1d6:

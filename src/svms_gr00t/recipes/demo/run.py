@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from svms_gr00t.core.errors import CheckpointError, MissingExtra
+from svms_gr00t.core.lock import only_one
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.records import JsonRecord, write_text
 from svms_gr00t.data.loading.steps import StepDataset
 from svms_gr00t.evaluate.closed_loop.result import RolloutResult
 from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
@@ -44,7 +45,12 @@ class Demo:
         """Do what is not done yet, and return the report's data. Raises SvmsError for bad input."""
         if self.config.rollouts and find_spec("robosuite") is None:  # not after minutes of training
             raise MissingExtra("the demo's closed loop (--rollouts 0 does without)", package="robosuite", extra="sim")
-        self._claim()
+        with only_one(self.output):
+            self._claim()
+            return self._run()
+
+    def _run(self) -> ReportData:
+        """All of it, in a folder that is ours."""
         base = starting_point(self.config.base)
         experiment = Experiment.prepare(
             demonstrations(self.config.dataset_path),
@@ -65,13 +71,12 @@ class Demo:
 
     def _claim(self) -> None:
         """Make the folder ours, or check that it is: another configuration must not be mixed into it."""
-        self.output.mkdir(parents=True, exist_ok=True)
         file = self.output / "config.json"
         text = json.dumps(asdict(self.config), indent=2) + "\n"
-        if file.is_file() and file.read_text(encoding="utf-8") != text:
+        if file.is_file() and file.read_bytes() != text.encode():
             hint = "Choose another --output-dir, or delete this one"
             raise CheckpointError(self.output, got="a run with other settings", want="the same settings", hint=hint)
-        file.write_text(text, encoding="utf-8")
+        write_text(file, text)
 
     def _train(
         self, experiment: Experiment, name: str, train: StepDataset, held_out: StepDataset, base: Path | None

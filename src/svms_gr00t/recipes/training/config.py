@@ -133,7 +133,7 @@ class TrainConfig:
             raise ConfigError("--config", got=str(path), want="a YAML file", hint="A run folder has config.yaml")
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(str(path), got="broken YAML", want="a mapping of settings", hint=str(error)) from error
         if not isinstance(values, dict):
             raise ConfigError(str(path), got=type(values).__name__, want="a mapping of settings", hint=HINT)

@@ -1,7 +1,9 @@
 """The gates of a run folder: phases 1 and 2 as measured where they ended, phase 3 against a plain run."""
 
-import json
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.recipes.training.config import TrainConfig
@@ -18,13 +20,22 @@ def run_gates(folder: Path, reference: Path | None = None) -> list[GateResult]:
     for phase in sorted(folder.glob("phase_*")):
         file = phase / "gate.json"
         if file.is_file():
-            found += [GateResult(**one) for one in json.loads(file.read_text(encoding="utf-8"))]
+            found += read_measured(file, list[GateResult])
     if not found and not (folder / "phase_1").is_dir():
         hint = "Pass a folder that svms-gr00t train wrote"
         raise CheckpointError(folder, got="no phase_1", want="a training run", hint=hint)
     if (folder / "phase_3" / "gate.json").is_file():
         found.append(_end(folder, reference))
     return found
+
+
+def read_measured(file: Path, kind: Any) -> Any:
+    """What was measured where a phase ended, as `kind`. Raises CheckpointError for a damaged file."""
+    try:
+        return TypeAdapter(kind).validate_json(file.read_bytes())
+    except ValidationError as error:
+        got, hint = f"a damaged file ({error.errors()[0]['msg']})", "The training command measures it again"
+        raise CheckpointError(file, got=got, want="what was measured there", hint=hint) from error
 
 
 def _end(folder: Path, reference: Path | None) -> GateResult:

@@ -1,18 +1,21 @@
 """The three phases one after the other on one model, with the gate of each phase measured where it ends."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.core.progress import Progress
 from svms_gr00t.data.loading.batches import Batches
 from svms_gr00t.data.loading.protocols import Samples
 from svms_gr00t.evaluate.streams.report import StreamReport
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.training.evidence import read_streams
+from svms_gr00t.recipes.training.gates import read_measured
 from svms_gr00t.train.gates import GateResult, couple_gate, specialise_gate
 from svms_gr00t.train.loop.run_dir import Row, RunDir
 from svms_gr00t.train.loop.shares import Share, shared_batches
@@ -21,6 +24,10 @@ from svms_gr00t.train.loop.trackers import Tracker
 from svms_gr00t.train.loop.trainer import LoopConfig, Validate, train_phase
 from svms_gr00t.train.phases import Phase, plain_counterpart
 from svms_gr00t.train.processes.cluster import Cluster
+
+log = logging.getLogger(__name__)
+Ranks = dict[str, list[float]]
+"""rank.json: effective rank of the projections at each end of an edge, by the edge's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +78,7 @@ def train_in_turn(
         run.create()
         used = phase if model.svms is not None else plain_counterpart(phase)
         if model.svms is not None and start_rank is None:
-            start_rank = _kept(run, "rank.json", here, lambda: _read(model, held_out, loop)[1])
+            start_rank = _kept(run, "rank.json", Ranks, here, lambda: _read(model, held_out, loop)[1])
         share = Share(rank=here.rank, world=here.world, micro=micro)
         rows[phase.name] = train_phase(
             model,
@@ -88,8 +95,7 @@ def train_in_turn(
         first += phase.steps
         if model.svms is not None:
             judge = partial(_gate, phase.name, model, held_out, start_rank, loop)
-            found = _kept(run, "gate.json", here, judge)
-            gates += [GateResult(**result) for result in found]
+            gates += _kept(run, "gate.json", list[GateResult], here, judge)
     return Trained(model=model, rows=rows, gates=tuple(gates))
 
 
@@ -121,10 +127,21 @@ def _gate(
     return [asdict(result) for result in found]
 
 
-def _kept(run: RunDir, name: str, cluster: Cluster, measure: Callable[[], Any]) -> Any:
-    """A JSON value measured once for each run folder, by the process that writes."""
+def _kept(run: RunDir, name: str, kind: Any, cluster: Cluster, measure: Callable[[], Any]) -> Any:
+    """A value of type `kind` measured once for each run folder, by the process that writes; a damaged one again."""
     path = run.root / name
     with cluster.main_first() as writes:
-        if writes and not path.is_file():
+        if writes and not _is_whole(path, kind):
             run.write(name, json.dumps(measure()) + "\n")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_measured(path, kind)
+
+
+def _is_whole(path: Path, kind: Any) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        read_measured(path, kind)
+    except CheckpointError as error:
+        log.warning("%s", error)
+        return False
+    return True

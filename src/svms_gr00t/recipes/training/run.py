@@ -6,7 +6,7 @@ RUN/phase_N/        metrics.jsonl, checkpoints, gate
 RUN/policy/         the trained policy
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.training.config import TrainConfig
 from svms_gr00t.recipes.training.experiment import Experiment
-from svms_gr00t.recipes.training.passport import Resume, claim, write_passport
+from svms_gr00t.recipes.training.passport import Change, Resume, claimed, write_passport
 from svms_gr00t.recipes.training.phases_in_turn import Trained, train_in_turn
 from svms_gr00t.recipes.training.presets import preset
 from svms_gr00t.train.cache_features import cache_key
@@ -42,13 +42,28 @@ def run_training(
     output: Path,
     *,
     resume: Resume = "auto",
+    accept: Collection[Change] = (),
     trackers: Sequence[TrackerName] = (),
     progress: Progress | None = None,
 ) -> Trained:
-    """Train the chosen phases and save the policy. Raises SvmsError for bad input, before anything is written."""
-    progress = progress or Silent()
+    """Train the chosen phases and save the policy. Raises SvmsError for bad input, before anything is written.
+
+    A run that goes on has the data and the code that it began with, but for the changes that `accept` names.
+    """
     here = cluster()
-    claim(config, output, resume)
+    with claimed(config, output, resume, here):
+        return _train(config, output, here, accept, trackers, progress or Silent())
+
+
+def _train(
+    config: TrainConfig,
+    output: Path,
+    here: Cluster,
+    accept: Collection[Change],
+    trackers: Sequence[TrackerName],
+    progress: Progress,
+) -> Trained:
+    """The run in a folder that is ours."""
     base = locate(config.base_model_path) if config.base_model_path else None
     experiment = Experiment.prepare(
         config.parts(),
@@ -80,7 +95,7 @@ def run_training(
     held_out = _held_out(experiment, features)
     with here.main_first() as writes:
         if writes:
-            write_passport(config, output, experiment)
+            write_passport(config, output, experiment, base=base, accept=accept)
     trained = _guarded(
         config,
         model,
