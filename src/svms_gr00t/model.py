@@ -20,7 +20,7 @@ from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.core.types import Features, ModelInputs, StreamStates
 from svms_gr00t.groot.action_head import ActionHead
 from svms_gr00t.groot.backbone import EagleBackbone
-from svms_gr00t.groot.checkpoint.delta import Delta, find_base, is_delta, read_delta, save_delta
+from svms_gr00t.groot.checkpoint.delta import Delta, base_and_delta, save_delta
 from svms_gr00t.groot.checkpoint.loading import Stored, load_weights, locate, read_config, save_checkpoint, weight_files
 from svms_gr00t.groot.checkpoint.saving import write_checkpoint
 from svms_gr00t.groot.config import Gr00tN1d6Config
@@ -158,7 +158,7 @@ class Gr00tN1d6(nn.Module):
         config = config or read_config(folder)
         with torch.device("meta"):
             model = cls(config)
-        whole, overlay, name = _base_and_delta(folder, base)
+        whole, overlay, name = base_and_delta(folder, base)
         dtype = dtype or _usual_type(weight_files(whole))
         load_weights(model, whole, config, dtype=dtype, device=device, fresh=FRESH, overlay=overlay)
         left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
@@ -208,20 +208,6 @@ def _streams(config: Gr00tN1d6Config) -> SheafStreams:
             chunk=(config.action_horizon, config.max_action_dim),
         )
     return SheafStreams.from_config(config, config.backbone_embedding_dim, memory=memory)
-
-
-def _base_and_delta(folder: Path, base: Path | str | None) -> tuple[Path, dict[str, Stored], str | None]:
-    """The folder of the whole weights, the tensors that replace or join them, and a name for the base of a delta."""
-    if not is_delta(folder):
-        if base is not None:
-            hint = "Leave base away, or give the delta's folder"
-            raise CheckpointError(folder, got="a whole checkpoint", want="a delta to put on a base", hint=hint)
-        return folder, {}, None
-    delta = read_delta(folder)
-    whole = find_base(delta, base)
-    delta.check(whole)
-    is_path = Path(delta.source).is_absolute()  # else a hub id, which says more than the cache it lies in
-    return whole, delta.tensors(whole), str(base or (whole if is_path else delta.source))
 
 
 def _usual_type(files: dict[str, Stored]) -> torch.dtype | None:

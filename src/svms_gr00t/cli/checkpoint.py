@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.table import Table
@@ -123,20 +123,30 @@ class Merge:
     """The whole checkpoint's folder."""
     base: str | None = None
     """Where the base is, when it is not where the delta says."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Type of all weights; by default that of most numbers of the base, and what rounding to it loses is said."""
 
     def run(self) -> int:
         """Write the checkpoint."""
+        import torch
+
         from svms_gr00t.core.whole import whole_folder
-        from svms_gr00t.groot.checkpoint.loading import locate
+        from svms_gr00t.groot.checkpoint.delta import base_and_delta
+        from svms_gr00t.groot.checkpoint.loading import locate, weight_files
+        from svms_gr00t.groot.checkpoint.rounding import rounding
         from svms_gr00t.model import Gr00tN1d6
 
         _refuse_existing(self.output_dir)
         folder = locate(self.delta)
-        model = Gr00tN1d6.from_pretrained(folder, base=self.base)
-        with whole_folder(self.output_dir) as whole:
-            model.write(whole)
-            if not _copy_processor(folder, whole):
-                _copy_processor(Path(model.base or folder), whole)
+        model = Gr00tN1d6.from_pretrained(folder, base=self.base, dtype=self.dtype and getattr(torch, self.dtype))
+        whole, delta, _ = base_and_delta(folder, self.base, check=False)
+        if (loss := rounding(weight_files(whole), delta, next(model.parameters()).dtype)) is not None:
+            more = "" if self.dtype else "; --dtype float32 keeps every number"
+            console.print(f"{loss}{more}", soft_wrap=True, highlight=False)
+        with whole_folder(self.output_dir) as target:
+            model.write(target)
+            if not _copy_processor(folder, target):
+                _copy_processor(whole, target)
         console.print(f"{self.output_dir}: {sum(t.numel() for t in model.parameters()):,} parameters")
         return 0
 

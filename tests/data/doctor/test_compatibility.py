@@ -14,7 +14,7 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.doctor.compatibility import compare_with_base
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.processor.config import ProcessorConfig
-from svms_gr00t.data.processor.embodiment import EmbodimentConfig, from_modality
+from svms_gr00t.data.processor.embodiment import EMBODIMENT_IDS, EmbodimentConfig, from_modality
 from svms_gr00t.data.processor.processor import Processor
 from svms_gr00t.data.processor.relative import with_relative
 from svms_gr00t.data.processor.statistics import compute_statistics
@@ -122,3 +122,45 @@ def test_the_command_reads_a_checkpoints_own_statistics(
     assert parse(command).run() == 1
     with pytest.raises(DataError, match="no such file"):
         parse(["data", "statistics", str(dataset.root), "--base", str(tmp_path)]).run()
+
+
+def test_a_base_of_several_robots_is_read_for_the_one_whose_keys_the_dataset_has(
+    dataset: LeRobotDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The released checkpoint knows three; the tutorial's third step names none."""
+    embodiment, base = parts(dataset)
+    arm = {"modality_keys": ["left_arm"], "delta_indices": [0]}
+    other = EmbodimentConfig.from_dict({"video": arm, "state": arm, "action": arm, "language": arm}, "gr1")
+    robots = {"gr1": other, "robocasa_panda_omron": embodiment, "new_embodiment": other}
+    config = ProcessorConfig(embodiment_tag="robocasa_panda_omron", embodiments=robots)
+    Processor(config, load_tokenizer("tiny"), base).save(tmp_path / "base")
+    file = tmp_path / "base" / "processor_config.json"
+    released = json.loads(file.read_text()) | {"svms": {}}  # N1.6 names no robot at work
+    file.write_text(json.dumps(released))
+    command = ["data", "statistics", str(dataset.root), "--base", str(tmp_path / "base")]
+    assert parse(command).run() == 0
+    assert "(robocasa_panda_omron): fits" in capsys.readouterr().out
+    with pytest.raises(DataError, match="statistics of gr1"):
+        parse([*command, "--embodiment-tag", "gr1"]).run()
+    twins = released["processor_kwargs"]["modality_configs"]
+    twins["new_embodiment"] = twins["robocasa_panda_omron"]
+    file.write_text(json.dumps(released))
+    with pytest.raises(DataError, match=r"several embodiments.*robocasa_panda_omron"):
+        parse(command).run()
+    del twins["new_embodiment"], twins["robocasa_panda_omron"]
+    twins["behavior_r1_pro"] = twins["gr1"]
+    file.write_text(json.dumps(released))
+    with pytest.raises(DataError, match="several embodiments"):
+        parse(command).run()
+
+
+def test_the_rows_of_the_released_checkpoint() -> None:
+    assert EMBODIMENT_IDS["oxe_droid"] == 16
+    assert len(set(EMBODIMENT_IDS.values())) == len(EMBODIMENT_IDS)
+    assert {tag: EMBODIMENT_IDS[tag] for tag in ("oxe_google", "oxe_widowx", "libero_panda", "unitree_g1")} == {
+        "oxe_google": 0,
+        "oxe_widowx": 1,
+        "libero_panda": 2,
+        "unitree_g1": 8,
+    }
+    assert (EMBODIMENT_IDS["gr1"], EMBODIMENT_IDS["behavior_r1_pro"], EMBODIMENT_IDS["new_embodiment"]) == (20, 24, 10)

@@ -14,6 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from svms_gr00t.cli.main import main
 from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.groot.checkpoint.delta import base_and_delta
+from svms_gr00t.groot.checkpoint.loading import weight_files
+from svms_gr00t.groot.checkpoint.rounding import rounding
 from svms_gr00t.groot.checkpoint.summary import summarise
 from svms_gr00t.groot.checkpoint.tensors import header
 from svms_gr00t.groot.config import Gr00tN1d6Config
@@ -182,7 +185,7 @@ def test_inspect_of_a_repository_reads_headers_over_the_network(base, tmp_path, 
     assert run("inspect", base, "--json") == 0
     expected = json.loads(capsys.readouterr().out)
     (base / "model.safetensors").unlink()
-    monkeypatch.setattr("svms_gr00t.groot.checkpoint.remote.snapshot_download", lambda name, allow_patterns: str(base))
+    monkeypatch.setattr("svms_gr00t.groot.checkpoint.loading.snapshot_download", lambda name, **asked: str(base))
     monkeypatch.setattr("svms_gr00t.groot.checkpoint.remote.get_safetensors_metadata", lambda name: found)
     assert run("inspect", "someone/robot", "--json") == 0
     assert json.loads(capsys.readouterr().out) == expected
@@ -191,3 +194,61 @@ def test_inspect_of_a_repository_reads_headers_over_the_network(base, tmp_path, 
 def test_inspect_of_nothing_is_one_sentence(tmp_path, capsys):
     assert run("inspect", tmp_path / "nowhere") == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def lowered(folder: Path, kind: torch.dtype) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: value.to(kind) for name, value in tensors.items()}, folder / "model.safetensors")
+
+
+def a_float32_delta_on_a_bfloat16_base(base: Path, root: Path) -> dict[str, torch.Tensor]:
+    """One tensor moved too little for bfloat16, one row of a bank moved a lot; returns the trained weights."""
+    lowered(base, torch.bfloat16)
+    model = Gr00tN1d6.from_pretrained(base, dtype=torch.float32)
+    with torch.no_grad():
+        model.action_head.vlln.weight.fill_(1 + 2.0**-12)  # was 1, and bfloat16 has nothing below 1 + 2^-7
+        model.action_head.banks()[0].W[1] += 1.0
+    model.save_delta(root / "delta")
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def test_merge_says_what_rounding_to_the_type_of_the_base_loses(base, tmp_path, capsys):
+    exact = a_float32_delta_on_a_bfloat16_base(base, tmp_path)
+    assert run("merge", tmp_path / "delta", "--output-dir", tmp_path / "short") == 0
+    said = capsys.readouterr().out
+    assert "2 tensors are rounded to bfloat16" in said
+    assert "16 are the base's again" in said  # all of vlln
+    assert "--dtype float32 keeps every number" in said
+    short = load_file(tmp_path / "short" / "model.safetensors")
+    assert short["action_head.vlln.weight"].float().tolist() == [1.0] * 16
+    assert run("merge", tmp_path / "delta", "--output-dir", tmp_path / "long", "--dtype", "float32") == 0
+    assert "rounded" not in capsys.readouterr().out
+    long = load_file(tmp_path / "long" / "model.safetensors")
+    assert all(torch.equal(value, exact[name]) for name, value in long.items())
+    assert long.keys() == exact.keys()
+
+
+def test_the_loss_of_rounding_is_measured_against_what_training_changed(base, tmp_path):
+    exact = a_float32_delta_on_a_bfloat16_base(base, tmp_path)
+    whole, overlay, _ = base_and_delta(tmp_path / "delta")
+    found = rounding(weight_files(whole), overlay, torch.bfloat16)
+    names = ("action_head.vlln.weight", next(name for name in overlay if name.endswith(".W")))
+    before = load_file(base / "model.safetensors")
+    error = torch.cat([(exact[n] - exact[n].bfloat16()).flatten() for n in names]).double().norm()
+    change = torch.cat([(exact[n] - before[n].float()).flatten() for n in names]).double().norm()
+    stored = torch.cat([exact[n].flatten() for n in names]).double().norm()
+    assert found.lost == pytest.approx(float(error / change))
+    assert found.relative == pytest.approx(float(error / stored))
+    assert found.changed == 16 + exact[names[1]][1].numel()
+    assert rounding(weight_files(whole), overlay, torch.float32) is None
+    assert rounding(weight_files(whole), {}, torch.bfloat16) is None
+
+
+def test_merge_says_so_too_for_a_base_in_two_types(base, tmp_path, capsys):
+    """N1.6's fine-tunings keep what they trained in float32 beside bfloat16: the few are rounded to the many."""
+    tensors = load_file(base / "model.safetensors")
+    keep = "action_head.model.proj_out_1.weight"
+    save_file({n: v if n == keep else v.bfloat16() for n, v in tensors.items()}, base / "model.safetensors")
+    Gr00tN1d6.from_pretrained(base).save_delta(tmp_path / "delta")
+    assert run("merge", tmp_path / "delta", "--output-dir", tmp_path / "out") == 0
+    assert "1 tensors are rounded to bfloat16" in capsys.readouterr().out

@@ -52,10 +52,10 @@ class DataStatistics:
     """Relative action keys: KEY, KEY=STATE for joints, KEY=STATE:xyz+rot6d or KEY=STATE:xyz+rotvec for poses."""
     horizon: int = 16
     """Action steps of a chunk; relative actions have a range for each."""
-    base: Path | None = None
-    """Checkpoint folder with processor_config.json and statistics.json."""
+    base: str | None = None
+    """Checkpoint folder with processor_config.json and statistics.json, or a Hugging Face id."""
     embodiment_tag: str | None = None
-    """Robot of the base; may be left out when it knows only one."""
+    """Robot of the base; may be left out when only one has the keys of the dataset."""
 
     def run(self) -> int:
         """Print a table."""
@@ -89,10 +89,12 @@ class DataStatistics:
             self._write(statistics)
         return 0
 
-    def _compare(self, dataset: "LeRobotDataset", base: Path) -> int:
+    def _compare(self, dataset: "LeRobotDataset", base: str) -> int:
         from svms_gr00t.data.doctor.compatibility import compare_with_base, read_base
+        from svms_gr00t.groot.checkpoint.loading import locate
 
-        config, statistics = read_base(base, self.embodiment_tag)
+        folder = locate(base, weights=False)
+        config, statistics = read_base(folder, self.embodiment_tag, modality=dataset.modality)
         report = compare_with_base(
             dataset, config.embodiment, statistics, use_percentiles=config.use_percentiles, progress=Bars()
         )

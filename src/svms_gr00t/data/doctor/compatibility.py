@@ -21,7 +21,8 @@ from svms_gr00t.data.doctor.finding import Finding, sort_findings
 from svms_gr00t.data.doctor.percentiles import lost_to_percentiles
 from svms_gr00t.data.files import read_raw
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
-from svms_gr00t.data.processor.config import ProcessorConfig
+from svms_gr00t.data.lerobot.modality import Modality
+from svms_gr00t.data.processor.config import ProcessorConfig, known_robots
 from svms_gr00t.data.processor.embodiment import EmbodimentConfig
 from svms_gr00t.data.processor.normalize import still
 from svms_gr00t.data.processor.relative import relative_chunks, relative_keys
@@ -254,16 +255,30 @@ def _list(elements: list[ElementFit]) -> str:
     return ", ".join(str(e.element) for e in elements)
 
 
-def read_base(folder: Path, embodiment_tag: str | None = None) -> tuple[ProcessorConfig, dict[str, Any]]:
+def read_base(
+    folder: Path, embodiment_tag: str | None = None, *, modality: Modality | None = None
+) -> tuple[ProcessorConfig, dict[str, Any]]:
     """Processor settings of a checkpoint and its statistics of one robot; no weights, no tokenizer are read.
 
+    Without a tag, a base of several robots is read for the one whose keys `modality` has, if it is only one.
     Raises DataError or CheckpointError when files are missing or do not name the robot.
     """
     where = folder / "processor_config.json"
-    config = ProcessorConfig.from_dict(read_raw(where), embodiment_tag=embodiment_tag, where=where)
+    values = read_raw(where)
+    if embodiment_tag is None and modality is not None and len(robots := known_robots(folder)) > 1:
+        configs = [ProcessorConfig.from_dict(values, embodiment_tag=tag, where=where) for tag in robots]
+        fitting = [config.embodiment_tag for config in configs if _has_keys(modality, config.embodiment)]
+        embodiment_tag = fitting[0] if len(fitting) == 1 else None
+    config = ProcessorConfig.from_dict(values, embodiment_tag=embodiment_tag, where=where)
     statistics = read_raw(folder / "statistics.json")
     if config.embodiment_tag not in statistics:
         want = f"statistics of {config.embodiment_tag}"
         hint = "Pass one of its robots as embodiment tag"
         raise DataError(folder / "statistics.json", got=", ".join(statistics) or "none", want=want, hint=hint)
     return config, dict(statistics[config.embodiment_tag])
+
+
+def _has_keys(modality: Modality, robot: EmbodimentConfig) -> bool:
+    return set(robot.state.modality_keys) <= modality.state.keys() and set(robot.action.modality_keys) <= (
+        modality.action.keys()
+    )

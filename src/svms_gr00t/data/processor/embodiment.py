@@ -18,6 +18,7 @@ EMBODIMENT_IDS: dict[str, int] = {
     "unitree_g1": 8,
     "new_embodiment": 10,
     "robocasa_panda_omron": 13,
+    "oxe_droid": 16,
     "gr1": 20,
     "behavior_r1_pro": 24,
 }

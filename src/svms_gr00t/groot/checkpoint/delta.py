@@ -92,6 +92,11 @@ class Patched(Stored):
     rows: tuple[int, ...]
     """Where they go."""
 
+    @property
+    def exact(self) -> torch.dtype:
+        """That of the base or of the rows, whichever holds both."""
+        return torch.promote_types(self.dtype, self.part.dtype)
+
     @torch.no_grad()
     def fill(self, target: Tensor, scratch: Tensor | None = None) -> None:
         """The base's values, then the delta's rows."""
@@ -186,6 +191,27 @@ def find_base(delta: Delta, base: Path | str | None = None) -> Path:
         raise CheckpointError(
             delta.folder, got=f"a delta of {delta.source}, which is not here", want=want, hint=hint
         ) from error
+
+
+def base_and_delta(
+    folder: Path, base: Path | str | None = None, *, check: bool = True
+) -> tuple[Path, dict[str, Stored], str | None]:
+    """The folder of the whole weights, the tensors that replace or join them, and a name for the base of a delta.
+
+    Without `check` the base's digests are not compared. Raises `CheckpointError` for a base that does not fit, or that
+    is given for a whole checkpoint.
+    """
+    if not is_delta(folder):
+        if base is not None:
+            hint = "Leave base away, or give the delta's folder"
+            raise CheckpointError(folder, got="a whole checkpoint", want="a delta to put on a base", hint=hint)
+        return folder, {}, None
+    delta = read_delta(folder)
+    whole = find_base(delta, base)
+    if check:
+        delta.check(whole)
+    is_path = Path(delta.source).is_absolute()  # else a hub id, which says more than the cache it lies in
+    return whole, delta.tensors(whole), str(base or (whole if is_path else delta.source))
 
 
 def save_delta(

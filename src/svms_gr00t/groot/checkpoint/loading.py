@@ -8,8 +8,9 @@ trained alone in `delta.py`.
 """
 
 import json
+import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from torch import Tensor, nn
 
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.core.whole import recover
+from svms_gr00t.groot.checkpoint.foreign import refuse_adapter, refuse_other_weights
 from svms_gr00t.groot.checkpoint.saving import index_of, save_checkpoint, save_weights, single_of
-from svms_gr00t.groot.checkpoint.tensors import AGAIN, Stored, header, new_scratch
+from svms_gr00t.groot.checkpoint.tensors import AGAIN, LOOK_BYTES, Stored, header, new_scratch, refuse_stand_in, some
 from svms_gr00t.groot.config import Gr00tN1d6Config
 
 __all__ = [
@@ -38,8 +40,8 @@ __all__ = [
 ]
 
 _LAYER = re.compile(r"backbone\.model\.language_model\.model\.layers\.(\d+)\.")
-_OTHERS = {"backbone.eagle_model.": "N1 or N1.5", "backbone.model.model.": "N1.7", "backbone.model.visual.": "N1.7"}
 _WANT = "a GR00T N1.6 checkpoint"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +56,17 @@ class LoadReport:
     """Tensors of the model that the file was allowed to lack."""
 
 
-def locate(source: Path | str, *, download: bool = True) -> Path:
+def locate(source: Path | str, *, download: bool = True, weights: bool = True) -> Path:
     """The checkpoint folder itself, or a local copy of a Hugging Face repository such as nvidia/GR00T-N1.6-3B.
 
-    Without `download` only a copy that is here already counts. Raises `CheckpointError` when it is neither.
+    Without `download` only a copy that is here already counts, without `weights` the JSON files are enough. Raises
+    `CheckpointError` when it is neither.
     """
-    recover(source)
-    if Path(source).is_dir():
-        return Path(source)
-    patterns = ["*.json", "*.safetensors"]
+    local = Path(source).expanduser()
+    recover(local)
+    if local.is_dir():
+        return local
+    patterns = ["*.json", "*.safetensors"] if weights else ["*.json"]
     try:
         return Path(snapshot_download(str(source), allow_patterns=patterns, local_files_only=not download))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
@@ -72,6 +76,7 @@ def locate(source: Path | str, *, download: bool = True) -> Path:
 
 def read_config(folder: Path | str) -> Gr00tN1d6Config:
     """The configuration of a checkpoint folder. Raises `CheckpointError` for another GR00T, with advice."""
+    refuse_adapter(Path(folder))
     return Gr00tN1d6Config.load(Path(folder) / "config.json")
 
 
@@ -87,11 +92,18 @@ def is_unused(name: str, config: Gr00tN1d6Config) -> bool:
 
 
 def weight_files(folder: Path, stem: str = "model") -> dict[str, Stored]:
-    """Place, shape and type of each tensor, from the headers alone. `CheckpointError` for missing or broken files."""
-    if (index := folder / index_of(stem)).is_file():
-        return _indexed(folder, index)
-    if (single := folder / single_of(stem)).is_file():
+    """Place, shape and type of each tensor, from the headers alone. `CheckpointError` for missing or broken files.
+
+    A whole file goes before an index beside it, as in transformers, with a warning that says so.
+    """
+    refuse_adapter(folder)
+    single, index = folder / single_of(stem), folder / index_of(stem)
+    if single.is_file():
+        if index.is_file():
+            logger.warning("%s: read %s; %s beside it is left out, remove one of them", folder, single.name, index.name)
         return header(single)
+    if index.is_file():
+        return _indexed(folder, index)
     if not folder.is_dir():
         hint = "pass a folder, or download the checkpoint first"
         raise CheckpointError(folder, got="no such folder", want=_WANT, hint=hint)
@@ -105,6 +117,7 @@ def weight_files(folder: Path, stem: str = "model") -> dict[str, Stored]:
 
 
 def _indexed(folder: Path, index: Path) -> dict[str, Stored]:
+    refuse_stand_in(index, index.read_bytes()[:LOOK_BYTES])
     try:
         places: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"])
         outside = any(Path(file).name != file for file in places.values())
@@ -116,6 +129,9 @@ def _indexed(folder: Path, index: Path) -> dict[str, Stored]:
     lacking = sorted(name for name, file in places.items() if name not in held[file])
     if lacking:
         raise CheckpointError(index, got=f"{some(lacking)} not in the shard it names", want=_WANT, hint=AGAIN)
+    unnamed = sorted(name for file, names in held.items() for name in names if places.get(name) != file)
+    if unnamed:
+        raise CheckpointError(index, got=f"no place for {some(unnamed)} of its shards", want=_WANT, hint=AGAIN)
     return {name: held[file][name] for name, file in places.items()}
 
 
@@ -163,7 +179,7 @@ def load_weights(
 def _compare(
     folder: Path, files: dict[str, Stored], targets: dict[str, Tensor], *, missing: set[str], unexpected: set[str]
 ) -> None:
-    refuse_other_weights(folder, unexpected)
+    refuse_other_weights(folder, unexpected, targets)
     if missing or unexpected:
         named = {"missing": missing, "unexpected": unexpected}
         parts = [f"{len(names)} {word}: {some(sorted(names))}" for word, names in named.items() if names]
@@ -184,21 +200,8 @@ def _compare(
         raise CheckpointError(folder, got=some(wrong), want="the shapes of this configuration", hint=hint)
 
 
-def refuse_other_weights(folder: Path, names: Iterable[str]) -> None:
-    """Raise `CheckpointError`, with advice, for tensors that only another GR00T has."""
-    for prefix, version in _OTHERS.items():
-        if any(name.startswith(prefix) for name in names):
-            hint = "its weights do not fit N1.6; start from nvidia/GR00T-N1.6-3B"
-            raise CheckpointError(folder, got=f"GR00T {version} weights ({prefix}*)", want=_WANT, hint=hint)
-
-
 def _is_other_kind(stored: torch.dtype, wanted: torch.dtype) -> bool:
     return stored.is_floating_point != wanted.is_floating_point
-
-
-def some(names: list[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _refill(module: nn.Module, prefix: str, dtype: torch.dtype | None, device: torch.device | str | None) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from huggingface_hub import get_safetensors_metadata, snapshot_download
+from huggingface_hub import get_safetensors_metadata
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -25,14 +25,9 @@ def glimpse(source: Path | str) -> tuple[Path, dict[str, Stored] | None]:
     A local folder, a copy in the cache and a delta (small) are simply located. Raises `CheckpointError` for a source
     that is neither a folder nor a repository.
     """
-    if Path(source).is_dir():
-        return Path(source), None
-    try:
-        folder = Path(snapshot_download(str(source), allow_patterns=["*.json"]))
-    except _FAULTS as error:
-        got = f"no such folder, and no repository to look into ({type(error).__name__})"
-        hint = "check the path, or the network"
-        raise CheckpointError(source, got=got, want="a GR00T N1.6 checkpoint", hint=hint) from error
+    if (local := Path(source).expanduser()).is_dir():
+        return local, None
+    folder = locate(source, weights=False)
     if is_delta(folder) or list(folder.glob("*.safetensors")):
         return locate(source), None
     try:

@@ -9,7 +9,8 @@ from typing import Any
 
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.groot.checkpoint.delta import STEM, base_here, is_delta, read_delta
-from svms_gr00t.groot.checkpoint.loading import is_unused, read_config, refuse_other_weights, weight_files
+from svms_gr00t.groot.checkpoint.foreign import refuse_other_weights
+from svms_gr00t.groot.checkpoint.loading import is_unused, read_config, weight_files
 from svms_gr00t.groot.checkpoint.tensors import AGAIN, Stored
 from svms_gr00t.groot.config import Gr00tN1d6Config
 
@@ -133,8 +134,8 @@ def summarise(
     """
     config = read_config(folder)
     own, whole, delta = _tensors(folder) if files is None else (files, files, None)
-    refuse_other_weights(folder, own)
     wanted = shapes_of(config)
+    refuse_other_weights(folder, own, wanted)
     unused = sorted(name for name in own if is_unused(name, config) and name not in wanted)
     parts: Counter[str] = Counter()
     types: Counter[str] = Counter()
