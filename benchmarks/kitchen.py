@@ -3,8 +3,8 @@
     python benchmarks/kitchen.py --seeds 5 --rollouts 5        writes benchmarks/kitchen_<date>.md
 
 A seed chooses held-out episodes, batches, noise and fresh weights; both models of a seed share all of them. Open loop:
-Student interval over seeds of the relative effect. Closed loop: scenes of all seeds pooled, paired by scene. Runs that
-are finished are read, not repeated.
+Student interval over seeds of the relative effect. Closed loop: paired by seed and scene, interval over seeds. Runs
+that are finished are read, not repeated.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from svms_gr00t.core.provenance import commit, versions
 from svms_gr00t.evaluate.closed_loop.result import RolloutResult
 from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
 from svms_gr00t.evaluate.report.data import ReportData
-from svms_gr00t.evaluate.statistics.stats import mcnemar, paired_difference, wilson
+from svms_gr00t.evaluate.statistics.seeds import compare_seeds, success_rate
+from svms_gr00t.evaluate.statistics.stats import effect_text, p_value, points
 from svms_gr00t.recipes.demo.config import POLICIES, DemoConfig
 from svms_gr00t.recipes.demo.run import Demo
 
@@ -85,34 +86,33 @@ def open_loop(results: list[dict[str, OpenLoopResult]]) -> list[str]:
 
 
 def closed_loop(driven: dict[str, list[RolloutResult]]) -> list[str]:
-    """Success by task, scenes of all seeds together."""
+    """Success by task and over all, each seed's rate counting once: scenes of several seeds are not independent."""
     if not driven:
         return ["## Closed loop", "", "Not measured.", ""]
-    tasks = driven[PLAIN][0].config.tasks
-    won = {
-        name: {t: [r.success for one in runs for r in one.rollouts if r.task == t] for t in tasks}
-        for name, runs in driven.items()
+    lines = ["## Closed loop: success, mean over seeds", "", "| task | plain | SVMS |", "|---|---:|---:|"]
+    for task in (*driven[PLAIN][0].config.tasks, None):
+        sides = [won(driven[name], task) for name in POLICIES]
+        lines.append(f"| {task or 'all'} | {rate(sides[0])} | {rate(sides[1])} |")
+    found = compare_seeds(won(driven[PLAIN], None), won(driven[SVMS], None), outcomes=True)
+    change, span = effect_text(points(found.difference), " points")
+    unit = "new seed" if found.seeds > 1 else "new scenes"
+    return [*lines, "", f"SVMS against plain: **{change}** (95 % for {unit} {span}; p: {p_value(found.p)}).", ""]
+
+
+def won(runs: list[RolloutResult], task: str | None) -> dict[int, dict[int, float]]:
+    """1 or 0 by training seed and scene, of one task or all."""
+    return {
+        seed: {r.seed: float(r.success) for r in run.rollouts if task in (None, r.task)}
+        for seed, run in enumerate(runs)
     }
-    lines = ["## Closed loop: episodes won", "", "| task | plain | SVMS |", "|---|---:|---:|"]
-    for task in tasks:
-        lines.append(f"| {task} | {rate(won[PLAIN][task])} | {rate(won[SVMS][task])} |")
-    plain, svms = (np.array([x for task in tasks for x in won[name][task]], dtype=bool) for name in POLICIES)
-    lines.append(f"| all | {rate(plain)} | {rate(svms)} |")
-    test = mcnemar(plain, svms)
-    change = paired_difference(plain.astype(float), svms.astype(float))
-    if change is None:
-        return lines
-    span = f"{100 * change.low:+.1f} to {100 * change.high:+.1f}"
-    points = f"**{100 * change.estimate:+.1f} points**"
-    text = f"SVMS against plain: {points} (95 % interval over scenes {span}; McNemar p = {test.p:.2f})."
-    return [*lines, "", text, ""]
 
 
-def rate(won: "list[bool] | np.ndarray") -> str:
-    """Wins of episodes with the Wilson interval."""
-    found = wilson(int(np.sum(won)), len(won))
+def rate(outcomes: dict[int, dict[int, float]]) -> str:
+    """Wins of episodes, and the interval of the success rate over seeds."""
+    found, runs = success_rate(outcomes), list(outcomes.values())
     assert found is not None
-    return f"{int(np.sum(won))}/{len(won)} [{100 * found.low:.0f}, {100 * found.high:.0f}] %"
+    count = f"{sum(sum(run.values()) for run in runs):.0f}/{sum(map(len, runs))}"
+    return f"{count} [{100 * found.low:.0f}, {100 * found.high:.0f}] %"
 
 
 def gates(reports: list[ReportData]) -> list[str]:

@@ -55,6 +55,10 @@ def test_a_rate_that_the_data_cannot_promise_is_refused():
         calibrate(scores, alpha=1.0, edges=EDGES)
     with pytest.raises(DataError, match="finite"):
         calibrate({0: [float("nan")]}, alpha=0.5, edges=EDGES)
+    with pytest.raises(DataError, match="finite"):
+        calibrate(scores | {3: np.array([0.3, float("nan"), 0.3])}, alpha=0.12, edges=EDGES)
+    with pytest.raises(DataError, match="finite"):
+        calibrate(scores | {3: np.array([float("inf")])}, alpha=0.12, edges=EDGES)
     assert calibrate(scores, alpha=0.12, edges=EDGES).episodes == 8
 
 
@@ -96,7 +100,11 @@ def test_it_lives_beside_a_checkpoint_as_json(tmp_path):
 class Talker:
     """Says ρ = what the observation tells it to."""
 
-    def reset(self, seed: int) -> None: ...
+    def __init__(self) -> None:
+        self.resets: list[int] = []
+
+    def reset(self, seed: int) -> None:
+        self.resets.append(seed)
 
     def act(self, observations, *, seeds):
         rho = np.stack([np.full((4, 2), o["level"]) for o in observations])
@@ -105,11 +113,20 @@ class Talker:
 
 def test_a_watched_policy_acts_alike_and_flags():
     monitor = calibrate({k: [0.5] for k in range(9)}, alpha=0.1, edges=EDGES)
-    watched = Watched(Talker(), monitor)
+    talker = Talker()
+    watched = Watched(talker, monitor)
     assert isinstance(watched, ActionPolicy)
-    watched.reset(0)
+    watched.reset(7)
+    assert talker.resets == [7], "a policy with a memory must hear that a new episode begins"
     chunks, said = watched.act([{"level": 0.4}, {"level": 0.6}], seeds=[0, 1])
     assert len(chunks) == 2
     assert said["flag"].tolist() == [False, True]
     np.testing.assert_allclose(said["score"], [0.4, 0.6])
     assert said["edge_rho"].shape == (2, 2)
+
+
+def test_disagreement_that_is_no_number_is_flagged_not_passed():
+    monitor = calibrate({k: [0.5] for k in range(9)}, alpha=0.1, edges=EDGES)
+    rho = np.full((2, 4, 2), 0.4)
+    rho[1, 2, 0] = np.nan
+    assert [one.flag for one in monitor.read({"rho": rho, "mask": np.ones((2, 4))})] == [False, True]

@@ -42,7 +42,7 @@ class Reading(JsonRecord):
     edges: dict[str, float]
     """Mean ρ over valid tokens on each edge."""
     flag: bool
-    """The score is above the threshold."""
+    """The score is above the threshold, or no number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class Monitor(JsonRecord):
             Reading(
                 rho=float(row.mean()),
                 edges={name: float(value) for name, value in zip(self.edges, row, strict=True)},
-                flag=bool(row.mean() > self.threshold),
+                flag=not row.mean() <= self.threshold,  # also where the mean is no number
             )
             for row in by_edge
         ]

@@ -1,6 +1,8 @@
 """Metrics against definitions written the slow way, and against lazy classifiers that must not score."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -116,3 +118,41 @@ def test_specialisation_finds_the_diagonal_and_only_it():
     assert shuffled.dominance < -0.3
     noise = specialisation(streams, labels[rng.permutation(2000)], train)
     assert abs(noise.matrix - 0.5).max() < 0.15
+
+
+def test_probes_are_weighted_ridge_regression_with_a_free_constant():
+    """Against the normal equations: ±1, both classes weighing the same, the constant unpunished."""
+    rng = np.random.default_rng(3)
+    labels = (rng.random((300, 1)) < 0.2).astype(float)
+    x = rng.normal(size=(300, 6)) + 1.2 * labels
+    x[:, 5] = 3.0  # a constant feature
+    train = np.arange(300) < 200
+    found = specialisation(x[:, None], labels, train, ridge=2.0).matrix[0, 0]
+    truth = labels[:, 0] > 0.5
+    spread = np.where(x[train].std(0) > 0, x[train].std(0), 1.0)
+    z = np.append((x - x[train].mean(0)) / spread, np.ones((300, 1)), axis=1)
+    weight = np.where(truth[train], 0.5 / truth[train].sum(), 0.5 / (~truth[train]).sum()) * train.sum()
+    normal = z[train].T @ (weight[:, None] * z[train]) + 2.0 * np.diag([1.0] * 6 + [0.0])
+    solved = np.linalg.solve(normal, z[train].T @ (weight * np.where(truth[train], 1, -1)))
+    assert found == pytest.approx(balanced_accuracy(z[~train] @ solved > 0, truth[~train]))
+    assert 0.7 < found < 0.95
+
+
+def test_one_class_is_not_measured_and_scores_that_are_no_numbers_are_refused():
+    every, none = np.ones(4, dtype=bool), np.zeros(4, dtype=bool)
+    scores = np.array([0.1, 0.2, 0.3, 0.4])
+    for truth in (every, none, np.zeros(0, dtype=bool)):
+        assert math.isnan(balanced_accuracy(scores[: len(truth)] > 0.2, truth))
+        assert math.isnan(auroc(scores[: len(truth)], truth))
+    assert average_precision(scores, every) == 1.0
+    assert math.isnan(average_precision(scores, none))
+    for measure in (auroc, average_precision):
+        with pytest.raises(DataError, match="1 of 4 not finite"):
+            measure(np.array([0.1, np.nan, 0.3, 0.4]), np.array([True, False, True, False]))
+
+
+def test_scikit_learn_waits_until_something_is_scored():
+    modules = "svms_gr00t, svms_gr00t.streams.metrics, svms_gr00t.recipes.training.run, svms_gr00t.cli.main"
+    code = f"import sys, {modules}; print('sklearn' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -49,7 +49,7 @@ class Ablate:
 
     def run(self) -> int:
         """Run, and print the table."""
-        from svms_gr00t.evaluate.statistics.stats import p_value
+        from svms_gr00t.evaluate.statistics.stats import effect_text, p_value
         from svms_gr00t.recipes.ablation.study import RECIPES, ablate
         from svms_gr00t.recipes.ablation.variants import VARIANTS
 
@@ -77,10 +77,8 @@ class Ablate:
         )
         table = Table("variant", "error", "against plain", "95 %", "p", title=f"{self.seeds} seed(s)")
         for row in result.rows:
-            cells = ("", "", "")
-            if row.against_plain is not None and (found := row.against_plain.relative) is not None:
-                span = f"{found.low:+.1f} to {found.high:+.1f}"
-                cells = (f"{found.estimate:+.1f} %", span, p_value(row.against_plain.p))
+            found = row.against_plain
+            cells = (*effect_text(found.relative, " %"), p_value(found.p)) if found is not None else ("", "", "")
             table.add_row(row.says, f"{row.error:.4f}", *cells)
         console.print(table)
         console.print(f"Table and figure: {self.output_dir / 'ablation.md'}", highlight=False, soft_wrap=True)

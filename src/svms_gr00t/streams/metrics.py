@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from scipy.stats import rankdata
 
 from svms_gr00t.core.errors import DataError
 
@@ -55,30 +54,39 @@ def token_scores(
 
 
 def balanced_accuracy(guess: Bool[ndarray, " N"], truth: Bool[ndarray, " N"]) -> float:
-    """Mean of sensitivity and specificity; 0.5 for any constant guess."""
-    if not truth.any() or truth.all():
-        return float("nan")
-    return float((guess[truth].mean() + (~guess[~truth]).mean()) / 2)
+    """Mean of sensitivity and specificity; 0.5 for any constant guess. NaN when `truth` knows one class only."""
+    from sklearn.metrics import balanced_accuracy_score
+
+    return float(balanced_accuracy_score(truth, guess)) if _two_classes(truth) else float("nan")
 
 
 def average_precision(score: Float[ndarray, " N"], truth: Bool[ndarray, " N"]) -> float:
-    """Σ (R_i - R_{i-1}) P_i over distinct thresholds, without interpolation; tied scores move together."""
-    if not truth.any():
-        return float("nan")
-    order = np.argsort(-score, kind="stable")
-    hits = np.cumsum(truth[order])
-    last_of_tie = np.append(np.diff(score[order]) != 0, True)
-    hits, chosen = hits[last_of_tie], np.flatnonzero(last_of_tie) + 1
-    return float(np.sum(np.diff(hits, prepend=0) * hits / chosen) / truth.sum())
+    """Σ (R_i - R_{i-1}) P_i over distinct thresholds, without interpolation; tied scores move together.
+
+    NaN without positives. Raises DataError for scores that are not finite, as `auroc` does.
+    """
+    from sklearn.metrics import average_precision_score
+
+    _check_finite(score)
+    return float(average_precision_score(truth, score)) if truth.any() else float("nan")
 
 
 def auroc(score: Float[ndarray, " N"], truth: Bool[ndarray, " N"]) -> float:
-    """Chance that a positive outscores a negative, ties counted half (Mann-Whitney U)."""
-    positives, negatives = int(truth.sum()), int((~truth).sum())
-    if not positives or not negatives:
-        return float("nan")
-    u = rankdata(score)[truth].sum() - positives * (positives + 1) / 2
-    return float(u / (positives * negatives))
+    """Chance that a positive outscores a negative, ties counted half. NaN when `truth` knows one class only."""
+    from sklearn.metrics import roc_auc_score
+
+    _check_finite(score)
+    return float(roc_auc_score(truth, score)) if _two_classes(truth) else float("nan")
+
+
+def _two_classes(truth: Bool[ndarray, " N"]) -> bool:
+    return bool(truth.any() and not truth.all())
+
+
+def _check_finite(score: Float[ndarray, " N"]) -> None:
+    if not np.isfinite(score).all():
+        got, hint = f"{int((~np.isfinite(score)).sum())} of {score.size} not finite", "Check the checkpoint"
+        raise DataError("scores", got=got, want="finite numbers", hint=hint)
 
 
 def routing_entropy(weights: Float[ndarray, "B T S"], mask: Bool[ndarray, "B T"]) -> float:
@@ -140,24 +148,19 @@ class Specialisation:
 def specialisation(
     streams: Float[ndarray, "N S D"], labels: Float[ndarray, "N C"], train: Bool[ndarray, " N"], *, ridge: float = 1.0
 ) -> Specialisation:
-    """Probe every stream for every label: fit on `train` tokens, score on the rest. Split by episode, not by token."""
+    """Probe every stream for every label: fit on `train` tokens, score on the rest. Split by episode, not by token.
+
+    A probe is ridge regression on ±1 of standardised features, both classes weighing the same.
+    """
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.preprocessing import StandardScaler
+
     truth = labels > 0.5
     matrix = np.full((streams.shape[1], labels.shape[1]), np.nan)
     for s in range(streams.shape[1]):
-        x = streams[:, s].astype(np.float64)
-        x = (x - x[train].mean(0)) / (x[train].std(0) + 1e-6)
-        x = np.append(x, np.ones((len(x), 1)), axis=1)
+        x = StandardScaler().fit(streams[train, s].astype(np.float64)).transform(streams[:, s].astype(np.float64))
         for c in range(labels.shape[1]):
-            if truth[train, c].any() and not truth[train, c].all():
-                weights = _ridge_probe(x[train], truth[train, c], ridge)
-                matrix[s, c] = balanced_accuracy(x[~train] @ weights > 0, truth[~train, c])
+            if _two_classes(truth[train, c]):
+                probe = RidgeClassifier(alpha=ridge, class_weight="balanced").fit(x[train], truth[train, c])
+                matrix[s, c] = balanced_accuracy(probe.predict(x[~train]), truth[~train, c])
     return Specialisation(matrix=matrix)
-
-
-def _ridge_probe(x: Float[ndarray, "N F"], truth: Bool[ndarray, " N"], ridge: float) -> Float[ndarray, " F"]:
-    """Ridge regression on ±1 with both classes weighing the same; the last feature, the constant, goes unpunished."""
-    weight = np.where(truth, 0.5 / truth.sum(), 0.5 / (~truth).sum()) * len(truth)
-    penalty = np.full(x.shape[1], ridge)
-    penalty[-1] = 0.0
-    normal = x.T @ (weight[:, None] * x) + np.diag(penalty)
-    return np.linalg.lstsq(normal, x.T @ (weight * np.where(truth, 1.0, -1.0)), rcond=None)[0]

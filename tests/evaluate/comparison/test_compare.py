@@ -35,14 +35,14 @@ def contender(name: str, noise: float, seeds: int = 1, **given) -> Contender:
 
 
 def test_the_better_run_is_found_with_its_size_and_its_certainty():
-    report = compare([contender("plain", 0.2, skill=0.35), contender("svms", 0.1, skill=0.95)])
+    report = compare([contender("plain", 0.2, skill=0.2), contender("svms", 0.1, skill=0.95)])
     found = {m.metric: m for m in report.pairs[0].metrics}
     assert set(found) == {"mse", "executed_mse", "first_mse", SUCCESS}
     assert found["mse"].found.relative.estimate == pytest.approx(-75, abs=8)
     assert found["mse"].verdict == "better"
     assert found["mse"].found.p < 0.01
     assert found[SUCCESS].verdict == "better"
-    test = found[SUCCESS].test
+    test = found[SUCCESS].tests[0]
     assert test.only_candidate > test.only_reference
     won = found[SUCCESS].found
     assert test.only_candidate - test.only_reference == round((won.candidate - won.reference) * won.episodes)
@@ -90,6 +90,89 @@ def test_another_evaluation_is_another_question():
         compare([a])
     with pytest.raises(ConfigError, match="training seeds"):
         compare([a, contender("svms", 0.1, seeds=2)])
+
+
+def changed(side: Contender, result: str, **fields) -> Contender:
+    """The same numbers under other rules: a field of the open-loop result, or of the closed loop's config."""
+    run = side.runs[0]
+    found = getattr(run, result)
+    if result == "open_loop":
+        other = replace(found, **fields)
+    else:
+        other = replace(found, config=replace(found.config, **fields))
+    return Contender(name="other", runs={0: replace(run, **{result: other})})
+
+
+RULES = [
+    ("open_loop", {"horizon": 8}, "open-loop horizon: 16 against 8"),
+    ("open_loop", {"executed": 4}, "open-loop executed: 8 against 4"),
+    ("open_loop", {"language": "empty"}, "open-loop language"),
+    ("open_loop", {"seed": 3}, "open-loop seed"),
+    ("closed_loop", {"n_action_steps": 4}, "closed-loop n_action_steps: 8 against 4"),
+    ("closed_loop", {"horizon": 80}, "closed-loop horizon: 40 against 80"),
+    ("closed_loop", {"horizons": {"left": 20}}, "closed-loop horizons"),
+    ("closed_loop", {"episodes": 11}, "closed-loop episodes"),
+    ("closed_loop", {"seed": 6}, "closed-loop seed"),
+    ("closed_loop", {"split": "paraphrase"}, "closed-loop split"),
+    ("closed_loop", {"threshold": 0.5}, "closed-loop threshold"),
+]
+
+
+@pytest.mark.parametrize(("result", "fields", "says"), RULES, ids=[says for *_, says in RULES])
+def test_other_rules_are_other_questions(result, fields, says):
+    a = contender("plain", 0.2, skill=0.5)
+    with pytest.raises(ConfigError, match=says):
+        compare([a, changed(a, result, **fields)])
+    (pair,) = compare([a, changed(a, result, **fields)], force=True).pairs
+    assert len(pair.differences) == 1
+    assert compare([a, changed(a, result)]).pairs[0].differences == ()
+
+
+def with_flow(run: Run, losses: dict[int, float | None]) -> Run:
+    scores = run.open_loop.scores
+    episodes = {e: replace(one, flow_loss=losses.get(e)) for e, one in scores.episodes.items()}
+    methods = {run.open_loop.policy: replace(scores, episodes=episodes)}
+    return replace(run, open_loop=replace(run.open_loop, methods=methods))
+
+
+def test_a_metric_counts_only_where_every_episode_has_it():
+    """One episode without a flow loss takes it from that seed, not from the other one."""
+    every = {e: 0.1 * e for e in range(1, 10)}
+    a, b = (contender(name, noise, seeds=2) for name, noise in (("plain", 0.2), ("svms", 0.1)))
+    a = Contender(name="plain", runs={s: with_flow(run, every) for s, run in a.runs.items()})
+    holes = {0: every, 1: {e: v for e, v in every.items() if e != 4}}
+    b = Contender(name="svms", runs={s: with_flow(run, holes[s]) for s, run in b.runs.items()})
+    found = {m.metric: m.found for m in compare([a, b]).pairs[0].metrics}
+    assert found["mse"].seeds == 2
+    assert (found["flow_loss"].seeds, found["flow_loss"].episodes) == (1, 9)
+
+
+def test_pairs_without_any_spread_ask_for_no_number_of_episodes():
+    """Equal flow losses everywhere: no more episodes would tell anything; unequal ones give a number."""
+    losses = dict.fromkeys(range(1, 10), 0.5)
+    a, b = (with_flow(one(name, noise), losses) for name, noise in (("plain", 0.2), ("svms", 0.1)))
+    sides = [Contender(name=name, runs={0: run}) for name, run in (("plain", a), ("svms", b))]
+    found = {m.metric: m for m in compare(sides).pairs[0].metrics}
+    assert found["flow_loss"].episodes_needed is None
+    assert found["flow_loss"].found.p == 1.0
+    assert found["mse"].episodes_needed >= 2
+    assert found["flow_loss"].verdict == "unclear"
+
+
+def test_outcomes_of_several_seeds_are_not_pooled():
+    """One McNemar test a seed, each over its own 24 scenes, and an interval that agrees with the p beside it."""
+    a, b = contender("plain", 0.2, seeds=2, skill=0.3), contender("svms", 0.1, seeds=2, skill=0.9)
+    report = compare([a, b])
+    found = next(m for m in report.pairs[0].metrics if m.metric == SUCCESS)
+    assert sorted(found.tests) == [0, 1]
+    for seed, test in found.tests.items():
+        wins = [{r.seed: r.success for r in side.runs[seed].closed_loop.rollouts} for side in (a, b)]
+        assert test.only_candidate == sum(wins[1][scene] and not wins[0][scene] for scene in wins[0])
+    assert found.found.difference.excludes(0.0) == (found.found.p < 0.05)
+    text = render_markdown(report)
+    assert "McNemar, seed 0: only plain won" in text
+    assert "McNemar, seed 1: only plain won" in text
+    assert CompareReport.from_json(report.to_json()) == report
 
 
 def test_what_nobody_wrote_down_is_unknown_not_equal():

@@ -34,6 +34,19 @@ def test_normalised_error_does_not_depend_on_the_unit():
     np.testing.assert_allclose(one.squared, np.square((p - r) / 2).mean(-1))
 
 
+def test_physical_errors_are_absolute_and_in_the_key_s_own_unit():
+    """One element 2 too far and one 4 too short is 3 away, not -1; constants count here, and the sign nowhere."""
+    spec = key_specs({"arm": {"min": [-1.0, 5.0], "max": [1.0, 5.0]}})["arm"]
+    r = np.array([[[0.0, 5.0], [1.0, 5.0]]])
+    p = r + np.array([[[2.0, -4.0], [-1.0, 0.0]]])
+    mask = np.array([[True, False]])
+    found = chunk_errors(p, r, mask, spec)
+    assert found.physical[0, 0] == pytest.approx(3.0)
+    assert np.isnan(found.physical[0, 1])
+    assert found.absolute[0, 0] == pytest.approx(2.0), "normalised: the element that varies, alone"
+    np.testing.assert_array_equal(chunk_errors(r, p, mask, spec).physical, found.physical)
+
+
 def test_a_wrong_step_beyond_the_end_does_not_count_and_one_inside_does():
     spec, mask = SPECS["end_effector_position"], valid_steps(10, [0, 8], 4)
     assert mask.tolist() == [[True] * 4, [True, True, False, False]]

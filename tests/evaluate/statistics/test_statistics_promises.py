@@ -6,28 +6,23 @@ from scipy import stats as scipy_stats
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.evaluate.statistics import stats
-from svms_gr00t.evaluate.statistics.seeds import compare_seeds
+from svms_gr00t.evaluate.statistics.seeds import compare_seeds, success_rate
 from svms_gr00t.evaluate.statistics.stats import (
+    Interval,
     compare_paired,
     episodes_for_width,
-    expanded,
     mcnemar,
+    mean_interval,
     paired_difference,
+    paired_rates,
     relative_effect,
+    scaled,
     sign_flip,
+    t_test,
     wilson,
 )
 
 TRIALS = 1000
-
-
-@pytest.fixture
-def few_resamples(monkeypatch):
-    """1,000 instead of 5,000 resamples: the promise is the method's, and 1,000 experiments should not take a minute."""
-    scipy_bootstrap = scipy_stats.bootstrap
-    monkeypatch.setattr(
-        stats.stats, "bootstrap", lambda *a, **k: scipy_bootstrap(*a, **(k | {"n_resamples": 500})), raising=True
-    )
 
 
 def covered(truth: float, experiment) -> float:
@@ -35,32 +30,64 @@ def covered(truth: float, experiment) -> float:
     return float(np.mean([f.low <= truth <= f.high for f in found]))
 
 
-@pytest.mark.parametrize("episodes", [8, 30])
-def test_a_paired_interval_covers_the_true_difference(few_resamples, episodes):
+@pytest.mark.parametrize("episodes", [2, 4, 8, 30])
+def test_a_paired_interval_covers_the_true_difference(episodes):
     """Episodes differ much in difficulty; the two policies differ little."""
 
     def experiment(rng):
         difficulty = rng.gamma(2, 1, episodes)
         a = difficulty + rng.normal(0, 0.1, episodes)
-        return paired_difference(a, difficulty - 0.2 + rng.normal(0, 0.1, episodes), seed=0)
+        return paired_difference(a, difficulty - 0.2 + rng.normal(0, 0.1, episodes))
 
     assert 0.93 <= covered(-0.2, experiment) <= 0.97
 
 
-def test_without_the_wider_level_eight_episodes_do_not_cover(few_resamples, monkeypatch):
-    """Mutant: the textbook BCa interval."""
-    monkeypatch.setattr(stats, "expanded", lambda level, count: level)
-    assert covered(0.0, lambda rng: paired_difference(np.zeros(8), rng.normal(size=8), seed=0)) < 0.92
-    assert expanded(0.95, 8) > 0.97
-    assert expanded(0.95, 10_000) == pytest.approx(0.95, abs=1e-4)
+@pytest.mark.parametrize("episodes", [2, 4, 8, 30])
+def test_the_interval_of_an_error_covers_its_mean(episodes):
+    """Errors are positive and skewed."""
+    assert 0.93 <= covered(2.0, lambda rng: mean_interval(rng.gamma(2, 1, episodes))) <= 0.97
 
 
-def test_the_relative_effect_covers(few_resamples):
+def bootstrap(statistic, count: int, rng, level: float = 0.95) -> Interval:
+    """The textbook percentile interval; `statistic` reads the numbers of the drawn episodes."""
+    drawn = [statistic(rng.integers(0, count, count)) for _ in range(200)]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate=statistic(np.arange(count)), low=float(low), high=float(high))
+
+
+@pytest.mark.parametrize("level", [0.95, 0.9999])
+def test_a_bootstrap_of_four_episodes_does_not_cover_at_any_level(level):
+    """Mutant: no resampled mean is outside the range of the data."""
+
     def experiment(rng):
-        a = rng.gamma(4, 0.25, 20)
-        return relative_effect(a, 0.9 * a + rng.normal(0, 0.05, 20), seed=0)
+        x = rng.gamma(2, 1, 4)
+        return bootstrap(lambda drawn: x[drawn].mean(), 4, rng, level)
+
+    assert covered(2.0, experiment) < 0.9
+
+
+@pytest.mark.parametrize("episodes", [4, 20])
+def test_the_relative_effect_covers(episodes):
+    def experiment(rng):
+        a = rng.gamma(4, 0.25, episodes)
+        return relative_effect(a, 0.9 * a + rng.normal(0, 0.05, episodes))
 
     assert 0.93 <= covered(-10.0, experiment) <= 0.97
+
+
+def test_a_difference_over_a_reference_that_is_taken_as_known_does_not_cover():
+    """Mutant of the relative effect: every episode 0.2 better, but how much is 0.2 of the mean?"""
+
+    def pair(rng):
+        a = rng.gamma(4, 0.5, 8)
+        return a, a - 0.2 + rng.normal(0, 0.002, 8)
+
+    def known(rng):
+        a, b = pair(rng)
+        return scaled(paired_difference(a, b), a.mean())
+
+    assert 0.92 <= covered(-10.0, lambda rng: relative_effect(*pair(rng))) <= 0.97
+    assert covered(-10.0, known) < 0.3
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.35, 0.5, 0.8])
@@ -73,15 +100,27 @@ def test_wilson_covers_on_average_over_sample_sizes(rate):
     assert 0.93 <= np.mean(hits) <= 0.97
 
 
-def test_null_comparisons_are_rarely_significant(few_resamples):
+def test_null_comparisons_are_rarely_significant():
     """Two equal policies on eight episodes, two equal success rates on thirty scenes."""
     rng = np.random.default_rng(4)
     flips = [sign_flip(rng.standard_t(3, size=8)) for _ in range(TRIALS)]
     assert np.mean(np.array(flips) <= 0.05) <= 0.06
     wins = [mcnemar(rng.random(30) < 0.5, rng.random(30) < 0.5).p for _ in range(TRIALS)]
     assert np.mean(np.array(wins) <= 0.05) <= 0.06
-    found = [paired_difference(rng.normal(size=20), rng.normal(size=20)) for _ in range(TRIALS)]
-    assert np.mean([f.excludes(0.0) for f in found]) <= 0.06
+    for size in (4, 20):
+        found = [t_test(rng.standard_t(3, size=size)) for _ in range(TRIALS)]
+        assert np.mean(np.array(found) <= 0.05) <= 0.06
+
+
+@pytest.mark.parametrize(("scenes", "alike"), [(18, 0.9), (18, 0.4), (60, 0.7)])
+def test_the_difference_of_paired_rates_covers(scenes, alike):
+    """Counts come in steps, so it may be sure of more than it says, never of less."""
+
+    def experiment(rng):
+        easy, luck = rng.random(scenes) < alike, rng.random((2, scenes))
+        return paired_rates(easy | (luck[0] < 0.3), easy | (luck[1] < 0.5))
+
+    assert covered(0.2 * (1 - alike), experiment) >= 0.93
 
 
 def trained(rng, seeds: int, episodes: int, *, effect: float, crossed: bool):
@@ -123,6 +162,120 @@ def test_null_comparisons_of_five_seeds_are_rarely_significant():
     found = [compare_seeds(*trained(rng, 5, 8, effect=0.0, crossed=k % 2 == 0)) for k in range(2 * TRIALS)]
     assert np.mean([f.p <= 0.05 for f in found]) <= 0.06
     assert min(f.p_permutation for f in found) >= 2 / 2**5 - 1e-9, "five signs cannot say more"
+
+
+def driven(rng, seeds: int, scenes: int, *, effect: float, spread: float):
+    """Outcomes of two policies by seed and scene: each seed's training luck moves each policy's chances."""
+    reference, candidate = {}, {}
+    for k in range(seeds):
+        ease = rng.normal(0, 1.5, scenes)
+        for side, shift in ((reference, 0.0), (candidate, effect)):
+            won = rng.normal(0, 1, scenes) < ease + shift + rng.normal(0, spread)
+            side[k] = dict(enumerate(won.astype(float).tolist()))
+    return reference, candidate
+
+
+def test_outcomes_pooled_over_seeds_are_wrong_and_outcomes_by_seed_are_not():
+    """Mutant: one McNemar test, and one Wilson interval, over the scenes of all seeds."""
+    rng, pooled, ours, wilsons, rates = np.random.default_rng(9), [], [], [], []
+    truth = float(scipy_stats.norm.cdf(0.0))
+    for _ in range(TRIALS // 2):
+        sides = driven(rng, 5, 45, effect=0.0, spread=0.35)
+        flat = [np.array([won > 0.5 for runs in side.values() for won in runs.values()]) for side in sides]
+        pooled.append(mcnemar(*flat).p)
+        ours.append(compare_seeds(*sides, outcomes=True).p)
+        wilsons.append(wilson(int(flat[0].sum()), len(flat[0])))
+        rates.append(success_rate(sides[0]))
+    assert np.mean(np.array(pooled) <= 0.05) > 0.15
+    assert np.mean(np.array(ours) <= 0.05) <= 0.06
+    assert np.mean([i.low <= truth <= i.high for i in wilsons]) < 0.9
+    assert np.mean([i.low <= truth <= i.high for i in rates]) >= 0.93
+
+
+def test_a_few_seeds_that_agree_by_luck_are_not_certain():
+    """Three seeds, five scenes each, the same step up everywhere: no spread, and still no certainty."""
+    reference = {k: {n: float(n < 2) for n in range(5)} for k in range(3)}
+    candidate = {k: {n + 10 * k: float(n < 3) for n in range(5)} for k in range(3)}
+    apart = {k: {n + 10 * k: won for n, won in runs.items()} for k, runs in reference.items()}
+    found = compare_seeds(apart, candidate, outcomes=True)
+    assert found.difference.estimate == pytest.approx(0.2)
+    assert not found.difference.excludes(0.0)
+    assert found.p > 0.05
+    equal = compare_seeds(reference, reference, outcomes=True)
+    assert equal.p == 1.0
+    assert equal.difference.high > 0.1
+    rng, alarms = np.random.default_rng(10), []
+    for _ in range(TRIALS // 2):
+        one = compare_seeds(*driven(rng, 3, 5, effect=0.0, spread=0.0), outcomes=True)
+        assert one.difference.excludes(0.0) == (one.p < 0.05)
+        assert -1 <= one.difference.low <= one.difference.high <= 1
+        alarms.append(one.p <= 0.05)
+    assert np.mean(alarms) <= 0.06
+
+
+def test_interval_and_p_of_several_seeds_agree():
+    rng = np.random.default_rng(11)
+    found = [compare_seeds(*trained(rng, 4, 5, effect=0.4, crossed=k % 2 == 0)) for k in range(200)]
+    assert all(f.difference.excludes(0.0) == f.relative.excludes(0.0) == (f.p < 0.05) for f in found)
+    assert 0.1 < np.mean([f.p < 0.05 for f in found]) < 0.9
+
+
+def test_means_are_over_seeds_of_means_over_episodes():
+    """Seeds of unequal length count once each: numbers by hand."""
+    reference, candidate = {0: {1: 1.0}, 1: {2: 2.0, 3: 4.0}}, {0: {1: 2.0}, 1: {2: 2.0, 3: 3.0}}
+    found = compare_seeds(reference, candidate)
+    assert (found.reference, found.candidate, found.seeds, found.episodes) == (2.0, 2.25, 2, 3)
+    assert found.difference.estimate == pytest.approx(0.25)
+    spread = np.std([1.0, -0.5], ddof=1) / 2**0.5
+    assert found.difference.high == pytest.approx(0.25 + scipy_stats.t.ppf(0.975, 1) * spread)
+    assert found.relative.high == pytest.approx(100 * found.difference.high / 2.0)
+    assert success_rate({0: {1: 1.0}, 1: {2: 0.0, 3: 1.0}}).estimate == pytest.approx(0.75)
+    assert success_rate({}) is None
+    assert success_rate({4: {1: 1.0, 2: 0.0}}) == wilson(1, 2)
+
+
+def test_two_random_factors_are_satterthwaites():
+    """Mean squares of a 3 x 4 table by hand, and the degrees of freedom of their sum."""
+    table = np.array([[1.0, 2.0, 4.0, 3.0], [2.0, 2.5, 6.0, 3.5], [0.0, 1.5, 2.0, 1.0]])
+    k, n = table.shape
+    rows, columns, all_ = table.mean(1), table.mean(0), table.mean()
+    seed = n * ((rows - all_) ** 2).sum() / (k - 1)
+    episode = k * ((columns - all_) ** 2).sum() / (n - 1)
+    rest = sum((table[i, j] - rows[i] - columns[j] + all_) ** 2 for i in range(k) for j in range(n))
+    rest /= (k - 1) * (n - 1)
+    total = seed + episode - rest
+    freedom = total**2 / (seed**2 / (k - 1) + episode**2 / (n - 1) + rest**2 / ((k - 1) * (n - 1)))
+    zeros = {i: dict.fromkeys(range(n), 0.0) for i in range(k)}
+    found = compare_seeds(zeros, {i: dict(enumerate(table[i].tolist())) for i in range(k)})
+    error = np.sqrt(total / (k * n))
+    assert found.difference.high == pytest.approx(all_ + scipy_stats.t.ppf(0.975, freedom) * error)
+    assert found.p == pytest.approx(2 * scipy_stats.t.sf(all_ / error, freedom))
+    assert found.relative is None, "nothing is a percentage of 0"
+
+
+def test_where_neither_seed_nor_episode_matters_the_rest_does():
+    """Rows and columns of equal means: the interaction's mean square, with all its degrees of freedom."""
+    table = np.array([[3.0, 1.0], [1.0, 3.0]])
+    zeros = {i: dict.fromkeys(range(2), 0.0) for i in range(2)}
+    found = compare_seeds(zeros, {i: dict(enumerate(table[i].tolist())) for i in range(2)})
+    rest = 4.0 / 1  # sum of squared residuals over (2 - 1)(2 - 1)
+    assert found.difference.high == pytest.approx(2.0 + scipy_stats.t.ppf(0.975, 1) * np.sqrt(rest / 4))
+
+
+def test_one_shared_episode_is_no_second_factor():
+    reference = {k: {7: 1.0} for k in range(3)}
+    found = compare_seeds(reference, {k: {7: 1.0 + k} for k in range(3)})
+    error = np.std([0, 1, 2], ddof=1) / 3**0.5
+    assert found.difference.high == pytest.approx(1 + scipy_stats.t.ppf(0.975, 2) * error)
+
+
+ONE, OTHER = {0: {1: 1.0}}, {0: {2: 1.0}}
+
+
+@pytest.mark.parametrize(("reference", "candidate"), [({}, {}), ({0: {}}, {0: {}}), (ONE, OTHER)])
+def test_nothing_to_pair_is_refused(reference, candidate):
+    with pytest.raises(ConfigError, match="paired"):
+        compare_seeds(reference, candidate)
 
 
 def test_a_single_seed_is_the_comparison_of_its_episodes():

@@ -33,9 +33,8 @@ class Compare:
     def run(self) -> int:
         """Print one table for each candidate."""
         from svms_gr00t.core.records import write_text
-        from svms_gr00t.evaluate.comparison.compare import compare, render_markdown
+        from svms_gr00t.evaluate.comparison.compare import compare, mcnemar_lines, render_markdown
         from svms_gr00t.evaluate.comparison.contenders import Contender
-        from svms_gr00t.evaluate.statistics.stats import p_value
 
         report = compare([Contender.load(path) for path in self.runs], force=self.force, width=self.width)
         for pair in report.pairs:
@@ -54,12 +53,8 @@ class Compare:
                 markup=False,
                 highlight=False,
             )
-            for test in (m.test for m in pair.metrics if m.test is not None):
-                console.print(
-                    f"McNemar: only {report.reference} won {test.only_reference}, only {pair.candidate} "
-                    f"{test.only_candidate}, p: {p_value(test.p)}",
-                    markup=False,
-                )
+            for line in mcnemar_lines(report.reference, pair):
+                console.print(line, markup=False)
         if self.output is not None:
             text = render_markdown(report) if self.output.suffix == ".md" else report.to_json() + "\n"
             console.print(f"written to {write_text(self.output, text)}", highlight=False, soft_wrap=True)
@@ -68,14 +63,10 @@ class Compare:
 
 def _cells(m: "MetricComparison") -> tuple[str, ...]:
     """Points for shares, percent of the reference for errors."""
-    from svms_gr00t.evaluate.statistics.stats import p_value
+    from svms_gr00t.evaluate.statistics.stats import effect_text, p_value, points
 
-    found, unit = (m.found.difference, "") if m.metric == "success" else (m.found.relative, " %")
-    scale = 100 if m.metric == "success" else 1
-    effect, span = ("", "")
-    if found is not None:
-        effect = f"{scale * found.estimate:+.1f}{unit}"
-        span = f"{scale * found.low:+.1f} to {scale * found.high:+.1f}"
+    success = m.metric == "success"
+    effect, span = effect_text(points(m.found.difference)) if success else effect_text(m.found.relative, " %")
     needed = "" if m.episodes_needed is None else f"{m.episodes_needed:,}"
     return (
         m.metric, f"{m.found.reference:.4f}", f"{m.found.candidate:.4f}", effect, span, p_value(m.found.p), needed,

@@ -98,7 +98,7 @@ class OpenLoop:
     def _listen(
         self, policy: Any, dataset: Any, split: "Split", config: "OpenLoopConfig", result: "OpenLoopResult"
     ) -> None:
-        from svms_gr00t.evaluate.statistics.stats import compare_paired
+        from svms_gr00t.evaluate.statistics.stats import compare_paired, effect_text, p_value
         from svms_gr00t.recipes.benchmarks.held_out_wording import kitchen_paraphrases
 
         words = kitchen_paraphrases(set(dataset.tasks.values()))
@@ -110,9 +110,8 @@ class OpenLoop:
             asked = replace(config, language=language, paraphrases=words)
             found = self._score(policy, dataset, split, asked)
             effect = compare_paired(result.scores.metric("mse"), found.scores.metric("mse"))
-            r = effect.relative
-            cells = ("", "") if r is None else (f"{r.estimate:+.1f} %", f"{r.low:+.1f} to {r.high:+.1f}")
-            table.add_row(language, f"{found.scores.mse:.4f}", *cells, f"{effect.p:.3f}")
+            cells = (*effect_text(effect.relative, " %"), p_value(effect.p))
+            table.add_row(language, f"{found.scores.mse:.4f}", *cells)
             if self.output is not None:
                 found.save(self.output.with_stem(f"{self.output.stem}_{language}"))
         console.print(table)

@@ -143,11 +143,12 @@ def _print_slices(study: "StreamStudy") -> None:
 
 
 def _print_knockout(study: "StreamStudy") -> None:
+    from svms_gr00t.evaluate.statistics.stats import effect_text
+
     keys = list(next(iter(study.knockout.values())).keys)
     table = Table("without", "error", "effect", "95 %", *keys, title=f"Open-loop error; whole policy {study.whole:.4f}")
     for name, one in study.knockout.items():
-        r = one.against_whole.relative
-        effect = ("", "") if r is None else (f"{r.estimate:+.1f} %", f"{r.low:+.1f} to {r.high:+.1f}")
+        effect = effect_text(one.against_whole.relative, " %")
         table.add_row(name, f"{one.mse:.4f}", *effect, *(f"{one.keys[key]:+.1f} %" for key in keys))
     console.print(table)
 

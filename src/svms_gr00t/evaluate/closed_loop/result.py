@@ -8,7 +8,7 @@ import numpy as np
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.records import JsonRecord
-from svms_gr00t.evaluate.statistics.stats import Interval, McNemar, mcnemar, paired_difference, wilson
+from svms_gr00t.evaluate.statistics.stats import Interval, McNemar, mcnemar, paired_rates, wilson
 
 Ending = Literal["success", "horizon", "stuck", "error"]
 
@@ -155,7 +155,7 @@ class PairedSuccess(JsonRecord):
 
     episodes: int
     difference: Interval | None
-    """Success rate of candidate - reference; bootstrap over scenes."""
+    """Success rate of candidate - reference, whose interval agrees with `test`."""
     test: McNemar
 
 
@@ -192,5 +192,4 @@ def _paired(reference: Sequence[Rollout], candidate: Sequence[Rollout], task: st
     a, b = (
         np.array([r.success for r in side if task in (None, r.task)], dtype=bool) for side in (reference, candidate)
     )
-    difference = paired_difference(a.astype(float), b.astype(float))
-    return PairedSuccess(episodes=len(a), difference=difference, test=mcnemar(a, b))
+    return PairedSuccess(episodes=len(a), difference=paired_rates(a, b), test=mcnemar(a, b))

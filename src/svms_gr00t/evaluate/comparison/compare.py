@@ -1,13 +1,14 @@
 """Two or more runs side by side: is the difference real, how large is it, and would more episodes tell?
 
-Paired by training seed and episode. Errors: BCa bootstrap over episodes for a single seed, t over seeds for several
-(`seeds.py`), sign-flip permutation beside it. Success: the same on 0/1, and exact McNemar over the pairs. A comparison
-is only fair when both sides had the same data, held-out episodes, steps and budget, and were asked the same questions:
-`differences` lists what is not equal, and `compare` refuses such a pair unless forced.
+Paired by training seed and episode. Errors: t over episodes for a single seed, t over seeds for several (`seeds.py`),
+sign-flip permutation beside it. Success: Tango's interval and exact McNemar for a single seed, t over seeds for
+several, and McNemar within each. A comparison is only fair when both sides had the same data, held-out episodes, steps
+and budget, and were asked the same questions: `differences` lists what is not equal, and `compare` refuses such a pair
+unless forced.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,7 +16,14 @@ from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.records import JsonRecord
 from svms_gr00t.evaluate.comparison.contenders import Contender, Run
 from svms_gr00t.evaluate.statistics.seeds import BySeed, SeedComparison, compare_seeds
-from svms_gr00t.evaluate.statistics.stats import McNemar, episodes_for_width, mcnemar, p_value
+from svms_gr00t.evaluate.statistics.stats import (
+    McNemar,
+    effect_text,
+    episodes_for_width,
+    mcnemar,
+    p_value,
+    points,
+)
 
 OPEN_LOOP = ("mse", "executed_mse", "first_mse", "flow_loss")
 """Open-loop metrics that are compared where both sides measured them."""
@@ -32,8 +40,8 @@ class MetricComparison(JsonRecord):
     better: str
     """lower or higher."""
     found: SeedComparison
-    test: McNemar | None = None
-    """Success only, over all pairs."""
+    tests: dict[int, McNemar] = field(default_factory=dict)
+    """Success only, by training seed: pairs of several seeds are not independent, so they are never pooled."""
     episodes_needed: int | None = None
     """Paired episodes (of one seed) at which the interval would have the wanted width; None when it is unknown."""
 
@@ -135,13 +143,14 @@ def _metrics(reference: Contender, candidate: Contender, width: float) -> list[M
             compared.append(MetricComparison(metric=metric, better="lower", found=found, episodes_needed=needed))
     sides = _common(_driven(reference), _driven(candidate))
     if sides is not None:
-        flat = [np.array([by_seed[k][e] > 0.5 for k in by_seed for e in by_seed[k]]) for by_seed in sides]
         compared.append(
             MetricComparison(
                 metric=SUCCESS,
                 better="higher",
-                found=compare_seeds(*sides),
-                test=mcnemar(*flat),
+                found=compare_seeds(*sides, outcomes=True),
+                tests={
+                    k: mcnemar(*(np.array([w > 0.5 for w in side[k].values()]) for side in sides)) for k in sides[0]
+                },
                 episodes_needed=_needed(*sides, width),
             )
         )
@@ -195,21 +204,27 @@ def render_markdown(report: CompareReport) -> str:
         lines: list[tuple[str, ...]] = [(*head, f"episodes for ±{50 * report.width:g} %", "verdict")]
         lines += [("---",) * 9, *(row(metric) for metric in pair.metrics)]
         parts.append("\n".join("| " + " | ".join(cells) + " |" for cells in lines))
-        tests = [m.test for m in pair.metrics if m.test is not None]
-        parts += [
-            f"McNemar: only {report.reference} won {t.only_reference}, only {pair.candidate} {t.only_candidate}; "
-            f"p: {p_value(t.p)}."
-            for t in tests
-        ]
+        parts += [f"{line}." for line in mcnemar_lines(report.reference, pair)]
     return "\n\n".join(parts) + "\n"
+
+
+def mcnemar_lines(reference: str, pair: Pair) -> list[str]:
+    """One for each training seed that drove."""
+    found = [(seed, test) for metric in pair.metrics for seed, test in metric.tests.items()]
+    return [
+        f"McNemar{f', seed {seed}' if len(found) > 1 else ''}: only {reference} won {test.only_reference}, only "
+        f"{pair.candidate} {test.only_candidate}; p: {p_value(test.p)}"
+        for seed, test in found
+    ]
 
 
 def row(m: MetricComparison) -> tuple[str, ...]:
     """One metric as the cells of a table."""
-    d, r = m.found.difference, m.found.relative
-    effect = "" if r is None or m.metric == SUCCESS else f"{r.estimate:+.1f} % ({r.low:+.1f} to {r.high:+.1f})"
-    if m.metric == SUCCESS and d is not None:
-        effect = f"{100 * d.estimate:+.1f} points"
+    d = m.found.difference
+    if m.metric == SUCCESS:
+        effect, _ = effect_text(points(d), " points")
+    else:
+        effect = "{} ({})".format(*effect_text(m.found.relative, " %")) if m.found.relative else ""
     return (
         m.metric,
         f"{m.found.reference:.4g}",

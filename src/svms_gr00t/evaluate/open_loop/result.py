@@ -63,7 +63,7 @@ class MethodResult(JsonRecord):
     executed_mse: float
     flow_loss: float | None
     mse_interval: Interval | None
-    """Bootstrap over episodes; None for a single one."""
+    """Over episodes; None for a single one."""
     by_step: tuple[float | None, ...]
     """Normalised MSE at each horizon step over all keys."""
     keys: dict[str, KeyResult]

@@ -7,7 +7,7 @@ from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.evaluate.closed_loop.result import RolloutResult
 from svms_gr00t.evaluate.open_loop.result import MethodResult, OpenLoopResult
 from svms_gr00t.evaluate.report.data import Cell, Comparison, Metric, Row
-from svms_gr00t.evaluate.statistics.stats import Interval, compare_paired, mean_interval
+from svms_gr00t.evaluate.statistics.stats import compare_paired, mean_interval, points
 
 OPEN_LOOP = {
     "executed_mse": "Error, executed steps",
@@ -94,7 +94,5 @@ def _driven_cell(result: RolloutResult | None, reference: RolloutResult | None) 
     rate, effect, p = result.overall.rate, None, None
     if reference is not None and reference.policy != result.policy:
         paired = result.against(reference).overall
-        p = paired.test.p
-        if d := paired.difference:
-            effect = Interval(estimate=100 * d.estimate, low=100 * d.low, high=100 * d.high)
+        effect, p = points(paired.difference), paired.test.p
     return Cell(value=rate.estimate, low=rate.low, high=rate.high, effect=effect, p=p)

@@ -1,6 +1,7 @@
 """How reports write numbers: three digits that matter, a true minus sign, words where nothing was measured."""
 
 from svms_gr00t.evaluate.report.data import Cell, Metric
+from svms_gr00t.evaluate.statistics import stats
 
 NOT_MEASURED = "not measured"
 
@@ -23,9 +24,8 @@ def percent(share: float | None) -> str:
 
 
 def signed(value: float) -> str:
-    """ "+4", "−12.5"."""
-    text = f"{value:+.0f}" if abs(value) >= 10 else f"{value:+.1f}"
-    return _minus(text)
+    """ "+4.2", "−12", "−0.03": 0 only where it is 0."""
+    return _minus(stats.signed(value, 0 if abs(value) >= 10 else 1))
 
 
 def span(low: float | None, high: float | None, *, as_percent: bool = False) -> str:

@@ -6,7 +6,7 @@ Axes: N looks, M model width.
     |rho - median|         the same, two-sided
     feature norm           |norm - median| of the tokens' mean length
     mahalanobis            distance of the mean token from the clean ones, shrunk covariance
-    action variance        of chunks sampled from different noise
+    action variance        of chunks sampled from different noise; absent where only one was
 
 Each is fitted on half of the clean episodes and tried on the other half: AUROC of telling a broken look from a clean
 one, and the share of broken looks above the detector's own conformal threshold (`monitor.py`). For the threshold every
@@ -20,9 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from scipy import special
 
 from svms_gr00t.core.records import JsonRecord
-from svms_gr00t.evaluate.statistics.stats import Interval
+from svms_gr00t.evaluate.statistics.stats import LEVEL, Interval, t_quantile
 from svms_gr00t.evaluate.streams.looks import Look
 from svms_gr00t.monitor import conformal_threshold
 from svms_gr00t.streams.metrics import auroc
@@ -37,13 +38,13 @@ class Detection(JsonRecord):
 
     auroc: float
     interval: Interval | None
-    """Bootstrap over episodes."""
+    """Over episodes; None for fewer than two of them, and for "clean" against itself."""
     flagged: float
     """Share of broken looks above the detector's own conformal threshold at `alpha`; 0 when no threshold exists."""
 
 
 def detect(
-    clean: Sequence[Look], broken: Mapping[str, Sequence[Look]], tried: Sequence[int], *, alpha: float, seed: int = 0
+    clean: Sequence[Look], broken: Mapping[str, Sequence[Look]], tried: Sequence[int], *, alpha: float
 ) -> dict[str, dict[str, Detection]]:
     """Fit every detector on the clean episodes that are not `tried`, and try it on those that are."""
     fit = [one for one in clean if one.episode not in tried]
@@ -58,7 +59,7 @@ def detect(
             groups = np.array([n.episode for n in rest]), np.array([n.episode for n in looks])
             found.setdefault(shift, {})[name] = Detection(
                 auroc=_auroc(calm, loud),
-                interval=None if shift == "clean" else _interval(calm, loud, groups, seed),
+                interval=None if shift == "clean" else _interval(calm, loud, groups),
                 flagged=float((loud > threshold).mean()),
             )
     return found
@@ -84,13 +85,15 @@ def detectors(fit: Sequence[Look]) -> dict[str, Detector]:
         away = np.stack([n.feature for n in looks]) - mean
         return np.sqrt(np.einsum("ni,ij,nj->n", away, inverse, away))
 
-    return {
+    found: dict[str, Detector] = {
         "rho": lambda looks: np.array([n.rho for n in looks]),
         "|rho - median|": lambda looks: np.abs(np.array([n.rho for n in looks]) - np.median(rho)),
         "feature norm": lambda looks: np.abs(np.array([n.norm for n in looks]) - np.median(norm)),
         "mahalanobis": mahalanobis,
-        "action variance": lambda looks: np.array([n.variance for n in looks]),
     }
+    if not np.isnan([n.variance for n in fit]).any():
+        found["action variance"] = lambda looks: np.array([n.variance for n in looks])
+    return found
 
 
 def _shrunk(rows: Float[ndarray, "N M"], share: float = 0.1) -> Float[ndarray, "M M"]:
@@ -104,15 +107,18 @@ def _auroc(calm: ndarray, loud: ndarray) -> float:
     return float(auroc(np.concatenate([calm, loud]), np.repeat([False, True], [len(calm), len(loud)])))
 
 
-def _interval(calm: ndarray, loud: ndarray, groups: tuple[ndarray, ndarray], seed: int) -> Interval | None:
-    """Percentile bootstrap that draws whole episodes, the same ones on both sides."""
+def _interval(calm: ndarray, loud: ndarray, groups: tuple[ndarray, ndarray], level: float = LEVEL) -> Interval | None:
+    """Jackknife over whole episodes, the same ones on both sides: t interval of the AUROC's logit; None below two."""
     episodes = np.unique(groups[0])
-    if len(episodes) < 2:
+    count, whole = len(episodes), _auroc(calm, loud)
+    if count < 2:
         return None
-    rng, drawn = np.random.default_rng(seed), []
-    for _ in range(300):
-        chosen = rng.choice(episodes, len(episodes))
-        parts = [np.concatenate([v[g == e] for e in chosen]) for v, g in zip((calm, loud), groups, strict=True)]
-        drawn.append(_auroc(*parts))
-    low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
-    return Interval(estimate=_auroc(calm, loud), low=low, high=high)
+    left_out = np.array([_auroc(*(v[g != e] for v, g in zip((calm, loud), groups, strict=True))) for e in episodes])
+    error, reach = float(np.sqrt((count - 1) * left_out.var())), t_quantile(level, count - 1)
+    if (
+        min(whole, 1 - whole) < 1e-9
+    ):  # nothing varies where everything is told apart; Wilson's bound for `count` of `count`
+        bound = count / (count + reach**2)
+        return Interval(estimate=whole, low=min(whole, bound), high=max(whole, 1 - bound))
+    ends = special.expit(special.logit(whole) + np.array([-reach, reach]) * error / (whole * (1 - whole)))
+    return Interval(estimate=whole, low=min(whole, float(ends[0])), high=max(whole, float(ends[1])))  # and rounding

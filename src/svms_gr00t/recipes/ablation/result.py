@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from svms_gr00t.core.records import JsonRecord, write_text
 from svms_gr00t.evaluate.comparison.contenders import Contender
 from svms_gr00t.evaluate.statistics.seeds import SeedComparison, compare_seeds
-from svms_gr00t.evaluate.statistics.stats import Interval, p_value
+from svms_gr00t.evaluate.statistics.stats import Interval, effect_text, p_value, points
 from svms_gr00t.evaluate.streams.report import StreamReport
 from svms_gr00t.recipes.ablation.run import AblationConfig
 from svms_gr00t.recipes.ablation.variants import ALL
@@ -97,7 +97,9 @@ def _row(name: str, contenders: Mapping[str, Contender], output: Path) -> Ablati
         against_plain=None if plain is None else compare_seeds(plain.errors("mse"), errors),
         against_full=None if full is None else compare_seeds(full.errors("mse"), errors),
         success=None if wins is None else _mean_of_means(wins),
-        success_against_plain=None if plain is None or wins is None else compare_seeds(plain.successes(), wins),
+        success_against_plain=None
+        if plain is None or wins is None
+        else compare_seeds(plain.successes(), wins, outcomes=True),
         accuracy=_mean([s.balanced_accuracy for r in labelled for s in r.scores.values()]),
         rho=_mean([edge.mean for r in streams for edge in r.rho.values()]),
         rank=_mean([end for r in streams for ends in (r.effective_rank or {}).values() for end in ends]),
@@ -145,18 +147,15 @@ def _count(number: int | None) -> str:
 
 
 def _percent(found: SeedComparison | None) -> str:
-    return "" if found is None or found.relative is None else _span(found.relative, " %")
+    return "" if found is None else _span(found.relative, " %")
 
 
 def _points(found: SeedComparison | None) -> str:
-    if found is None or found.difference is None:
-        return ""
-    d = found.difference
-    return _span(Interval(estimate=100 * d.estimate, low=100 * d.low, high=100 * d.high), "")
+    return "" if found is None else _span(points(found.difference), "")
 
 
-def _span(i: Interval, unit: str) -> str:
-    return f"{i.estimate:+.1f}{unit} ({i.low:+.1f} to {i.high:+.1f})".replace("-", "−")
+def _span(interval: Interval | None, unit: str) -> str:
+    return "{} ({})".format(*effect_text(interval, unit)).replace("-", "−") if interval else ""
 
 
 def draw(result: AblationResult) -> str:

@@ -11,6 +11,7 @@ from svms_gr00t.evaluate.closed_loop.result import RolloutResult
 from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
 from svms_gr00t.evaluate.report.comparison import build_comparison
 from svms_gr00t.evaluate.report.data import Fact, Gate, PhaseCurves, ReportData
+from svms_gr00t.evaluate.statistics.stats import effect_text
 from svms_gr00t.recipes.demo.config import BASE, DemoConfig
 from svms_gr00t.recipes.training.evidence import read_routes, read_streams
 from svms_gr00t.recipes.training.experiment import Experiment
@@ -76,7 +77,7 @@ def summary_lines(
     change = svms.against(plain).relative
     span = ""
     if change is not None:
-        span = f" ({change.estimate:+.1f} %, 95 % interval {change.low:+.1f} to {change.high:+.1f} %)"
+        span = " ({}, 95 % interval {} %)".format(*effect_text(change, " %"))
     lines = [f"Open-loop error: SVMS {svms.scores.mse:.4f}, plain {plain.scores.mse:.4f}{span}."]
     others = [f"{name} {m.mse:.4f}" for name, m in plain.methods.items() if name != plain.policy]
     before = f"before fine-tuning {open_loop[BASE].scores.mse:.4f}, " if BASE in open_loop else ""
