@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.history import NOW
 from svms_gr00t.core.protocols import INSTRUCTION
 from svms_gr00t.data.pictures import as_plain_array, as_uint8_rgb
 from svms_gr00t.data.processor.config import ProcessorConfig
@@ -62,10 +63,10 @@ def _read(given: Any, config: ProcessorConfig, *, batched: bool) -> Observation:
     language = _instructions(key, next(iter(parts["language"].values())), config, mute=not batched)
     if not batched and len(language) != 1:
         _refuse("observation language", f"{len(language)} instructions", "one, for one robot")
-    batch, looks, feels = len(language), robot.video.horizon, robot.state.horizon
+    batch = len(language)
     return Observation(
-        video={k: _frames(f"video.{k}", v, batch, looks, batched) for k, v in parts["video"].items()},
-        state={k: _numbers(f"state.{k}", v, batch, feels, batched) for k, v in parts["state"].items()},
+        video={k: _frames(f"video.{k}", v, batch, robot.video, batched) for k, v in parts["video"].items()},
+        state={k: _numbers(f"state.{k}", v, batch, robot.state, batched) for k, v in parts["state"].items()},
         language=language,
     )
 
@@ -110,20 +111,31 @@ def _part(
     return {key: found[key] for key in keys}
 
 
-def _frames(where: str, given: Any, batch: int, steps: int, batched: bool) -> np.ndarray:
+def _frames(where: str, given: Any, batch: int, modality: ModalityConfig, batched: bool) -> np.ndarray:
+    steps = modality.horizon
     want = frames_wanted(batch, steps) if batched else "uint8 (height, width, 3)"
     frames = as_uint8_rgb(where, given, want=want)
     frames = frames if batched else one_robot(frames, 3)
+    _check_past(where, frames, 5, modality)
     check_frames(where, frames, batch, steps)
     return frames
 
 
-def _numbers(where: str, given: Any, batch: int, steps: int, batched: bool) -> np.ndarray:
+def _numbers(where: str, given: Any, batch: int, modality: ModalityConfig, batched: bool) -> np.ndarray:
     numbers = as_plain_array(where, given)
     if not batched:  # a simulator's own doubles; on the wire they would be twice the bytes for nothing
         numbers = one_robot(numbers.astype(np.float32) if numbers.dtype == np.float64 else numbers, 1)
-    check_numbers(where, numbers, batch, steps)
+    _check_past(where, numbers, 3, modality)
+    check_numbers(where, numbers, batch, modality.horizon)
     return numbers
+
+
+def _check_past(where: str, values: np.ndarray, axes: int, modality: ModalityConfig) -> None:
+    """Raise DataError, naming the steps, for an observation without the past that the robot looks back to."""
+    if values.ndim == axes and values.shape[1] != modality.horizon and modality.delta_indices != NOW:
+        want = f"{modality.horizon}, at {', '.join(map(str, modality.delta_indices))} from now"
+        hint = "svms_gr00t.core.history.History keeps the past of an episode"
+        _refuse(where, f"{values.shape[1]} steps", want, hint)
 
 
 def _instructions(key: str, given: Any, config: ProcessorConfig, *, mute: bool) -> tuple[str, ...]:

@@ -59,11 +59,6 @@ class History:
         config = policy.get_modality_config()
         return cls(**{kind: _offsets(config[kind]) for kind in ("video", "state")})
 
-    @property
-    def looks_back(self) -> bool:
-        """Whether any modality holds more than the current step."""
-        return any(offsets != NOW for offsets in self.offsets.values())
-
     def reset(self) -> None:
         """A new episode begins."""
         self._seen.clear()
@@ -73,11 +68,12 @@ class History:
         return step == 0 or any((step - offset) % every == 0 for offset in self.offsets["video"])
 
     def see(self, step: int, observation: Mapping[str, Any]) -> None:
-        """Keep what was seen at `step`. Raises DataError when steps do not count up."""
+        """Keep what was seen at `step`, copied where it is looked back to. Raises DataError unless steps count up."""
         if self._seen and step <= (latest := max(self._seen)):
             hint = "Call reset() when an episode begins, and see() once a step"
             raise DataError("history", got=f"step {step} after step {latest}", want="a later one", hint=hint)
-        self._seen[step] = dict(observation)
+        # A simulator may draw the next picture into the same memory.
+        self._seen[step] = {key: value if self._now(key) else np.array(value) for key, value in observation.items()}
         oldest = step + min(min(offsets) for offsets in self.offsets.values())
         first = min(self._seen)
         for old in [old for old in self._seen if first < old < oldest]:
@@ -85,14 +81,30 @@ class History:
 
     def at(self, step: int) -> dict[str, Any]:
         """The observation at `step`, which was seen. Raises DataError for a step that is needed and was not."""
-        first = min(self._seen, default=0)
-        return {key: self._past(key, value, step, first) for key, value in self._taken(step, "").items()}
+        now, first = self._taken(step, ""), min(self._seen)
+        # A robot that looks at the past alone may have no picture of now; its first observation names every key.
+        names = dict.fromkeys([*now, *(key for key in self._seen[first] if not self._now(key))])
+        return {key: self._past(key, step, first) for key in names}
 
-    def _past(self, key: str, value: Any, step: int, first: int) -> Any:
-        offsets = self.offsets.get(key.partition(".")[0], NOW)
-        if offsets == NOW:
-            return value
-        return np.stack([np.asarray(self._taken(max(step + o, first), key)[key]) for o in offsets])
+    def request(self, step: int) -> dict[str, Any]:
+        """`at` as a policy server takes it: (1, T, H, W, 3), float32 (1, T, D), and a list of one text."""
+        return {key: self._batched(key, value) for key, value in self.at(step).items()}
+
+    def _batched(self, key: str, value: Any) -> Any:
+        kind = key.partition(".")[0]
+        if kind not in self.offsets:
+            return [value] if isinstance(value, str) else value
+        rows = np.asarray(value, np.float32) if kind == "state" else np.asarray(value)
+        return rows[None, None] if self._now(key) else rows[None]
+
+    def _now(self, key: str) -> bool:
+        return self.offsets.get(key.partition(".")[0], NOW) == NOW
+
+    def _past(self, key: str, step: int, first: int) -> Any:
+        if self._now(key):
+            return self._taken(step, key)[key]
+        offsets = self.offsets[key.partition(".")[0]]
+        return np.stack([self._taken(max(step + offset, first), key)[key] for offset in offsets])
 
     def _taken(self, step: int, key: str) -> dict[str, Any]:
         found = self._seen.get(step, {})

@@ -127,10 +127,12 @@ def _request(given: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     if "prompt" in observation:
         observation[config["language"].modality_keys[0]] = [observation.pop("prompt")]
     for key, value in observation.items():
-        if key.startswith("video.") and isinstance(value, np.ndarray) and value.ndim == 3:
-            observation[key] = value[None, None]
-        elif key.startswith("state.") and isinstance(value, np.ndarray | np.generic) and value.ndim < 2:
-            observation[key] = np.atleast_1d(value).astype(np.float32)[None, None]
+        # Without a batch axis, and without one for past steps unless the robot looks back.
+        if key.startswith("video.") and isinstance(value, np.ndarray) and value.ndim in (3, 4):
+            observation[key] = value[None] if value.ndim == 4 else value[None, None]
+        elif key.startswith("state.") and isinstance(value, np.ndarray | np.generic) and value.ndim < 3:
+            numbers = np.atleast_1d(value).astype(np.float32)
+            observation[key] = numbers[None] if numbers.ndim == 2 else numbers[None, None]
     return {"endpoint": "get_action", "data": {"observation": observation}}
 
 

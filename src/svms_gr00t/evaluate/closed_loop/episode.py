@@ -15,6 +15,7 @@ import numpy as np
 
 from svms_gr00t.core.arrays import as_array, refuse_not_finite
 from svms_gr00t.core.errors import ConfigError, SvmsError
+from svms_gr00t.core.history import History
 from svms_gr00t.core.protocols import (
     INSTRUCTION,
     ActionPolicy,
@@ -119,6 +120,7 @@ class _Episode:
         self.task, self.index, self.seed = task, index, seed
         self.frames: list[np.ndarray] = []
         self.replans: list[Replan] = []
+        self.history = History.of(policy)
         self.watch = StuckDetector(steps=config.stuck_steps, distance=config.stuck_distance)
 
     def run(self) -> Rollout:
@@ -131,14 +133,16 @@ class _Episode:
         while step < limit:
             asked = step % c.n_action_steps == 0
             filming = filmed and step % c.video_stride == 0
-            observation = self.env.observe(render=asked or filming)
+            looked_at = self.history.needs_pictures(step, c.n_action_steps)
+            observation = self.env.observe(render=looked_at or filming)
+            self.history.see(step, observation)
             if filming:
                 self.frames.append(_picture(observation, c.video_view))
             if self.watch.see(observation.get(c.position_key), step) and c.stop_when_stuck:
                 ending = "stuck"
                 break
             if asked:
-                chunk = self._ask(observation, instruction, step)
+                chunk = self._ask(self.history.at(step), instruction, step)
             row = {key: value[step % c.n_action_steps] for key, value in chunk.items()}
             done = self.env.step(self._vector(row))
             step += 1
