@@ -3,6 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO_ARGS ?=
+TEST_ARGS ?=
 
 # Waiting threads sleep instead of spinning: on a busy machine a spinning pool is many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -13,7 +14,7 @@ demo: env
 	$(BIN)/svms-gr00t demo $(DEMO_ARGS)
 
 test: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TEST_ARGS)
 
 slow: env
 	$(BIN)/python -m pytest -m slow

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from skips import pytest_addoption, pytest_configure
+
+__all__ = ["pytest_addoption", "pytest_configure"]
 
 
 @pytest.fixture(autouse=True)
