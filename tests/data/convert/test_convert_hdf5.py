@@ -18,7 +18,7 @@ from svms_gr00t.data.doctor.examine import examine
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.robocasa import ACTION_ORDERS, STATE_SOURCES, ActionOrder
 
-h5py = pytest.importorskip("h5py")
+h5py = pytest.importorskip("h5py", reason="converting HDF5 needs the convert extra (h5py)")
 NUMBERS = (1, 2, 10)  # the file lists demo_10 before demo_2
 STEPS = 24
 
@@ -201,6 +201,6 @@ def test_what_cannot_be_converted_is_one_sentence(tmp_path: Path, change: Any, t
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "demo.hdf5").write_bytes(b"not a file of demonstrations")
     for name in ("demo.hdf5", "other.hdf5"):
-        with pytest.raises(DataError, match="but need RoboCasa or robosuite demonstrations"):
+        with pytest.raises(DataError, match="but need RoboCasa, robosuite, robomimic or LIBERO demonstrations"):
             convert_hdf5(tmp_path / name, tmp_path / "set")
     assert not list(tmp_path.glob(".set*"))

@@ -27,16 +27,16 @@ class _Conversion:
 
 @dataclass(frozen=True, kw_only=True)
 class Hdf5(_Conversion):
-    """RoboCasa or robosuite HDF5 with observations -> LeRobot v2.1 with a modality.json."""
+    """HDF5 with observations (RoboCasa, robosuite, robomimic, LIBERO) -> LeRobot v2.1 with a modality.json."""
 
     fps: float = 20.0
     """Steps a second of the recording."""
     instruction: str | None = None
-    """Sentence for demonstrations whose ep_meta has none."""
+    """Sentence for demonstrations that have none."""
     filter_key: str | None = None
     """Convert only the demonstrations of this mask."""
     flip: bool = False
-    """Turn pictures upright that come from the bare simulator."""
+    """Turn pictures upright that come from the bare simulator (LIBERO's are turned by 180 degrees without it)."""
 
     def run(self) -> int:
         """Convert and say what was decided."""
