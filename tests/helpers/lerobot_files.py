@@ -53,3 +53,26 @@ def as_v3(root: Path) -> Path:
 
 def tree(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def each_table(root: Path, change: Any) -> None:
+    """Every data file rewritten as `change` makes it of its table."""
+    for path in sorted(root.glob("data/*/*.parquet")):
+        pq.write_table(change(pq.read_table(path)), path)
+
+
+def rename_columns(root: Path, names: dict[str, str]) -> None:
+    """The same dataset with other names of columns, in its files and in info.json."""
+    each_table(root, lambda table: table.rename_columns([names.get(name, name) for name in table.column_names]))
+    path = root / "meta" / "info.json"
+    info = json.loads(path.read_text())
+    info["features"] = {names.get(name, name): feature for name, feature in info["features"].items()}
+    path.write_text(json.dumps(info))
+
+
+def change_feature(root: Path, name: str, **fields: Any) -> None:
+    """Some fields of one feature in info.json."""
+    path = root / "meta" / "info.json"
+    info = json.loads(path.read_text())
+    info["features"][name] |= fields
+    path.write_text(json.dumps(info))

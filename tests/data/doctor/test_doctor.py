@@ -58,7 +58,7 @@ FAULTS = {
     "turn": ("jump", "warning", "rad after step 11 of episode 1", (1,)),
     "mixed coding": ("coding", "error", "different codings: -1/1, 0/1", (1,)),
     "stuck camera": ("stuck", "error", "every picture equals the first", (1,)),
-    "black camera": ("picture", "warning", "of one colour", (1,)),
+    "black camera": ("picture", "error", "of one colour", (1,)),
 }
 
 

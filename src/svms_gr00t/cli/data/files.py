@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class InitModality:
-    """Propose meta/modality.json from a dataset's features and numbers, and write it when there is none."""
+    """Propose meta/modality.json from a dataset's features and numbers, and write it when there is none.
+
+    Exit code 1 when no state, action or camera was found."""
 
     dataset_path: Annotated[Path, tyro.conf.Positional]
     """Folder that holds meta/info.json."""
@@ -37,7 +39,10 @@ class InitModality:
         if not self.dry_run:
             path = write_modality(self.dataset_path, proposal.modality, replace=self.replace)
             console.print(f"Wrote {path}. Check the names, then: svms-gr00t data doctor", soft_wrap=True)
-        return 0
+        for fault in proposal.missing:
+            text = f"{fault}. Name it by hand in modality.json (start, end, original_key): docs/data.md"
+            console.print(text, markup=False, highlight=False, soft_wrap=True, style="bold red")
+        return 1 if proposal.missing else 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,8 @@ def convert_to_v21(source: Path, target: Path, *, progress: Progress | None = No
     raw = read_raw(source / "meta" / "info.json")
     staging = Staging(target, {"converter": "v2.1", "source": str(source.resolve()), "info": raw})
     episodes = sorted(metadata.episodes, key=lambda episode: episode.index)
-    cameras = videos_of(info)
+    known = {camera for _, camera in metadata.clips}
+    cameras = [camera for camera in videos_of(info) if camera in known]
     with (progress or Silent()).task("converting to v2.1", len(episodes)) as task:
         encoded = sum(_episode_files(staging, metadata, group, cameras, task) for group in _by_file(metadata, episodes))
     copy_rest(source, staging.folder, replaced=_REPLACED)

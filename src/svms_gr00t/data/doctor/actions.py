@@ -1,15 +1,38 @@
-"""Checks of what action numbers mean: the order of RoboCasa's twelve, and how grippers and modes are coded."""
+"""Checks of what action numbers mean: the order of RoboCasa's twelve, codes of grippers and modes, states for commands.
+
+Axes: T steps of an episode, D numbers of a key.
+
+    a[t] = s[t]       the policy learns to repeat what it reads: the first step of each chunk stands still
+    a[t] = s[t - 1]   the columns are shifted against each other
+    a[t] = s[t + 1]   what was reached, not what was commanded: no grip, no push, and always a little late
+"""
 
 from collections.abc import Iterator
 
 import numpy as np
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.doctor.finding import Finding
+from svms_gr00t.data.doctor.finding import Finding, Severity
 from svms_gr00t.data.doctor.subject import Subject
 from svms_gr00t.data.lerobot.robocasa import ACTION_ORDERS, ActionOrder, action_order
 
 _CODED = ("gripper", "mode")
+_ALMOST = 0.99
+_FEWEST = 8  # steps in motion
+_CODES = 8  # grippers and modes have fewer values than this, and may well be what was commanded
+_SAID: dict[int, tuple[Severity, str, str]] = {
+    0: (
+        "error",
+        "equals {state} at the same step: a policy learns to repeat what it reads, and stands still",
+        "Record commands; without any, a[t] = s[t + 1] at least moves",
+    ),
+    -1: ("error", "equals {state} one step before", "Actions and states are shifted against each other: move one back"),
+    1: (
+        "warning",
+        "equals {state} at the next step: what was reached, not what was commanded",
+        "Record commands if there are any: what was reached holds nothing and pushes nothing, and lags a little",
+    ),
+}
 
 
 def check_order(subject: Subject) -> Iterator[Finding]:
@@ -96,3 +119,38 @@ def _coding(values: np.ndarray) -> str:
     if -1.0 in present:
         return "-1/1"
     return "0/1" if present == {0.0, 1.0} else ""
+
+
+def check_echo(subject: Subject) -> Iterator[Finding]:
+    """Every action key against every state key of its width."""
+    for action in (name for name in subject.keys if name.startswith("action.")):
+        states = [name for name in subject.keys if name.startswith("state.")]
+        for state in sorted(states, key=lambda name: name.split(".", 1)[1] != action.split(".", 1)[1]):
+            shift = _shift(subject, action, state)
+            if shift is not None:
+                severity, text, todo = _SAID[shift]
+                found = text.format(state=state)
+                yield Finding(severity=severity, check="echo", where=action, found=found, todo=todo)
+                break
+
+
+def _shift(subject: Subject, action: str, state: str) -> int | None:
+    """The k for which a[t] = s[t + k] in nearly all steps in motion, or None."""
+    if subject.stacked(action).shape[-1] != subject.stacked(state).shape[-1]:
+        return None
+    if len(np.unique(subject.stacked(state))) <= _CODES:
+        return None
+    spread = np.maximum(np.ptp(subject.stacked(state), axis=0), 1e-9)
+    for shift in _SAID:
+        same = [_equal(rows[action] / spread, rows[state] / spread, shift) for rows in subject.rows.values()]
+        steps = np.concatenate(same) if same else np.zeros(0)
+        if len(steps) >= _FEWEST and steps.mean() >= _ALMOST:
+            return shift
+    return None
+
+
+def _equal(action: np.ndarray, state: np.ndarray, shift: int) -> np.ndarray:
+    """Whether a[t] = s[t + shift], for the steps around which the state moves; (n,) booleans."""
+    steps = np.arange(1, len(state) - 1)
+    moving = steps[(np.abs(np.diff(state, axis=0)) > 1e-4).any(axis=1)[steps - 1]]
+    return (np.abs(action[moving] - state[moving + shift]) < 1e-5).all(axis=1)

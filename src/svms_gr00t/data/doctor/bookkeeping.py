@@ -1,18 +1,25 @@
-"""Checks of counts, times and language: totals, timestamps, task indices, instructions and their token labels."""
+"""Checks of counts, times and language: totals, order of rows, task indices, instructions and their token labels.
 
-from collections import Counter
+Axes: T steps of an episode, D numbers of its states.
+
+    roughness = mean |s[t + 1] - s[t]| / mean |s[i] - s[j]|          near 0 for motion, near 1 for rows in any order
+"""
+
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import numpy as np
 
-from svms_gr00t.data.doctor.finding import Finding
+from svms_gr00t.data.doctor.finding import Finding, Severity
 from svms_gr00t.data.doctor.subject import Subject
 from svms_gr00t.data.files import read_raw
 from svms_gr00t.data.labels.coverage import coverage
 from svms_gr00t.data.labels.labeler import Labeler
+from svms_gr00t.data.processor.normalize import still
 
 _SHORT = 16
 _KNOWN_SHARE = 0.8
+_ROUGH = 0.75
 
 
 def check_totals(subject: Subject) -> Iterator[Finding]:
@@ -45,27 +52,75 @@ def check_totals(subject: Subject) -> Iterator[Finding]:
 
 
 def check_times(subject: Subject) -> Iterator[Finding]:
-    """Timestamps that do not fit the frame rate, and frame numbers with gaps."""
+    """Timestamps that do not fit the frame rate; rows in another order, with gaps, or of another episode."""
     fps = subject.dataset.fps
-    drift, gaps = [], []
+    found: dict[str, list[int]] = defaultdict(list)
     for index, columns in subject.columns.items():
         if "timestamp" in columns:
             times = columns["timestamp"][:, 0].astype(np.float64)
-            if np.abs(times - times[0] - np.arange(len(times)) / fps).max() > 0.5 / fps:
-                drift.append(index)
-        if "frame_index" in columns and (columns["frame_index"][:, 0] != np.arange(len(columns["frame_index"]))).any():
-            gaps.append(index)
-    if drift:
-        found = f"timestamps more than half a step away from {fps:g} steps a second"
-        todo = "Correct fps in info.json, or resample: a model learns actions of one rate"
+            off = np.abs(times - times[0] - np.arange(len(times)) / fps)
+            found["drift"] += [index] if off.max() > 0.5 / fps else []
+        if "frame_index" in columns:
+            found[_numbering(columns["frame_index"][:, 0])].append(index)
+        if "episode_index" in columns and (columns["episode_index"][:, 0] != index).any():
+            found["foreign"].append(index)
+    said: dict[str, tuple[Severity, str, str, str]] = {
+        "drift": (
+            *("warning", "timestamp", f"timestamps more than half a step away from {fps:g} steps a second"),
+            "Correct fps in info.json, or resample: a model learns actions of one rate",
+        ),
+        "shuffled": (
+            *("error", "frame_index", "rows in another order than their frame_index: step k is not picture k"),
+            "Sort the rows of those files by frame_index",
+        ),
+        "gaps": (
+            *("warning", "frame_index", "frame_index is not 0, 1, 2, ..."),
+            "Rows are missing or counted twice; record those again",
+        ),
+        "foreign": (
+            *("error", "episode_index", "rows that say they are of another episode"),
+            "Files were renamed or copied over one another: put them back, or correct the column",
+        ),
+    }
+    for name, (severity, where, text, todo) in said.items():
+        if found[name]:
+            yield Finding(
+                severity=severity, check="times", where=where, found=text, todo=todo, episodes=tuple(found[name])
+            )
+
+
+def _numbering(frames: np.ndarray) -> str:
+    """What frame_index says of the order: "shuffled", "gaps", or nothing."""
+    if (frames == np.arange(len(frames))).all():
+        return ""
+    return "shuffled" if len(set(frames.tolist())) == len(frames) and (np.diff(frames) < 0).any() else "gaps"
+
+
+def check_smooth(subject: Subject) -> Iterator[Finding]:
+    """States that differ from step to step as much as between any two steps: no robot moves so."""
+    rough = []
+    for index, rows in subject.rows.items():
+        state = [part for name, part in rows.items() if name.startswith("state.")]
+        if state and len(state[0]) >= _SHORT and roughness(np.concatenate(state, axis=1)) > _ROUGH:
+            rough.append(index)
+    if rough:
+        found = "states differ from one step to the next as much as between any two: the rows are in no order of time"
+        todo = "Look at it with svms-gr00t data show; rows were shuffled and numbered afterwards, or it is noise"
         yield Finding(
-            severity="warning", check="times", where="timestamp", found=found, todo=todo, episodes=tuple(drift)
+            severity="warning", check="shuffled", where="state", found=found, todo=todo, episodes=tuple(rough)
         )
-    if gaps:
-        found, todo = "frame_index is not 0, 1, 2, ...", "Rows are missing or in another order; record those again"
-        yield Finding(
-            severity="warning", check="times", where="frame_index", found=found, todo=todo, episodes=tuple(gaps)
-        )
+
+
+def roughness(state: np.ndarray) -> float:
+    """See the top; 0 for states that stand still, NaN or infinite ones."""
+    state = state[:, ~still(state.min(axis=0), state.max(axis=0))]
+    if not state.size or not np.isfinite(state).all():
+        return 0.0
+    state = (state - state.min(axis=0)) / np.ptp(state, axis=0)
+    count = len(state)
+    weights = 2 * np.arange(count) - count + 1  # of the sorted values in the sum of all differences
+    any_two = 2 * (weights[:, None] * np.sort(state, axis=0)).sum(axis=0).mean() / (count * (count - 1))
+    return float(np.abs(np.diff(state, axis=0)).mean() / any_two)
 
 
 def check_tasks(subject: Subject) -> Iterator[Finding]:

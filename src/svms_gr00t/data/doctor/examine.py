@@ -8,39 +8,51 @@ from pathlib import Path
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress
-from svms_gr00t.data.doctor.actions import check_coding, check_order
-from svms_gr00t.data.doctor.bookkeeping import check_language, check_tasks, check_times, check_totals
+from svms_gr00t.data.doctor.actions import check_coding, check_echo, check_order
+from svms_gr00t.data.doctor.bookkeeping import (
+    check_language,
+    check_smooth,
+    check_tasks,
+    check_times,
+    check_totals,
+)
 from svms_gr00t.data.doctor.finding import Finding, Report, from_error, sort_findings
-from svms_gr00t.data.doctor.media import check_pictures, check_videos
-from svms_gr00t.data.doctor.modality import check_modality
+from svms_gr00t.data.doctor.media import check_videos
+from svms_gr00t.data.doctor.modality import check_modality, check_widths
 from svms_gr00t.data.doctor.numbers import (
     check_finite,
     check_idle,
-    check_jumps,
     check_quaternions,
     check_reaction,
     check_stored_statistics,
 )
 from svms_gr00t.data.doctor.percentiles import check_percentiles
 from svms_gr00t.data.doctor.subject import Subject, open_dataset, read_subject
+from svms_gr00t.data.doctor.trial import try_training
+from svms_gr00t.data.doctor.units import check_jumps, check_units
+from svms_gr00t.data.doctor.watching import check_cameras
 from svms_gr00t.data.lerobot.dataset import spread
 
 CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     check_modality,
+    check_widths,
     check_totals,
     check_finite,
     check_order,
     check_coding,
     check_quaternions,
+    check_units,
     check_jumps,
     check_idle,
     check_reaction,
+    check_echo,
     check_stored_statistics,
     check_percentiles,
     check_times,
+    check_smooth,
     check_tasks,
     check_language,
-    check_pictures,
+    check_cameras,
 )
 
 
@@ -57,6 +69,8 @@ def examine(root: Path | str, *, episodes: int = 200, progress: Progress | None 
     findings += check_videos(subject, progress)
     for check in CHECKS:
         findings += check(subject)
+    if not any(finding.severity == "error" for finding in findings):
+        findings += try_training(subject)
     return Report(
         root=str(root), episodes=len(dataset.episodes), examined=len(chosen), findings=sort_findings(findings)
     )

@@ -1,6 +1,6 @@
-"""Checks of pictures: every clip is there, as long as its rows, decodable, quick to seek, and shows motion.
+"""Checks of clips: every one is there, as long as its rows, decodable and quick to seek.
 
-Codecs come from the file, not from info.json. Only a handful of frames is decoded, from a handful of episodes.
+Codecs and pixel formats come from the file, not from info.json. Nothing is decoded; `watching` looks at pictures.
 """
 
 from collections import defaultdict
@@ -13,14 +13,10 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.doctor.finding import Finding, from_error
 from svms_gr00t.data.doctor.subject import Subject
-from svms_gr00t.data.lerobot.dataset import spread
 from svms_gr00t.data.lerobot.video import VideoReader
 
 _GOOD = ("h264", "av1", "hevc", "vp9")
 _SLOW_KEYFRAMES = 60
-_DECODED_EPISODES = 6
-_DECODED_FRAMES = 5
-_SAME = 16.0  # compression changes hardly a pixel in a thousand by more (of 255), a moving arm changes many
 
 
 def check_videos(subject: Subject, progress: Progress | None = None) -> Iterator[Finding]:
@@ -28,19 +24,24 @@ def check_videos(subject: Subject, progress: Progress | None = None) -> Iterator
     dataset = subject.dataset
     codecs: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     gaps: dict[str, list[float]] = defaultdict(list)
+    sizes: dict[tuple[str, tuple[int, int]], list[int]] = defaultdict(list)
+    unknown: dict[str, list[int]] = defaultdict(list)
     with (progress or Silent()).task("opening videos", len(subject.chosen)) as task:
         for index in subject.chosen:
             for view in dataset.modality.video:
-                clip = dataset.metadata.clips.get((index, dataset.modality.column("video", view)))
+                column = dataset.modality.column("video", view)
+                clip = dataset.metadata.clips.get((index, column))
                 if clip is None:
+                    unknown[view] += [index] if dataset.info.features[column].dtype == "video" else []
                     continue
                 try:
-                    codec, keys, frames = _look(clip.path)
+                    codec, keys, frames, size = _look(clip.path)
                 except DataError as error:
                     yield from_error("video", error, (index,))
                     continue
                 codecs[view][codec].append(index)
                 gaps[view].append(frames / max(keys, 1))
+                sizes[view, size].append(index)
                 length = dataset.episode(index).length
                 wrong = frames != clip.frames if clip.frames is not None else frames < clip.first + length
                 if wrong:
@@ -57,15 +58,32 @@ def check_videos(subject: Subject, progress: Progress | None = None) -> Iterator
             task.advance()
     yield from _codec_findings(codecs)
     yield from _seek_findings(gaps)
+    yield from _size_findings(subject, sizes)
+    for view, episodes in ((view, found) for view, found in unknown.items() if found):
+        found = "a camera that only info.json knows: the list of episodes says nothing of its videos"
+        todo = "Take it out of modality.json (and of info.json), or fetch the dataset again"
+        yield Finding(severity="error", check="video", where=view, found=found, todo=todo, episodes=tuple(episodes))
 
 
-def _look(path: object) -> tuple[str, int, int]:
-    """Codec, keyframes and frames of a clip, without decoding."""
+def _size_findings(subject: Subject, sizes: dict[tuple[str, tuple[int, int]], list[int]]) -> Iterator[Finding]:
+    """Pictures of another size than info.json says; other readers trust it."""
+    for (view, size), episodes in sizes.items():
+        shape = subject.dataset.info.features[subject.dataset.modality.column("video", view)].shape
+        if len(shape) == 3 and size not in ((shape[0], shape[1]), (shape[1], shape[2])):
+            found = f"pictures of {size[0]} x {size[1]}, but info.json says {' x '.join(map(str, shape))}"
+            todo = "Correct the shape in info.json; nothing here trusts it, other readers do"
+            yield Finding(
+                severity="warning", check="video", where=view, found=found, todo=todo, episodes=tuple(episodes)
+            )
+
+
+def _look(path: object) -> tuple[str, int, int, tuple[int, int]]:
+    """Codec, keyframes, frames and size of a clip, without decoding."""
     from pathlib import Path
 
     reader = VideoReader(Path(str(path)))
     try:
-        return reader.codec, reader.keyframes, len(reader)
+        return reader.codec, reader.keyframes, len(reader), reader.size
     finally:
         reader.close()
 
@@ -97,30 +115,3 @@ def _seek_findings(gaps: dict[str, list[float]]) -> Iterator[Finding]:
             found = f"a keyframe every {middle:.0f} frames: random access decodes half of that many each time"
             todo = "Keep the frames in memory or in a pack while training, or encode with a keyframe every 10 frames"
             yield Finding(severity="warning", check="seek", where=view, found=found, todo=todo)
-
-
-def check_pictures(subject: Subject) -> Iterator[Finding]:
-    """Clips that show one still picture while the robot moves, or nothing but one colour."""
-    stuck: dict[str, list[int]] = defaultdict(list)
-    blank: dict[str, list[int]] = defaultdict(list)
-    for index in spread(tuple(subject.rows), _DECODED_EPISODES):
-        length = subject.dataset.episode(index).length
-        steps = sorted({int(s) for s in np.linspace(0, length - 1, _DECODED_FRAMES).round()})
-        moving = any(np.ptp(rows, axis=0).max(initial=0) > 0 for rows in subject.rows[index].values())
-        for view in subject.dataset.modality.video:
-            try:
-                frames = subject.dataset.frames(index, view, steps).astype(np.float32)
-            except DataError as error:
-                if "frames, but need" not in str(error):  # the length is reported by another check
-                    yield from_error("picture", error, (index,))
-                continue
-            if moving and len(steps) > 1 and np.quantile(np.abs(frames[1:] - frames[0]), 0.999) < _SAME:
-                stuck[view].append(index)
-            if frames[0].std() < 1.0:
-                blank[view].append(index)
-    for view, episodes in stuck.items():
-        found, todo = "every picture equals the first while the numbers change", "Record those episodes again"
-        yield Finding(severity="error", check="stuck", where=view, found=found, todo=todo, episodes=tuple(episodes))
-    for view, episodes in blank.items():
-        found, todo = "the first picture is of one colour", "Check the camera; cut the start or leave the episode out"
-        yield Finding(severity="warning", check="picture", where=view, found=found, todo=todo, episodes=tuple(episodes))

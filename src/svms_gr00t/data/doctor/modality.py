@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from svms_gr00t.data.doctor.finding import Finding
-from svms_gr00t.data.doctor.subject import Subject
+from svms_gr00t.data.doctor.subject import BOOKKEEPING, Subject
 
 _ROTATION_WIDTHS = {"quaternion": 4, "axis_angle": 3, "rotation_6d": 6, "matrix": 9}
 
@@ -26,15 +26,38 @@ def check_modality(subject: Subject) -> Iterator[Finding]:
                 yield Finding(severity="error", check="modality", where=where, found=found, todo=todo)
         for column, elements in named.items():
             yield from _elements(subject, where, kind, column, elements)
-    if not dataset.modality.video:
-        found, todo = "no camera", "Name the video features under video"
-        yield Finding(severity="error", check="modality", where=where, found=found, todo=todo)
+    for kind, what in (("state", "state key"), ("action", "action key"), ("video", "camera")):
+        if not getattr(modality, kind):
+            found, todo = f"no {what}", f"Training needs one: name it under {kind}, of the columns {_columns(subject)}"
+            yield Finding(severity="error", check="modality", where=where, found=found, todo=todo)
+
+
+def check_widths(subject: Subject) -> Iterator[Finding]:
+    """Rows of another width than info.json says: every slice may lie in the wrong place."""
+    found: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for index, widths in subject.widths.items():
+        for column, width in widths.items():
+            found[column, width].append(index)
+    for (column, width), episodes in found.items():
+        feature = subject.dataset.info.features.get(column)
+        said = 1 if feature is not None and not feature.shape else feature.shape[0] if feature is not None else width
+        if width != said:
+            text = f"rows of {width} numbers, but info.json says {said}"
+            todo = "Names and slices may not mean these numbers: correct shape and names in info.json, or convert again"
+            yield Finding(
+                severity="error", check="modality", where=column, found=text, todo=todo, episodes=tuple(episodes)
+            )
+
+
+def _columns(subject: Subject) -> str:
+    return ", ".join(name for name in subject.dataset.info.features if name not in BOOKKEEPING) or "none"
 
 
 def _elements(
     subject: Subject, where: str, kind: str, column: str, elements: dict[int, list[str]]
 ) -> Iterator[Finding]:
-    shape = subject.dataset.info.features[column].shape
+    feature = subject.dataset.info.features.get(column)
+    shape = feature.shape if feature is not None else []
     missing = sorted(set(range(shape[0] if len(shape) == 1 else 0)) - set(elements))
     if missing:
         found = f"{column}[{_runs(missing)}] has no {kind} name, so no model sees it"

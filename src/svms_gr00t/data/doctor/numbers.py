@@ -1,8 +1,6 @@
-"""Checks of states and actions: NaN, jumps, quaternions, idle numbers, a robot that does not react.
+"""Checks of states and actions: NaN, quaternions, idle numbers, a robot that does not react, stored statistics.
 
 Axes: T steps of an episode, D numbers of a key.
-
-    angle between unit quaternions p and q = 2 acos |p . q|          a sign flip is p . q < 0 between two steps
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,13 +11,10 @@ import numpy as np
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.doctor.finding import Finding, from_error
 from svms_gr00t.data.doctor.subject import Subject
+from svms_gr00t.data.doctor.units import is_quaternion
 from svms_gr00t.data.files import read_raw
 from svms_gr00t.data.processor.normalize import still
 
-JUMP_METRES = 0.5
-"""No arm or base moves further in one step."""
-JUMP_RADIANS = np.pi / 2
-"""No joint or gripper frame turns further in one step."""
 _NORM = 1e-2
 _STUCK_SECONDS = 2.0
 
@@ -34,20 +29,6 @@ def check_finite(subject: Subject) -> Iterator[Finding]:
             found = f"NaN or infinity, first at step {step}; {sum(int(b.sum()) for b in bad.values())} steps in all"
             todo = "Record those episodes again, or take them out of the list of episodes"
             yield Finding(severity="error", check="finite", where=name, found=found, todo=todo, episodes=episodes)
-
-
-def is_position(name: str) -> bool:
-    """A key in metres, by its name."""
-    last = name.split(".")[-1]
-    return any(part in last for part in ("position", "_pos", "xyz")) and "joint" not in last
-
-
-def is_quaternion(subject: Subject, name: str) -> bool:
-    """A key of unit quaternions, by its rotation type or its name."""
-    kind, key = name.split(".", 1)
-    entry = (subject.dataset.modality.state if kind == "state" else subject.dataset.modality.action)[key]
-    named = "quat" in key or (entry.rotation_type is None and "rotation" in key)
-    return entry.width == 4 and (entry.rotation_type == "quaternion" or named)
 
 
 def check_quaternions(subject: Subject) -> Iterator[Finding]:
@@ -78,34 +59,6 @@ def check_quaternions(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 severity="warning", check="quaternion", where=name, found=found, todo=todo, episodes=tuple(flips)
             )
-
-
-def check_jumps(subject: Subject) -> Iterator[Finding]:
-    """Steps that no robot can make: positions, quaternions and joint angles of the state."""
-    for name in subject.keys:
-        if not name.startswith("state."):
-            continue
-        quaternion, position = is_quaternion(subject, name), is_position(name)
-        limit, unit = (JUMP_METRES, "m") if position else (JUMP_RADIANS, "rad")
-        worst: dict[int, tuple[float, int]] = {}
-        for index, rows in subject.rows.items():
-            size = _steps_of(rows[name], quaternion=quaternion, position=position)
-            if len(size) and np.nanmax(size, initial=0.0) > limit:
-                worst[index] = (float(np.nanmax(size)), int(np.nanargmax(size)))
-        if worst:
-            index, (most, step) = max(worst.items(), key=lambda item: item[1][0])
-            found = f"jumps by {most:.2f} {unit} after step {step} of episode {index} (at most {limit:.2f} is credible)"
-            todo = "Look at it with svms-gr00t data show; a wrap of an angle, two episodes in one, or lost packets"
-            yield Finding(severity="warning", check="jump", where=name, found=found, todo=todo, episodes=tuple(worst))
-
-
-def _steps_of(rows: np.ndarray, *, quaternion: bool, position: bool) -> np.ndarray:
-    if quaternion:
-        dots = np.abs((rows[1:] * rows[:-1]).sum(axis=1))
-        norms = np.linalg.norm(rows[1:], axis=1) * np.linalg.norm(rows[:-1], axis=1)
-        return 2 * np.arccos(np.clip(dots / np.maximum(norms, 1e-9), 0, 1))
-    moved = np.diff(rows, axis=0)
-    return np.linalg.norm(moved, axis=1) if position else np.abs(moved).max(axis=1, initial=0.0)
 
 
 def check_idle(subject: Subject) -> Iterator[Finding]:

@@ -35,6 +35,8 @@ class Subject:
     """Episode -> "state.<key>" and "action.<key>" as stored (T, D); episodes that cannot be read are absent."""
     columns: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
     """Episode -> the bookkeeping and annotation columns that it has, (T, 1)."""
+    widths: dict[int, dict[str, int]] = field(default_factory=dict)
+    """Episode -> numbers of a row of each numeric column that modality.json names."""
 
     def stacked(self, name: str) -> np.ndarray:
         """One key of all episodes that were read, (sum of T, D)."""
@@ -54,10 +56,14 @@ def open_dataset(root: Path) -> tuple[LeRobotDataset, list[Finding]]:
     metadata = read_metadata(root, info)
     findings: list[Finding] = []
     path = root / "meta" / "modality.json"
-    modality = propose_modality(info).modality
+    proposal = propose_modality(info)
+    modality = proposal.modality
     if not path.is_file():
         found, todo = "no modality.json; its names are proposed for this visit", _WRITE.format(root=root)
         findings.append(Finding(severity="error", check="modality", where=str(path), found=found, todo=todo))
+        for fault in proposal.missing:
+            todo = "Name it by hand in modality.json (start, end, original_key), or record it: training needs one"
+            findings.append(Finding(severity="error", check="modality", where=str(path), found=fault, todo=todo))
     else:
         try:
             modality = Modality.load(path)
@@ -78,6 +84,8 @@ def _usable(root: Path, info: Info, modality: Modality) -> tuple[Modality, list[
             fault = None
             if feature is None and column not in BOOKKEEPING:
                 fault = f"{kind}.{key} is read from {column}, which info.json does not list"
+            elif kind == "video" and feature is not None and feature.depth:
+                fault = f"{kind}.{key} is read from {column}, a depth map, which a model of colours cannot read"
             elif kind == "video" and (feature is None or feature.dtype not in ("video", "image")):
                 fault = f"{kind}.{key} is read from {column}, which holds no pictures"
             elif kind in ("state", "action") and feature is not None and len(feature.shape) == 1:
@@ -97,21 +105,22 @@ def read_subject(
     """Read the numbers of `chosen` as they are stored, NaN and all; an episode that cannot be read is a finding."""
     rows: dict[int, dict[str, np.ndarray]] = {}
     columns: dict[int, dict[str, np.ndarray]] = {}
+    widths: dict[int, dict[str, int]] = {}
     findings: list[Finding] = []
     extra = [name for name in dataset.info.features if name in BOOKKEEPING or name.startswith("annotation.")]
     with (progress or Silent()).task("reading numbers", len(chosen)) as task:
         for index in chosen:
             try:
-                rows[index] = _numbers(dataset, index)
+                rows[index], widths[index] = _numbers(dataset, index)
                 columns[index] = _present(dataset, index, extra)
             except DataError as error:
                 findings.append(from_error("rows", error, (index,)))
                 rows.pop(index, None)
             task.advance()
-    return Subject(dataset=dataset, chosen=chosen, rows=rows, columns=columns), findings
+    return Subject(dataset=dataset, chosen=chosen, rows=rows, columns=columns, widths=widths), findings
 
 
-def _numbers(dataset: LeRobotDataset, index: int) -> dict[str, np.ndarray]:
+def _numbers(dataset: LeRobotDataset, index: int) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     modality, result = dataset.modality, {}
     places = [("state", key, entry) for key, entry in modality.state.items()]
     places += [("action", key, entry) for key, entry in modality.action.items()]
@@ -124,7 +133,7 @@ def _numbers(dataset: LeRobotDataset, index: int) -> dict[str, np.ndarray]:
             want = f"the {entry.end} that {kind}.{key} ends at"
             raise DataError(where, got=got, want=want, hint="Correct meta/modality.json")
         result[f"{kind}.{key}"] = column[:, entry.start : entry.end].astype(np.float64)
-    return result
+    return result, {name: column.shape[1] for name, column in table.items()}
 
 
 def _present(dataset: LeRobotDataset, index: int, names: list[str]) -> dict[str, np.ndarray]:

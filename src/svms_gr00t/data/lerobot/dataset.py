@@ -167,7 +167,13 @@ class LeRobotDataset:
             return read_images(
                 self.metadata.data[index], column, steps, length=episode.length, only_episode=only, root=self.root
             )
-        clip = self.metadata.clips[index, column]
+        clip = self.metadata.clips.get((index, column))
+        if clip is None:
+            want, hint = (
+                f"a video of {column}",
+                "Take that camera out of meta/modality.json, or fetch the dataset again",
+            )
+            raise DataError(f"{self.root}, episode {index}", got="none in the list of episodes", want=want, hint=hint)
         reader = self._videos.open(clip.path)
         needed = clip.first + episode.length if clip.frames is None else clip.frames
         if len(reader) < needed or (clip.frames is not None and len(reader) != needed):
@@ -210,6 +216,13 @@ def _check_features(root: Path, info: Info, modality: Modality) -> None:
     known = [name for name, feature in info.features.items() if feature.dtype in kinds]
     for key in modality.video:
         column = modality.column("video", key)
+        if column in info.features and info.features[column].depth:
+            where, hint = (
+                root / "meta" / "modality.json",
+                "Take it out of video; a model of colours cannot read distances",
+            )
+            got = f"camera {key} from {column}, a depth map"
+            raise DataError(where, got=got, want="a camera of colours", hint=hint)
         if column not in known:
             feature = info.features.get(column)
             where, hint = root / "meta" / "modality.json", "Correct original_key, or encode the pictures as videos"

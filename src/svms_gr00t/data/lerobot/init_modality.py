@@ -21,8 +21,12 @@ from svms_gr00t.data.lerobot.robocasa import ACTION_ORDERS, ALIASES, STATE_SLICE
 from svms_gr00t.data.lerobot.table import read_columns
 
 _IMAGE_PREFIXES = ("observation.images.", "observation.image.", "observation.")
-_NUMBERS = ("float32", "float64")
-_BOOKKEEPING = ("timestamp", "index", "frame_index", "episode_index", "task_index")
+_NUMBERS = re.compile(r"(float|int|uint)\d+|bool")
+_BOOKKEEPING = re.compile(
+    r"timestamp|(.*_)?index|annotation\..*|next\..*|.*(reward|success|discount|return|done|terminat|truncat).*|is_(first|last)"
+)
+_ACTION = re.compile(r"actions?([._].*)?")
+_STATE = re.compile(r"observations?([._].*)?|states?([._].*)?|proprio.*|qpos.*")
 _GRIPPER = re.compile(r"grip|finger|jaw|claw")
 _ARM = "arm"
 _PEEK = 8  # episodes whose actions are looked at
@@ -36,51 +40,99 @@ class Proposal:
     """What would be written."""
     reasons: tuple[str, ...]
     """One sentence for each decision."""
+    missing: tuple[str, ...] = ()
+    """What training needs and no column was found for, each with what there is instead."""
 
 
 def propose_modality(info: Info, *, order: ActionOrder | None = None) -> Proposal:
     """A modality for the features of `info`; `order` is what the numbers of a 12-D action look like."""
     reasons: list[str] = []
-    low = {name: f for name, f in info.features.items() if f.dtype in _NUMBERS and name not in _BOOKKEEPING}
-    if _is_panda_omron(info, low):
-        state, action = _panda_omron(order, reasons)
+    states, actions = _numeric(info, reasons)
+    main = {"state": _main(states, "observation.state"), "action": _main(actions, "action")}
+    if _is_panda_omron(info, states.get(main["state"]), actions.get(main["action"])):
+        state, action = _panda_omron(order, main, reasons)
     else:
-        states = {name: f for name, f in low.items() if name.startswith("observation.")}
-        actions = {name: f for name, f in low.items() if name == "action" or name.startswith("action.")}
-        state = _slices(states, "observation.state", reasons)
-        action = _slices(actions, "action", reasons)
+        state = _slices("state", states, main["state"], reasons)
+        action = _slices("action", actions, main["action"], reasons)
     video = _cameras(info, reasons)
     annotation = _annotations(info, reasons)
     value = {"state": state, "action": action, "video": video, "annotation": annotation}
-    return Proposal(modality=Modality.from_dict(value), reasons=tuple(reasons))
+    others = ", ".join(name for name in info.features if not _BOOKKEEPING.fullmatch(name)) or "none"
+    needed = (
+        ("state", state, "column of numbers"),
+        ("action", action, "column of numbers"),
+        ("camera", video, "video"),
+    )
+    missing = tuple(
+        f"no {kind}: the columns are {others}, and none is a {kind}'s {what}"
+        for kind, found, what in needed
+        if not found
+    )
+    return Proposal(modality=Modality.from_dict(value), reasons=tuple(reasons), missing=missing)
 
 
-def _is_panda_omron(info: Info, low: Mapping[str, Feature]) -> bool:
-    widths = [_width(low[name]) if name in low else 0 for name in ("observation.state", "action")]
+def _numeric(info: Info, reasons: list[str]) -> tuple[dict[str, Feature], dict[str, Feature]]:
+    """Columns of states and of actions; what is neither is a state where nothing else is, else left out with a word."""
+    states: dict[str, Feature] = {}
+    actions: dict[str, Feature] = {}
+    others: dict[str, Feature] = {}
+    for name, feature in info.features.items():
+        if _BOOKKEEPING.fullmatch(name) or feature.dtype in ("video", "image", "depth"):
+            continue
+        kind = actions if _ACTION.fullmatch(name) else states if _STATE.fullmatch(name) else others
+        if not _NUMBERS.fullmatch(feature.dtype) or not _width(feature):
+            what = feature.dtype if not _NUMBERS.fullmatch(feature.dtype) else f"of shape {tuple(feature.shape)}"
+            reasons.append(f"{name}: left out, for it is {what} and no row of numbers")
+            continue
+        kind[name] = feature
+        if kind is actions and not feature.dtype.startswith("float"):
+            reasons.append(f"{name}: whole numbers ({feature.dtype}), learned as any others; round what comes back")
+    if others and not states:
+        reasons.append(f"state: {', '.join(others)}, for no column is called state; check that the robot measures them")
+        return others, actions
+    reasons += [f"{name}: left out, for it is called neither state nor action" for name in others]
+    return states, actions
+
+
+def _main(features: Mapping[str, Feature], usual: str) -> str:
+    """The column whose keys need no prefix: LeRobot's own name, "state" or "actions", or the only one."""
+    short = [name for name in features if re.fullmatch(r"states?|actions?|observation", name)]
+    return usual if usual in features else next(iter(short or (features if len(features) == 1 else ())), usual)
+
+
+def _is_panda_omron(info: Info, state: Feature | None, action: Feature | None) -> bool:
+    widths = [_width(feature) if feature else 0 for feature in (state, action)]
     return info.robot_type == "PandaOmron" and widths == [16, 12]
 
 
-def _panda_omron(order: ActionOrder | None, reasons: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _panda_omron(
+    order: ActionOrder | None, main: Mapping[str, str], reasons: list[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     if order is None:
         reasons.append("action: base-first, RoboCasa365's published order; the numbers do not tell it from EEF-first")
     else:
         reasons.append(f"action: {order}, as the two-valued columns show")
-    return STATE_SLICES, ACTION_ORDERS[order or "base-first"]
+    slices = {"state": STATE_SLICES, "action": ACTION_ORDERS[order or "base-first"]}
+    state, action = ({k: e | _source(kind, main[kind]) for k, e in slices[kind].items()} for kind in slices)
+    return state, action
 
 
-def _slices(features: Mapping[str, Feature], main: str, reasons: list[str]) -> dict[str, Any]:
+def _source(kind: str, column: str) -> dict[str, str]:
+    """The field that names the column, where it is not the default one."""
+    return {} if column == {"state": "observation.state", "action": "action"}[kind] else {"original_key": column}
+
+
+def _slices(kind: str, features: Mapping[str, Feature], main: str, reasons: list[str]) -> dict[str, Any]:
     """Keys of every numeric feature; the main column's keys need no prefix."""
     result: dict[str, Any] = {}
     for column, feature in features.items():
-        stem = "" if column == main else column.removeprefix("observation.").removeprefix("action.")
+        stem = re.sub(r"^observations?\.(states?\.)?|^(actions?|states?)\.", "", column).replace(".", "_")
+        stem = "" if column == main else stem
         parts = group_names(_names(feature), _width(feature))
-        if not parts:
-            continue
         named = "names in info.json" if len(parts) > 1 or _names(feature) else "no element names, so one key"
         reasons.append(f"{column}: {', '.join(parts)} ({named})")
         for key, (start, end, rotation) in parts.items():
-            entry: dict[str, Any] = {"start": start, "end": end}
-            entry |= {} if column == main else {"original_key": column}
+            entry: dict[str, Any] = {"start": start, "end": end, **_source(kind, column)}
             entry |= {"rotation_type": rotation} if rotation else {}
             key = stem if stem and len(parts) == 1 else "_".join(filter(None, (stem, key)))
             result[key if key not in result else column] = entry
@@ -130,7 +182,9 @@ def _rotation(key: str, width: int) -> str | None:
 def _cameras(info: Info, reasons: list[str]) -> dict[str, Any]:
     video = {}
     for column, feature in info.features.items():
-        if feature.dtype in ("video", "image"):
+        if feature.depth:
+            reasons.append(f"{column}: left out, for it is a depth map, which a model of colours cannot read")
+        elif feature.dtype in ("video", "image"):
             prefix = next((p for p in _IMAGE_PREFIXES if column.startswith(p)), "")
             video[column.removeprefix(prefix).replace(".", "_")] = {"original_key": column}
     if {"robot0_agentview_left", "robot0_agentview_right", "robot0_eye_in_hand"} <= video.keys():
@@ -162,7 +216,8 @@ def _names(feature: Feature) -> list[str]:
 
 
 def _width(feature: Feature) -> int:
-    return feature.shape[0] if len(feature.shape) == 1 else 0
+    """Numbers of a row: LeRobot writes [D], or [1] for one number, other tools []. 0 for tables and pictures."""
+    return 1 if not feature.shape else feature.shape[0] if len(feature.shape) == 1 else 0
 
 
 def propose_for(root: Path) -> Proposal:
@@ -173,14 +228,15 @@ def propose_for(root: Path) -> Proposal:
     info = read_info(root)
     first = propose_modality(info)
     order = None
-    action = info.features.get("action")
-    if action is not None and _width(action) == 12:
+    actions = _numeric(info, [])[1]
+    column = _main(actions, "action")
+    if column in actions and _width(actions[column]) == 12:
         metadata = read_metadata(root, info)
         rows = []
         for episode in metadata.episodes[:_PEEK]:
             only = episode.index if metadata.shared else None
             path = metadata.data[episode.index]
-            rows.append(read_columns(path, ["action"], length=episode.length, only_episode=only)["action"])
+            rows.append(read_columns(path, [column], length=episode.length, only_episode=only)[column])
         order = action_order(np.concatenate(rows)) if rows else None
     return propose_modality(info, order=order) if order else first
 

@@ -34,6 +34,15 @@ class Feature(BaseModel):
     dtype: str
     shape: list[int] = []
     names: Any = None
+    info: Any = None
+    """What LeRobot writes about a camera; `video_info` in its older sets."""
+    video_info: Any = None
+
+    @property
+    def depth(self) -> bool:
+        """A camera that measures distances: its numbers are no brightness."""
+        said = [table for table in (self.info, self.video_info) if isinstance(table, dict)]
+        return self.dtype == "depth" or any(t.get("is_depth_map") or t.get("video.is_depth_map") for t in said)
 
 
 class Info(BaseModel):
@@ -96,7 +105,7 @@ class Metadata:
     data: Mapping[int, Path]
     """Parquet file of each episode."""
     clips: Mapping[tuple[int, str], Clip]
-    """Video of each episode and video feature."""
+    """Video of each episode and video feature; none of a camera that only info.json knows."""
     shared: bool = False
     """True when a parquet file holds several episodes, told apart by `episode_index`."""
 
@@ -222,6 +231,8 @@ def _episode_v3(root: Path, info: Info, row: dict[str, Any]) -> tuple[Episode, P
     place = {"chunk_index": int(row["data/chunk_index"]), "file_index": int(row["data/file_index"])}
     clips = {}
     for key in videos_of(info):
+        if row.get(f"videos/{key}/file_index") is None:
+            continue  # a camera that only info.json knows
         where = {name: int(row[f"videos/{key}/{name}"]) for name in ("chunk_index", "file_index")}
         path = fill_template(root, info.video_path or "", where | {"video_key": key})
         clips[key] = Clip(path=path, first=round(float(row[f"videos/{key}/from_timestamp"]) * info.fps))

@@ -18,6 +18,10 @@ from PIL import Image
 from svms_gr00t.core.errors import DataError
 
 _HINT = "Fetch or convert that file again"
+_DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow would clip them to white
+DEEP_HINT = (
+    "A depth map is no picture: take that camera out of modality.json. Grey of 16 bits: scale it by its own range to 8"
+)
 
 
 def read_columns(
@@ -65,9 +69,13 @@ def _picture(value: Any, where: str, root: Path) -> np.ndarray:
             data = inside.read_bytes()
         if not isinstance(data, bytes):
             raise ValueError("no picture")
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        picture = Image.open(io.BytesIO(data))
+        if picture.mode not in _DEEP:
+            return np.asarray(picture.convert("RGB"))
     except (OSError, ValueError) as error:
         raise DataError(where, got=f"no readable picture ({error})", want="PNG or JPEG bytes", hint=_HINT) from error
+    got, want = f"one channel of more than 8 bits ({picture.mode})", "RGB of 8 bits"
+    raise DataError(where, got=got, want=want, hint=DEEP_HINT)
 
 
 def _read(path: Path, names: list[str]) -> pa.Table:

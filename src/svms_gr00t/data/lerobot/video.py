@@ -22,6 +22,7 @@ from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.data.lerobot.table import DEEP_HINT
 
 _WANT = "an h264 or AV1 clip"
 _HINT = "Copy or re-encode that video again"
@@ -49,6 +50,8 @@ class VideoReader:
         if len(stored) < self._stream.frames:  # the header promises more than the file holds
             got = f"{len(stored)} of {self._stream.frames} frames, a truncated video"
             raise DataError(path, got=got, want="a complete video", hint=_HINT)
+        if self.pixels.startswith("gray") and self.pixels[4:].rstrip("lbe") not in ("", "8"):
+            raise DataError(path, got=f"one channel of more than 8 bits ({self.pixels})", want=_WANT, hint=DEEP_HINT)
         self._stream.codec_context.thread_count = 1
         packets = [(pts, p) for pts, p in stored if not p.is_discard]
         self._times: list[int] = sorted(pts for pts, _ in packets)
@@ -68,6 +71,16 @@ class VideoReader:
     def codec(self) -> str:
         """Name of the codec that the file says it holds."""
         return str(self._stream.codec_context.codec.canonical_name)
+
+    @property
+    def pixels(self) -> str:
+        """Name of the pixel format, such as yuv420p."""
+        return str(self._stream.codec_context.pix_fmt or "")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return int(self._stream.height), int(self._stream.width)
 
     @property
     def keyframes(self) -> int:
