@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
     from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig
     from svms_gr00t.policy import Policy
+    from svms_gr00t.recipes.training.held_out import HeldOut
 
 HALF_RADIANS = {"robocasa_panda_omron": 0.5}
 """Radians for one unit of axis-angle actions, by robot, where it is not 1."""
@@ -32,9 +33,9 @@ class OpenLoop:
     embodiment_tag: str | None = None
     """Needed only when the checkpoint knows several robots."""
     seed: int = 0
-    """Chooses the held-out episodes as training did, and the noise."""
+    """Chooses the noise, and the held-out episodes where no run says which they are."""
     validation: float = 0.15
-    """Share of held-out episodes; use the training run's."""
+    """Their share, in the same case."""
     stride: int = 8
     """Every so many steps is looked at."""
     language_tests: bool = False
@@ -50,14 +51,16 @@ class OpenLoop:
 
     def run(self) -> int:
         """Print the tables."""
-        from svms_gr00t.data.lerobot.dataset import LeRobotDataset
-        from svms_gr00t.data.loading.split import split_episodes
         from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig
         from svms_gr00t.policy import Policy
+        from svms_gr00t.recipes.training.held_out import held_out
 
-        dataset = LeRobotDataset.open(self.dataset_path)
+        found = held_out(
+            self.checkpoint, self.dataset_path, seed=self.seed, validation=self.validation, progress=Bars()
+        )
+        tell(found)
+        dataset, split = found.dataset, found.split
         policy = Policy.from_pretrained(policy_folder(self.checkpoint), embodiment_tag=self.embodiment_tag)
-        split = split_episodes(dataset.episodes, validation=self.validation, seed=self.seed)
         tag, horizon = policy.processor.config.embodiment_tag, policy.processor.codec.horizon
         config = OpenLoopConfig(
             horizon=horizon,
@@ -127,6 +130,13 @@ class OpenLoop:
             drawn = draw(trace(policy, dataset, episode, statistics=statistics, config=config), specs)
             path = write_text(self.plot_dir / f"episode_{episode:06d}.svg", drawn)
             console.print(f"drawn: {path}", highlight=False, soft_wrap=True)
+
+
+def tell(found: "HeldOut") -> None:
+    """Say which episodes are judged on, and which were left out."""
+    console.print(found.says, style=None if found.known else "yellow", markup=False, highlight=False)
+    for one in found.skipped:
+        console.print(f"episode {one.episode} is left out: {one.reason}", style="yellow", markup=False, highlight=False)
 
 
 def _print_methods(result: "OpenLoopResult", episodes: int) -> None:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.table import Table
 
 from svms_gr00t.cli.console import Bars, console
+from svms_gr00t.cli.evaluate.open_loop import tell
 from svms_gr00t.cli.evaluate.rollout import policy_folder
+from svms_gr00t.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from svms_gr00t.evaluate.streams.study import StreamStudy
@@ -22,24 +24,30 @@ class _OnHeldOut:
     embodiment_tag: str | None = None
     """Needed only when the checkpoint knows several robots."""
     seed: int = 0
-    """Chooses the held-out episodes as training did."""
+    """Chooses the held-out episodes where no run says which they are."""
     validation: float = 0.15
-    """Share of held-out episodes; use the training run's."""
+    """Their share, in the same case."""
     every_episode: bool = False
     """All episodes are held out: the dataset was not trained on."""
     stride: int = 8
     """Every so many steps is looked at."""
 
     def _open(self) -> tuple[Any, Any, tuple[int, ...]]:
-        from svms_gr00t.data.lerobot.dataset import LeRobotDataset
-        from svms_gr00t.data.loading.split import split_episodes
         from svms_gr00t.policy import Policy
+        from svms_gr00t.recipes.training.held_out import held_out
 
-        dataset = LeRobotDataset.open(self.dataset_path)
+        found = held_out(
+            self.checkpoint, self.dataset_path, seed=self.seed, validation=self.validation, progress=Bars()
+        )
+        if self.every_episode and found.known:
+            want, hint = "a dataset that it was not trained on", "Leave --every-episode out"
+            got = f"data that {self.checkpoint.name} was trained on"
+            raise ConfigError("--every-episode", got=got, want=want, hint=hint)
+        if not self.every_episode:
+            tell(found)
         policy = Policy.from_pretrained(policy_folder(self.checkpoint), embodiment_tag=self.embodiment_tag)
-        if self.every_episode:
-            return policy, dataset, tuple(episode.index for episode in dataset.episodes)
-        return policy, dataset, split_episodes(dataset.episodes, validation=self.validation, seed=self.seed).validation
+        every = tuple(episode.index for episode in found.dataset.episodes)
+        return policy, found.dataset, every if self.every_episode else found.split.validation
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.metadata import Episode
 from svms_gr00t.data.lerobot.modality import Modality
 
 MOST = 0.25
@@ -24,6 +25,8 @@ class Skipped:
     """Its number."""
     reason: str
     """What was wrong, one sentence."""
+    listed: Episode
+    """What the metadata says of it: splits deal it with the others, so that mending it moves none of them."""
 
 
 def open_sound(
@@ -40,7 +43,7 @@ def open_sound(
             try:
                 dataset.check_episode(episode.index)
             except DataError as error:
-                skipped.append(Skipped(episode=episode.index, reason=str(error)))
+                skipped.append(Skipped(episode=episode.index, reason=str(error), listed=episode))
             task.advance()
     if len(skipped) > most * len(dataset.episodes):
         got = f"{len(skipped)} broken of {len(dataset.episodes)} episodes, first: {skipped[0].reason}"

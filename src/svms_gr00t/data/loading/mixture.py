@@ -113,8 +113,10 @@ def open_mixture(
     for part in parts:
         dataset, left_out = open_sound(part.path, progress=progress)
         if part.filter_key is not None:
-            episodes = filter_episodes([e.index for e in dataset.episodes], part.filter_key, seed=seed)
-            dataset = dataset.only(episodes)
+            sound, broken = {e.index for e in dataset.episodes}, {one.episode for one in left_out}
+            chosen = set(filter_episodes(sorted(sound | broken), part.filter_key, seed=seed))
+            dataset = dataset.only(sound & chosen)
+            left_out = tuple(one for one in left_out if one.episode in chosen)
         datasets.append(dataset)
         skipped.append(left_out)
     _check_alike(datasets)

@@ -188,7 +188,8 @@ def _sources(mixture: Mixture, validation: float, seed: int) -> Iterator[Source]
     for dataset, weight, skipped in zip(mixture.datasets, mixture.weights, mixture.skipped, strict=True):
         for one in skipped:
             log.warning("%s: episode %d is left out: %s", dataset.root, one.episode, one.reason)
-        split = split_episodes(dataset.episodes, validation=validation, seed=seed)
+        everyone, broken = [*dataset.episodes, *(one.listed for one in skipped)], {one.episode for one in skipped}
+        split = split_episodes(everyone, validation=validation, seed=seed, broken=broken)
         yield Source(dataset=dataset, split=split, weight=weight, skipped=skipped)
 
 

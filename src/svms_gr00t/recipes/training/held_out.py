@@ -1,0 +1,110 @@
+"""Which episodes a checkpoint may be judged on: those that its own run held out, as the run's passport says.
+
+RUN/passport.json names them by number and the data by fingerprint; RUN/config.yaml says where the data was. Without a
+passport, or on data that the run did not see, nobody can know what was trained on: then a split by seed stands in, and
+`HeldOut.known` is False.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from svms_gr00t.core.errors import DataError, SvmsError
+from svms_gr00t.core.progress import Progress
+from svms_gr00t.data.files import read_raw
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.sound import Skipped, open_sound
+from svms_gr00t.data.loading.split import Split, split_episodes
+from svms_gr00t.recipes.training.config import TrainConfig
+
+PASSPORT, CONFIG = "passport.json", "config.yaml"
+_UP = 3
+"""RUN/phase_3/step_000100 and RUN/policy lie at most so deep in a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """A dataset without its broken episodes, and which of the others were held out."""
+
+    dataset: LeRobotDataset
+    split: Split
+    skipped: tuple[Skipped, ...]
+    """Broken episodes, which are left out here as in training."""
+    known: bool
+    """The run says so; else the split is a guess by seed."""
+    says: str
+    """How it is known, or why not, in one sentence."""
+
+
+def held_out(
+    checkpoint: Path,
+    dataset_path: Path | str,
+    *,
+    seed: int = 0,
+    validation: float = 0.15,
+    progress: Progress | None = None,
+) -> HeldOut:
+    """The run's own held-out episodes of a dataset; `seed` and `validation` count only where no run says.
+
+    Raises DataError for a dataset that cannot be read, and when none of the held-out episodes can.
+    """
+    dataset, skipped = open_sound(dataset_path, progress=progress)
+    run = run_of(checkpoint)
+    part, says = (None, "") if run is None else _part(run, dataset)
+    shared: dict[str, Any] = {"dataset": dataset, "skipped": skipped}
+    if part is None:
+        why = f"{run.name} was trained on other data" if run is not None else "there is no passport.json beside it"
+        guess = f"these are the ones that --seed {seed} and --validation {validation:g} hold out"
+        says = f"Which of these episodes {checkpoint.name} was trained on cannot be known ({why}); {guess}."
+        everyone = [*dataset.episodes, *(one.listed for one in skipped)]
+        broken = {one.episode for one in skipped}
+        split = split_episodes(everyone, validation=validation, seed=seed, broken=broken)
+        return HeldOut(split=split, known=False, says=says, **shared)
+    sound = {episode.index for episode in dataset.episodes}
+    left_out = {int(number) for number in part.get("skipped", {})}
+    chosen = {int(number) for number in part["held_out"]}
+    if not chosen & sound:
+        got, hint = f"none of {sorted(chosen)[:5]}", "Mend the dataset, or evaluate on the one that was trained on"
+        raise DataError(dataset.root, got=got, want=f"episodes that {checkpoint.name} held out", hint=hint)
+    split = Split(train=tuple(sorted(sound - chosen - left_out)), validation=tuple(sorted(chosen & sound)))
+    return HeldOut(split=split, known=True, says=says, **shared)
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """The run folder that a checkpoint, a policy or a run belongs to; None where no passport is near."""
+    folder = checkpoint.resolve()
+    near = (folder, *folder.parents[:_UP])
+    return next((place for place in near if (place / PASSPORT).is_file() and (place / CONFIG).is_file()), None)
+
+
+def _part(run: Path, dataset: LeRobotDataset) -> tuple[Mapping[str, Any] | None, str]:
+    """What the passport says of this dataset, and how it was recognised; None for data that the run did not see."""
+    data = read_raw(run / PASSPORT).get("data")
+    parts = data.get("parts", [data]) if isinstance(data, dict) else []
+    parts = [part for part in parts if isinstance(part, dict) and isinstance(part.get("held_out"), list)]
+    own = _fingerprint(dataset)
+    for part in parts:
+        if part.get("fingerprint") == own:
+            return part, f"Held-out episodes as {run.name} has them in its passport."
+    for path, part in zip(_paths(run), parts, strict=False):
+        if path == dataset.root.resolve():
+            says = f"{dataset.root} has changed since {run.name} was trained on it; its held-out episodes go by number."
+            return part, says
+    return None, ""
+
+
+def _fingerprint(dataset: LeRobotDataset) -> str | None:
+    """None where a file is gone since."""
+    try:
+        return dataset.fingerprint()
+    except DataError:
+        return None
+
+
+def _paths(run: Path) -> list[Path]:
+    """Where the run's data was; nothing where that cannot be read any more."""
+    try:
+        return [part.path.expanduser().resolve() for part in TrainConfig.load(run / CONFIG).parts()]
+    except SvmsError:
+        return []
