@@ -21,8 +21,10 @@ from svms_gr00t.core.types import Features, ModelInputs, StreamStates
 from svms_gr00t.groot.action_head import ActionHead
 from svms_gr00t.groot.backbone import EagleBackbone
 from svms_gr00t.groot.checkpoint.delta import Delta, base_and_delta, save_delta
-from svms_gr00t.groot.checkpoint.loading import Stored, load_weights, locate, read_config, save_checkpoint, weight_files
-from svms_gr00t.groot.checkpoint.saving import write_checkpoint
+from svms_gr00t.groot.checkpoint.hub import Hub, OnTheHub, commit_of, locate, write_card
+from svms_gr00t.groot.checkpoint.loading import Stored, load_weights, read_config, weight_files
+from svms_gr00t.groot.checkpoint.model_card import UNKNOWN, CardFacts, is_hub_id, plain_card
+from svms_gr00t.groot.checkpoint.saving import checkpoint_folder, write_checkpoint
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.streams.memory import MemorySize
 from svms_gr00t.svms import SheafStreams
@@ -53,13 +55,14 @@ class SampleOutput:
     """What SVMS did; None for the plain model."""
 
 
-class Gr00tN1d6(nn.Module):
+class Gr00tN1d6(nn.Module, OnTheHub):
     """The whole model. `config.use_sheaf_streams=False` is plain GR00T N1.6: `svms` is then None."""
 
     def __init__(self, config: Gr00tN1d6Config) -> None:
         super().__init__()
         self.config = config
         self.base: str | None = None
+        self.hub = Hub()
         self.backbone = EagleBackbone(config)
         self.svms = _streams(config) if config.use_sheaf_streams else None
         self.action_head = ActionHead(config)
@@ -137,7 +140,7 @@ class Gr00tN1d6(nn.Module):
         return SampleOutput(action=action, features=features, states=states)
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]
         cls,
         source: Path | str,
         *,
@@ -145,33 +148,62 @@ class Gr00tN1d6(nn.Module):
         config: Gr00tN1d6Config | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: Path | str | None = None,
+        local_files_only: bool = False,
     ) -> "Gr00tN1d6":
         """Load a folder or a hub id; `config` may switch SVMS on for a plain checkpoint (it then starts fresh).
 
+        `revision` is of a hub id, not of a delta's base; `token`, `cache_dir` and `local_files_only` hold for both.
         A delta finds its base where it was saved from, or at `base`. All weights get `dtype`, or else the type that
         most numbers of the checkpoint (of the base) have: N1.6 fine-tunings are saved in two types.
         Weights stream from the files into a model without storage, so memory peaks near the size of what is kept.
         Raises CheckpointError for missing, unexpected or misshapen tensors, for a wrong base, and for other GR00T
         versions.
         """
-        folder = locate(source)
+        hub = Hub(revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
+        folder = locate(source, hub=hub)
         config = config or read_config(folder)
         with torch.device("meta"):
             model = cls(config)
-        whole, overlay, name = base_and_delta(folder, base)
+        whole, overlay, name = base_and_delta(folder, base, hub=hub)
         dtype = dtype or _usual_type(weight_files(whole))
         load_weights(model, whole, config, dtype=dtype, device=device, fresh=FRESH, overlay=overlay)
         left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
         if left:
             hint = "Check that config.json and the weights belong together"
             raise CheckpointError(folder, got=f"no values for {left[0]}", want="every tensor", hint=hint)
-        model.base = name or str(source)
+        model.base, model.hub = name or str(source), hub.at(commit_of(whole))
         return model.eval()
 
-    def save_pretrained(self, folder: Path | str) -> Path:
-        """Write `config.json` and safetensors, atomically, under the names that `from_pretrained` reads."""
-        save_checkpoint(self, self.config, Path(folder))
+    def save_pretrained(  # type: ignore[override]
+        self, folder: Path | str, *, config: None = None, model_card_kwargs: dict[str, str] | None = None
+    ) -> Path:
+        """Write `config.json` and safetensors, atomically, under the names that `from_pretrained` reads.
+
+        The keywords are those with which huggingface_hub's `push_to_hub` asks for the card too.
+        """
+        with checkpoint_folder(folder) as partial:
+            self.write(partial)
+            write_card(partial, model_card_kwargs)
         return Path(folder)
+
+    def model_card(self, repo_id: str, *, entry: str = "model") -> str:
+        """README.md of a repository: what the model is, its base and its licence; no results."""
+        base = self.base if self.base is not None and is_hub_id(self.base) else UNKNOWN
+        c = self.config
+        facts = CardFacts(
+            name=repo_id,
+            base=base,
+            svms=c.use_sheaf_streams,
+            streams=tuple(c.stream_names),
+            d_stream=c.d_stream,
+            d_overlap=c.d_overlap,
+            parameters=sum(p.numel() for p in self.parameters()),
+            entry=entry,
+        )
+        return plain_card(facts)
 
     def write(self, folder: Path) -> None:
         """The files of `save_pretrained` in a folder that the caller makes, to be one with other files."""
@@ -189,7 +221,8 @@ class Gr00tN1d6(nn.Module):
         if chosen is None:
             hint = "Pass base=, a checkpoint folder or a hub id"
             raise CheckpointError(folder, got="a model that was not loaded from a checkpoint", want="a base", hint=hint)
-        return save_delta(self.state_dict(), self.config, folder, base=chosen, extra=extra)
+        hub = self.hub if base is None else self.hub.at(None)
+        return save_delta(self.state_dict(), self.config, folder, base=chosen, hub=hub, extra=extra)
 
 
 def _streams(config: Gr00tN1d6Config) -> SheafStreams:

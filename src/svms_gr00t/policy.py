@@ -24,13 +24,13 @@ from svms_gr00t.data.processor.embodiment import ModalityConfig
 from svms_gr00t.data.processor.observation import Observation
 from svms_gr00t.data.processor.processor import Processor, Sample
 from svms_gr00t.groot.checkpoint.delta import find_base, is_delta, read_delta
-from svms_gr00t.groot.checkpoint.loading import locate
+from svms_gr00t.groot.checkpoint.hub import Hub, OnTheHub, locate, write_card
 from svms_gr00t.groot.checkpoint.saving import checkpoint_folder
 from svms_gr00t.model import Gr00tN1d6, SampleOutput
 from svms_gr00t.request import read_request, read_robot, read_seeds
 
 
-class Policy:
+class Policy(OnTheHub):
     """A model with its processor. Noise comes from seeds, so the same calls give the same actions."""
 
     def __init__(self, model: Gr00tN1d6, processor: Processor, *, device: torch.device | str = "cpu") -> None:
@@ -39,7 +39,7 @@ class Policy:
         self._seed, self._calls = 0, 0
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]
         cls,
         folder: Path | str,
         *,
@@ -47,29 +47,46 @@ class Policy:
         device: torch.device | str = "cpu",
         base: Path | str | None = None,
         dtype: torch.dtype | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: Path | str | None = None,
+        local_files_only: bool = False,
     ) -> "Policy":
         """Load a checkpoint or delta folder, or a hub id; in float32 on the CPU unless `dtype` says otherwise.
 
+        `revision` (of a hub id), `token`, `cache_dir` and `local_files_only` are huggingface_hub's.
         A delta without processor files takes those of its base. Raises CheckpointError or DataError when a file is
         missing or does not fit.
         """
-        source = locate(folder)
+        hub = Hub(revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
+        source = locate(folder, hub=hub)
         files = source
         if is_delta(source) and not (source / "processor_config.json").is_file():
-            files = find_base(read_delta(source), base)
+            files = find_base(read_delta(source), base, hub=hub)
         processor = Processor.load(files, embodiment_tag=embodiment_tag)  # first: it is cheap to find at fault
         dtype = torch.float32 if dtype is None and str(device) == "cpu" else dtype
-        model = Gr00tN1d6.from_pretrained(source, base=base, dtype=dtype, device=device)
+        ways: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        model = Gr00tN1d6.from_pretrained(source, base=base, dtype=dtype, device=device, **ways)
         if not is_delta(source):
             model.base = str(folder)  # a hub id says more than the cache that it lies in
         return cls(model, processor, device=device)
 
-    def save_pretrained(self, folder: Path | str) -> Path:
-        """Write model and processor as one folder that appears when it is complete."""
+    def save_pretrained(  # type: ignore[override]
+        self, folder: Path | str, *, config: None = None, model_card_kwargs: dict[str, str] | None = None
+    ) -> Path:
+        """Write model and processor as one folder that appears when it is complete.
+
+        The keywords are those with which huggingface_hub's `push_to_hub` asks for the card too.
+        """
         with checkpoint_folder(folder) as partial:
             self.model.write(partial)
             self.processor.save(partial)
+            write_card(partial, model_card_kwargs)
         return Path(folder)
+
+    def model_card(self, repo_id: str) -> str:
+        """README.md of a repository: what the policy is, its base and its licence; no results."""
+        return self.model.model_card(repo_id, entry="policy")
 
     def save_delta(self, folder: Path | str, *, base: Path | str | None = None) -> Path:
         """Write what the model changed against its base, and the processor, as one folder."""

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.lock import only_one
 from svms_gr00t.core.whole import recover, whole_file, whole_folder
-from svms_gr00t.groot.checkpoint.loading import locate
+from svms_gr00t.groot.checkpoint.hub import locate
 from svms_gr00t.groot.checkpoint.saving import checkpoint_folder
 
 DYING = """

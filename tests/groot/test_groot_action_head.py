@@ -9,7 +9,7 @@ from scipy.stats import beta, kstest
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.types import Features
-from svms_gr00t.groot.action_head import PLAIN, ActionHead, Shortcuts
+from svms_gr00t.groot.action_head import PLAIN, ActionHead, Shortcuts, on_path
 from svms_gr00t.groot.attention import choose
 from svms_gr00t.groot.dit import block_reads
 
@@ -142,6 +142,18 @@ def test_loss_is_the_masked_mean_of_the_flow_error(head, batch):
             error += sum((flow.velocity[b, h, d] - (batch.action - noise)[b, h, d]) ** 2 for d in range(5)).item()
     assert flow.loss.item() == pytest.approx(error / (3 * 3 * 5 + 1e-6))
     assert flow.per_element[:, 3].abs().sum() == 0
+
+
+def test_the_target_is_the_velocity_of_the_path_that_noises():
+    """d x_tau / d tau by automatic differentiation; the path begins in the noise and ends in the action."""
+    noise, action = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    time = torch.tensor([0.0, 0.25, 0.999], dtype=torch.float64)
+    point, velocity = on_path(noise, action, time)
+    _, derivative = torch.func.jvp(lambda t: on_path(noise, action, t)[0], (time,), (torch.ones_like(time),))
+    torch.testing.assert_close(velocity, derivative)
+    assert torch.equal(point[0], noise[0])
+    torch.testing.assert_close(point[1], 0.75 * noise[1] + 0.25 * action[1])
+    assert torch.equal(on_path(noise, action, torch.ones(3, dtype=torch.float64))[0], action)
 
 
 def test_actions_are_needed_for_a_loss(head, batch):

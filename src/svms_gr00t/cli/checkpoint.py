@@ -101,7 +101,8 @@ class MakeDelta:
     def run(self) -> int:
         """Write the delta and say how large it is."""
         from svms_gr00t.groot.checkpoint.delta import save_delta
-        from svms_gr00t.groot.checkpoint.loading import locate, read_config, weight_files
+        from svms_gr00t.groot.checkpoint.hub import locate
+        from svms_gr00t.groot.checkpoint.loading import read_config, weight_files
         from svms_gr00t.groot.checkpoint.tensors import Lazy
 
         _refuse_existing(self.output_dir)
@@ -132,7 +133,8 @@ class Merge:
 
         from svms_gr00t.core.whole import whole_folder
         from svms_gr00t.groot.checkpoint.delta import base_and_delta
-        from svms_gr00t.groot.checkpoint.loading import locate, weight_files
+        from svms_gr00t.groot.checkpoint.hub import locate
+        from svms_gr00t.groot.checkpoint.loading import weight_files
         from svms_gr00t.groot.checkpoint.rounding import rounding
         from svms_gr00t.model import Gr00tN1d6
 

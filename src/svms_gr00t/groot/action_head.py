@@ -152,11 +152,11 @@ class ActionHead(nn.Module):
             raise DataError("ModelInputs.action", got=None, want="the recorded action chunk (B, H, Da)", hint=hint)
         noise = gaussian(action.shape, action, generator) if noise is None else noise
         time = self.draw_time(action.shape[0], action.device, generator) if time is None else time
-        mixed = mix(noise, action, time)
+        mixed, target = on_path(noise, action, time)
         observation = self.observe(features, inputs.state, inputs.embodiment_id)
         timing = self.timing((time * self.config.num_timestep_buckets).long(), observation.rows)
         velocity = self.velocity(observation, mixed, timing)
-        error = (velocity - (action - noise)).square()
+        error = (velocity - target).square()
         mask = torch.ones_like(error) if inputs.action_mask is None else inputs.action_mask.to(error.dtype)
         per_element = error * mask
         return FlowLoss(loss=per_element.sum() / (mask.sum() + 1e-6), per_element=per_element, velocity=velocity)
@@ -273,12 +273,12 @@ class ActionHead(nn.Module):
         return self.state_encoder.layer1.W.dtype
 
 
-def mix(
+def on_path(
     noise: Float[Tensor, "B H Da"], action: Float[Tensor, "B H Da"], time: Float[Tensor, " B"]
-) -> Float[Tensor, "B H Da"]:
-    """x_tau = (1 - tau) noise + tau action."""
+) -> tuple[Float[Tensor, "B H Da"], Float[Tensor, "B H Da"]]:
+    """The point x_tau = (1 - tau) noise + tau action of the straight path, and its velocity d x_tau / d tau there."""
     tau = time[:, None, None].to(action.dtype)
-    return (1 - tau) * noise + tau * action
+    return (1 - tau) * noise + tau * action, action - noise
 
 
 def gaussian(size: torch.Size | tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -185,7 +185,7 @@ def test_inspect_of_a_repository_reads_headers_over_the_network(base, tmp_path, 
     assert run("inspect", base, "--json") == 0
     expected = json.loads(capsys.readouterr().out)
     (base / "model.safetensors").unlink()
-    monkeypatch.setattr("svms_gr00t.groot.checkpoint.loading.snapshot_download", lambda name, **asked: str(base))
+    monkeypatch.setattr("svms_gr00t.groot.checkpoint.hub.snapshot_download", lambda name, **asked: str(base))
     monkeypatch.setattr("svms_gr00t.groot.checkpoint.remote.get_safetensors_metadata", lambda name: found)
     assert run("inspect", "someone/robot", "--json") == 0
     assert json.loads(capsys.readouterr().out) == expected

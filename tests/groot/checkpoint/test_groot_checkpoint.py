@@ -12,9 +12,9 @@ from torch import nn
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.core.whole import whole_folder
 from svms_gr00t.groot.checkpoint.golden import PlainGr00t
+from svms_gr00t.groot.checkpoint.hub import locate
 from svms_gr00t.groot.checkpoint.loading import (
     load_weights,
-    locate,
     read_config,
     save_checkpoint,
     save_weights,

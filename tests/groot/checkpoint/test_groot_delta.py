@@ -216,7 +216,7 @@ def test_a_base_from_the_hub_is_remembered_by_its_id(base, tmp_path, monkeypatch
         asked.append((name, options["local_files_only"]))
         return str(base)
 
-    monkeypatch.setattr("svms_gr00t.groot.checkpoint.loading.snapshot_download", download)
+    monkeypatch.setattr("svms_gr00t.groot.checkpoint.hub.snapshot_download", download)
     model = Gr00tN1d6.from_pretrained("someone/robot")
     delta = model.save_delta(tmp_path / "delta")
     assert (delta.source, delta.relative) == ("someone/robot", None)

@@ -96,7 +96,7 @@ class DataStatistics:
 
     def _compare(self, dataset: "LeRobotDataset", base: str) -> int:
         from svms_gr00t.data.doctor.compatibility import compare_with_base, read_base
-        from svms_gr00t.groot.checkpoint.loading import locate
+        from svms_gr00t.groot.checkpoint.hub import locate
 
         folder = locate(base, weights=False)
         config, statistics = read_base(folder, self.embodiment_tag, modality=dataset.modality)

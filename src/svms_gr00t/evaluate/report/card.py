@@ -6,13 +6,12 @@ config.json, monitor.json of the policy folder                              the 
 """
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import EvalResult
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.evaluate.comparison.contenders import Contender, Run
@@ -20,11 +19,8 @@ from svms_gr00t.evaluate.comparison.run_facts import RunFacts
 from svms_gr00t.evaluate.report.comparison import build_comparison
 from svms_gr00t.evaluate.report.data import CAVEATS, ReportData
 from svms_gr00t.evaluate.report.markdown import comparison_table, facts_table, gates_table, tasks_table
+from svms_gr00t.groot.checkpoint.model_card import UNKNOWN, CardFacts, assemble, licence, metadata
 from svms_gr00t.monitor import Monitor
-
-OWN = ("shipped", "none")
-"""Bases whose weights are this project's own."""
-UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +57,17 @@ class CardSource:
         )
 
     @property
-    def base(self) -> str:
-        """Where training started."""
-        return self.facts.base if self.facts is not None else UNKNOWN
-
-    @property
-    def svms(self) -> bool:
-        """Whether the model has SVMS."""
-        return bool(self.config.get("use_sheaf_streams", False))
+    def card(self) -> CardFacts:
+        """What holds without any result."""
+        return CardFacts(
+            name=self.name,
+            base=self.facts.base if self.facts is not None else UNKNOWN,
+            svms=bool(self.config.get("use_sheaf_streams", False)),
+            streams=tuple(self.config.get("stream_names", ())),
+            d_stream=self.config.get("d_stream"),
+            d_overlap=self.config.get("d_overlap"),
+            parameters=self.facts.parameters if self.facts is not None else None,
+        )
 
 
 def policy_of(folder: Path | str) -> Path:
@@ -90,30 +89,13 @@ def _results(folder: Path) -> Run:
 
 def render_card(source: CardSource) -> str:
     """README.md with the metadata block that the Hub reads."""
-    parts = [f"---\n{_metadata(source).to_yaml()}\n---", f"# {source.name}", _what(source), _use(source)]
-    parts += ["## Results", *_results_text(source)]
+    facts = source.card
+    parts = ["## Results", *_results_text(source)]
     if source.monitor is not None:
         parts += ["## Disagreement monitor", _monitor(source.monitor)]
     parts += ["## Training", _training(source)]
-    parts += ["## Limits", "\n".join(f"- {line}" for line in CAVEATS), "## Licence", _licence(source)]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _metadata(source: CardSource) -> ModelCardData:
-    own = source.base in OWN
-    values: dict[str, Any] = {
-        "license": "apache-2.0" if own else "other",
-        "library_name": "svms-gr00t",
-        "pipeline_tag": "robotics",
-        "tags": ["robotics", "vla", "gr00t", *(["sheaf", "svms"] if source.svms else [])],
-        "model_name": source.name,
-        "eval_results": _measured(source) or None,
-    }
-    if not own:
-        values["license_name"] = "that-of-the-base"
-        if re.fullmatch(r"[\w.-]+/[\w.-]+", source.base):  # a Hub name, not a folder of ours
-            values["base_model"] = source.base
-    return ModelCardData(**values)
+    parts += ["## Limits", "\n".join(f"- {line}" for line in CAVEATS), "## Licence", licence(facts.base)]
+    return assemble(facts, metadata(facts, _measured(source)), parts)
 
 
 def _measured(source: CardSource) -> list[EvalResult]:
@@ -126,26 +108,6 @@ def _measured(source: CardSource) -> list[EvalResult]:
         driven = shared | {"dataset_name": "closed loop, " + ", ".join(source.run.closed_loop.config.tasks)}
         found.append(EvalResult(**driven, metric_type="success_rate", metric_value=rate.estimate))
     return found
-
-
-def _what(source: CardSource) -> str:
-    kind = "GR00T N1.6 with sheaf-coupled streams (SVMS)" if source.svms else "plain GR00T N1.6"
-    text = f"A vision-language-action policy: {kind}, saved by svms-gr00t."
-    if source.svms:
-        streams = ", ".join(source.config.get("stream_names", ()))
-        text += f" Streams: {streams}; width {source.config.get('d_stream')}, overlap {source.config.get('d_overlap')}."
-    if source.facts is not None and source.facts.parameters is not None:
-        text += f" {source.facts.parameters:,} parameters."
-    return text
-
-
-def _use(source: CardSource) -> str:
-    return f"""```python
-from svms_gr00t.policy import Policy
-
-policy = Policy.from_pretrained("{source.name}")
-actions, evidence = policy.get_action(observation)  # policy.get_modality_config() lists the keys
-```"""
 
 
 def _results_text(source: CardSource) -> Sequence[str]:
@@ -178,12 +140,3 @@ def _training(source: CardSource) -> str:
     f = source.facts
     rows = {"base": f.base, "data": f.data, "seed": str(f.seed)} | f.budget
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | `{value}` |" for name, value in rows.items())])
-
-
-def _licence(source: CardSource) -> str:
-    if source.base in OWN:
-        return "Apache-2.0, weights and code."
-    return (
-        f"The code is Apache-2.0. The weights were made from `{source.base}` and keep its licence; those of NVIDIA's "
-        "GR00T N1.6 are under NVIDIA's own, to be read before use."
-    )

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.groot.checkpoint.loading import is_unused, locate, read_config, some, weight_files
+from svms_gr00t.groot.checkpoint.hub import Hub, commit_of, locate
+from svms_gr00t.groot.checkpoint.loading import is_unused, read_config, some, weight_files
 from svms_gr00t.groot.checkpoint.saving import GIB, checkpoint_folder, save_weights
 from svms_gr00t.groot.checkpoint.tensors import Stored
 from svms_gr00t.groot.config import Gr00tN1d6Config
@@ -40,6 +41,8 @@ class Delta:
     """The delta's own folder."""
     source: str
     """Its base as the saver knew it: an absolute path or a hub id."""
+    revision: str | None = None
+    """Commit of a base from the hub."""
     relative: str | None
     """A local base as seen from the delta's folder; found again when both are moved together."""
     digests: dict[str, str]
@@ -54,7 +57,8 @@ class Delta:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object."""
-        base = {"source": self.source, "relative": self.relative, "fingerprint": self.fingerprint}
+        base = {"source": self.source, "revision": self.revision, "relative": self.relative}
+        base["fingerprint"] = self.fingerprint
         rows = {name: list(rows) for name, rows in self.rows.items()}
         return {"format": FORMAT, "version": VERSION, "base": base | {"tensors": self.digests}, "rows": rows}
 
@@ -157,6 +161,7 @@ def read_delta(folder: Path | str) -> Delta:
         delta = Delta(
             folder=Path(folder),
             source=str(base["source"]),
+            revision=base.get("revision"),
             relative=base.get("relative"),
             digests={str(name): str(digest) for name, digest in base["tensors"].items()},
             rows={str(name): tuple(map(int, rows)) for name, rows in values["rows"].items()},
@@ -169,23 +174,29 @@ def read_delta(folder: Path | str) -> Delta:
     return delta
 
 
-def base_here(delta: Delta) -> Path | None:
+def base_here(delta: Delta, hub: Hub | None = None) -> Path | None:
     """The base's folder when it is on this machine, without any download."""
+    hub = replace(hub or Hub(), local_files_only=True)
     places = [Path(delta.source)] + ([delta.folder / delta.relative] if delta.relative else [])
-    with suppress(CheckpointError):
-        places.append(locate(delta.source, download=False))
+    for revision in dict.fromkeys((delta.revision, None)):
+        with suppress(CheckpointError):
+            places.append(locate(delta.source, hub=hub.at(revision)))
     # The cache may hold the JSON files alone.
     return next((place for place in places if any(place.glob("model*.safetensors"))), None)
 
 
-def find_base(delta: Delta, base: Path | str | None = None) -> Path:
-    """The base's folder: the one given, or where the delta says. Raises `CheckpointError` when it is not there."""
+def find_base(delta: Delta, base: Path | str | None = None, *, hub: Hub | None = None) -> Path:
+    """The base's folder: the one given, or where the delta says. Raises `CheckpointError` when it is not there.
+
+    `hub` is how the delta was found: its revision is not that of the base.
+    """
+    hub = hub or Hub()
     if base is not None:
-        return locate(base)
-    if (here := base_here(delta)) is not None:
+        return locate(base, hub=hub.at(None))
+    if (here := base_here(delta, hub)) is not None:
         return here
     try:
-        return locate(delta.source)
+        return locate(delta.source, hub=hub.at(delta.revision))
     except CheckpointError as error:
         want, hint = "the base that it was trained on", "Pass its place (base=..., or --base)"
         raise CheckpointError(
@@ -194,7 +205,7 @@ def find_base(delta: Delta, base: Path | str | None = None) -> Path:
 
 
 def base_and_delta(
-    folder: Path, base: Path | str | None = None, *, check: bool = True
+    folder: Path, base: Path | str | None = None, *, hub: Hub | None = None, check: bool = True
 ) -> tuple[Path, dict[str, Stored], str | None]:
     """The folder of the whole weights, the tensors that replace or join them, and a name for the base of a delta.
 
@@ -207,7 +218,7 @@ def base_and_delta(
             raise CheckpointError(folder, got="a whole checkpoint", want="a delta to put on a base", hint=hint)
         return folder, {}, None
     delta = read_delta(folder)
-    whole = find_base(delta, base)
+    whole = find_base(delta, base, hub=hub)
     if check:
         delta.check(whole)
     is_path = Path(delta.source).is_absolute()  # else a hub id, which says more than the cache it lies in
@@ -220,6 +231,7 @@ def save_delta(
     folder: Path | str,
     *,
     base: Path | str,
+    hub: Hub | None = None,
     extra: Callable[[Path], object] | None = None,
     shard_bytes: int = 5 * GIB,
 ) -> Delta:
@@ -229,8 +241,8 @@ def save_delta(
     more files into the folder before it appears.
     Raises `CheckpointError` when the base lacks the shapes or has tensors that the model has not.
     """
-    target, origin = Path(folder), locate(base)
-    local = Path(base).is_dir()
+    target, origin = Path(folder), locate(base, hub=hub)
+    local = Path(base).expanduser().is_dir()
     tensors = used_tensors(origin)
     changed: dict[str, Tensor] = {n: state[n] for n in state if n not in tensors and not is_unused(n, config)}
     found: dict[str, str] = {}
@@ -247,6 +259,7 @@ def save_delta(
     delta = Delta(
         folder=target,
         source=str(origin.resolve()) if local else str(base),
+        revision=None if local else commit_of(origin),
         relative=os.path.relpath(origin.resolve(), target.resolve()) if local else None,
         digests=found,
         rows=rows,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.core.types import Features, ModelInputs
-from svms_gr00t.groot.action_head import ActionHead, Shortcuts, mix
+from svms_gr00t.groot.action_head import ActionHead, Shortcuts, on_path
 from svms_gr00t.groot.backbone import EagleBackbone
 from svms_gr00t.groot.checkpoint.loading import load_weights, read_config
 from svms_gr00t.groot.config import Gr00tN1d6Config
@@ -127,7 +127,7 @@ def _flow(head: ActionHead, features: Features, batch: ModelInputs, inputs: dict
     observation = head.observe(features, batch.state, batch.embodiment_id)
     time, noise, action = inputs["time"], inputs["noise"], inputs["action"]
     timing = head.timing((time * head.config.num_timestep_buckets).long(), observation.rows)
-    x = head.encode_actions(mix(noise, action, time), timing, observation.rows)
+    x = head.encode_actions(on_path(noise, action, time)[0], timing, observation.rows)
     out = {"vlln_features": head.vlln(features.tokens), "state_features": observation.state, "action_features": x}
     x = head.sequence(observation, x)
     parts = zip(head.model.transformer_blocks, timing.modulation.blocks, observation.context, strict=True)

@@ -15,12 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.core.whole import recover
 from svms_gr00t.groot.checkpoint.foreign import refuse_adapter, refuse_other_weights
 from svms_gr00t.groot.checkpoint.saving import index_of, save_checkpoint, save_weights, single_of
 from svms_gr00t.groot.checkpoint.tensors import AGAIN, LOOK_BYTES, Stored, header, new_scratch, refuse_stand_in, some
@@ -31,7 +28,6 @@ __all__ = [
     "Stored",
     "is_unused",
     "load_weights",
-    "locate",
     "read_config",
     "save_checkpoint",
     "save_weights",
@@ -54,24 +50,6 @@ class LoadReport:
     """Tensors of the file that nothing reads."""
     fresh: tuple[str, ...]
     """Tensors of the model that the file was allowed to lack."""
-
-
-def locate(source: Path | str, *, download: bool = True, weights: bool = True) -> Path:
-    """The checkpoint folder itself, or a local copy of a Hugging Face repository such as nvidia/GR00T-N1.6-3B.
-
-    Without `download` only a copy that is here already counts, without `weights` the JSON files are enough. Raises
-    `CheckpointError` when it is neither.
-    """
-    local = Path(source).expanduser()
-    recover(local)
-    if local.is_dir():
-        return local
-    patterns = ["*.json", "*.safetensors"] if weights else ["*.json"]
-    try:
-        return Path(snapshot_download(str(source), allow_patterns=patterns, local_files_only=not download))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        got = f"no such folder, and no repository to download ({type(error).__name__})"
-        raise CheckpointError(source, got=got, want=_WANT, hint="check the path, or the network") from error
 
 
 def read_config(folder: Path | str) -> Gr00tN1d6Config:

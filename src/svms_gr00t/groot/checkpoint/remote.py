@@ -13,7 +13,7 @@ from huggingface_hub.errors import (
 
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.groot.checkpoint.delta import is_delta
-from svms_gr00t.groot.checkpoint.loading import locate
+from svms_gr00t.groot.checkpoint.hub import locate
 from svms_gr00t.groot.checkpoint.tensors import AGAIN, DTYPES, Stored
 
 _FAULTS = (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError)

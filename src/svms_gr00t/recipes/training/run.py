@@ -17,7 +17,7 @@ from svms_gr00t.core.errors import TrainingError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.loading.feature_cache import FeatureCache
 from svms_gr00t.data.loading.protocols import Samples
-from svms_gr00t.groot.checkpoint.loading import locate
+from svms_gr00t.groot.checkpoint.hub import locate
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.training.config import TrainConfig
