@@ -2,17 +2,28 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from svms_gr00t.data.lerobot.sound import Skipped
 
 console = Console(quiet=os.environ.get("RANK", "0") != "0")
 """Of several processes of a run the first one speaks; errors are everyone's."""
 errors = Console(stderr=True)
 LINE_EVERY = 30.0
 """Seconds between the lines of a log file."""
+
+
+def tell_skipped(skipped: "Iterable[Skipped]") -> None:
+    """A line for each broken episode that was left out."""
+    for one in skipped:
+        text = f"episode {one.episode} is left out: {one.reason}"
+        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 class _Bar:

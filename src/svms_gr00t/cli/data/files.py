@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from rich.table import Table
 
-from svms_gr00t.cli.console import Bars, console
+from svms_gr00t.cli.console import Bars, console, tell_skipped
 from svms_gr00t.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,9 +64,10 @@ class DataStatistics:
 
     def run(self) -> int:
         """Print a table."""
-        from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+        from svms_gr00t.data.lerobot.sound import open_sound
 
-        dataset = LeRobotDataset.open(self.dataset_path)
+        dataset, skipped = open_sound(self.dataset_path, progress=Bars())
+        tell_skipped(skipped)
         return self._summary(dataset) if self.base is None else self._compare(dataset, self.base)
 
     def _summary(self, dataset: "LeRobotDataset") -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from svms_gr00t.cli.console import console
+from svms_gr00t.cli.console import console, tell_skipped
 from svms_gr00t.cli.labels import label_table, word_table
 from svms_gr00t.core.errors import ConfigError
 
@@ -75,10 +75,12 @@ class DataLabels:
     def _dataset_path(self) -> None:
         from svms_gr00t.data.labels.coverage import coverage, dataset_instructions
         from svms_gr00t.data.labels.labeler import Labeler
-        from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+        from svms_gr00t.data.lerobot.sound import open_sound
 
         assert self.dataset_path is not None
-        found = coverage(dataset_instructions(LeRobotDataset.open(self.dataset_path)), Labeler())
+        dataset, skipped = open_sound(self.dataset_path)
+        tell_skipped(skipped)
+        found = coverage(dataset_instructions(dataset), Labeler())
         table = Table("label", "share of words", title=f"{found.instructions} instructions, {found.words} words")
         for name, share in found.shares.items():
             table.add_row(name, f"{share:.1%}")

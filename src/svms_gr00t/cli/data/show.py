@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from svms_gr00t.cli.console import console
+from svms_gr00t.cli.console import console, tell_skipped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,9 @@ class Show:
         from svms_gr00t.data.lerobot.dataset import LeRobotDataset
         from svms_gr00t.data.lerobot.show import draw_dataset
 
-        dataset = LeRobotDataset.open(self.dataset_path)
+        dataset = LeRobotDataset.open(self.dataset_path, empty_episodes=True)
         made = draw_dataset(dataset, self.output, episodes=self.episodes, count=self.count, frames=self.frames)
+        tell_skipped(made.skipped)
         for path in (made.contact_sheet, *made.plots):
             console.print(str(path), highlight=False, soft_wrap=True)
         return 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from svms_gr00t.cli.console import Bars, console
+from svms_gr00t.cli.console import Bars, console, tell_skipped
 from svms_gr00t.cli.evaluate.rollout import policy_folder
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ class OpenLoop:
 def tell(found: "HeldOut") -> None:
     """Say which episodes are judged on, and which were left out."""
     console.print(found.says, style=None if found.known else "yellow", markup=False, highlight=False)
-    for one in found.skipped:
-        console.print(f"episode {one.episode} is left out: {one.reason}", style="yellow", markup=False, highlight=False)
+    tell_skipped(found.skipped)
 
 
 def _print_methods(result: "OpenLoopResult", episodes: int) -> None:

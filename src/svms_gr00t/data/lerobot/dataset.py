@@ -200,10 +200,7 @@ class LeRobotDataset:
         return self.instructions(index)[step]
 
     def fingerprint(self) -> str:
-        """A hash that names the data: "content:..." for sets up to 2 GiB, else "sampled:..." (see `fingerprint`).
-
-        Raises DataError for a missing file.
-        """
+        """A hash that names the data: "content:..." for sets up to 2 GiB, else "sampled:..." (see `fingerprint`)."""
         cameras = {self.modality.column("video", key) for key in self.modality.video}
         clips = {clip.path for (_, camera), clip in self.metadata.clips.items() if camera in cameras}
         pictures = [name for name, feature in self.info.features.items() if feature.dtype == "image"]

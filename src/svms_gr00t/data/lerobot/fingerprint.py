@@ -5,14 +5,13 @@ file: reading a terabyte of video at each start would take longer than many a tr
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from svms_gr00t.core.digest import WHOLE, file_digest, folder_fingerprint, sampled_digest
-from svms_gr00t.core.errors import DataError
 
 
 def fingerprint(
@@ -20,30 +19,34 @@ def fingerprint(
 ) -> str:
     """ "content:..." or "sampled:..." of parquet files, videos and meta/; `pictures` are columns that hold images.
 
-    Raises DataError for a missing or unreadable file.
+    A file that is missing or broken is part of the name: its episode is left out, and mending it makes other data.
     """
     meta = {path for path in (root / "meta").rglob("*") if path.is_file()}
-    files = {*tables, *clips}
-    if missing := sorted(path for path in files if not path.is_file()):
-        hint = "Fetch the rest of the dataset"
-        raise DataError(missing[0], got="no such file", want="a file of the dataset", hint=hint)
+    files = {path for path in (*tables, *clips) if path.is_file()}
 
     def large(path: Path) -> bytes:
         if path in meta:
             return file_digest(path)
         return sampled_digest(path) + (_numbers(path, pictures) if path in tables else b"")
 
-    return folder_fingerprint(root, files | meta, large=large, whole=whole)
+    found = folder_fingerprint(root, files | meta, large=large, whole=whole)
+    missing = sorted(path.relative_to(root).as_posix() for path in {*tables, *clips} - files)
+    return found if not missing else _without(found, missing)
+
+
+def _without(found: str, missing: Sequence[str]) -> str:
+    kind, _, digest = found.partition(":")
+    named = hashlib.sha256("\0".join([digest, *missing]).encode())
+    return f"{kind}:{named.hexdigest()[:32]}"
 
 
 def _numbers(path: Path, pictures: Collection[str]) -> bytes:
-    """Digest of the stored bytes of every column but the pictures."""
+    """Digest of the stored bytes of every column but the pictures; of nothing where the file is no parquet."""
     digest = hashlib.sha256()
     try:
         groups = pq.read_metadata(path)
-    except (OSError, pa.ArrowException) as error:
-        got, hint = f"an unreadable file ({error})", "Fetch that file again"
-        raise DataError(path, got=got, want="a parquet file of the dataset", hint=hint) from error
+    except (OSError, pa.ArrowException):
+        return b""
     with path.open("rb") as file:
         for group in range(groups.num_row_groups):
             for number in range(groups.num_columns):

@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
-from svms_gr00t.core.errors import ConfigError, MissingExtra
+from svms_gr00t.core.errors import ConfigError, DataError, MissingExtra
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset, spread
+from svms_gr00t.data.lerobot.sound import Skipped
 
 _LABEL = 14  # pixels above a row, for its text
 _GAP = 2
@@ -30,6 +31,8 @@ class Pictures:
     """Frames of all sampled episodes."""
     plots: tuple[Path, ...]
     """Numbers, a file an episode."""
+    skipped: tuple[Skipped, ...] = ()
+    """Sampled episodes that cannot be read, and why."""
 
 
 def draw_dataset(
@@ -43,20 +46,31 @@ def draw_dataset(
 ) -> Pictures:
     """Draw `episodes`, or `count` of them evenly spread, with `frames` pictures of `height` pixels each.
 
-    Raises DataError for what cannot be read, ConfigError for no frames, MissingExtra without matplotlib.
+    A broken episode that was sampled is left out. Raises DataError for one that was asked for and when all of them are
+    broken, ConfigError for no frames, MissingExtra without matplotlib.
     """
     if min(count, frames, height) < 1:
         raise ConfigError("data show", got=(count, frames, height), want="at least 1 of each", hint="Try the defaults")
     chosen = tuple(episodes) or spread([episode.index for episode in dataset.episodes], count)
     output.mkdir(parents=True, exist_ok=True)
-    rows = [_strip(dataset, index, view, frames, height) for index in chosen for view in dataset.views]
-    sheet = output / "contact_sheet.png"
-    Image.fromarray(_stacked(rows)).save(sheet)
-    plots = []
+    rows: list[np.ndarray] = []
+    plots: list[Path] = []
+    skipped: list[Skipped] = []
     for index in chosen:
+        try:
+            dataset.check_episode(index)
+            strips = [_strip(dataset, index, view, frames, height) for view in dataset.views]
+        except DataError as error:
+            if episodes or len(skipped) == len(chosen) - 1:
+                raise
+            skipped.append(Skipped(episode=index, reason=str(error), listed=dataset.episode(index)))
+            continue
+        rows += strips
         plots.append(output / f"episode_{index:06d}_numbers.png")
         _plot(dataset, index, plots[-1])
-    return Pictures(contact_sheet=sheet, plots=tuple(plots))
+    sheet = output / "contact_sheet.png"
+    Image.fromarray(_stacked(rows)).save(sheet)
+    return Pictures(contact_sheet=sheet, plots=tuple(plots), skipped=tuple(skipped))
 
 
 def _strip(dataset: LeRobotDataset, index: int, view: str, count: int, height: int) -> UInt8[np.ndarray, "H W 3"]:
