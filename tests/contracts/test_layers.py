@@ -145,6 +145,12 @@ def test_files_and_folders_are_no_longer_than_a_reader_wants() -> None:
     assert not long | full
 
 
+def test_no_two_test_files_share_a_name() -> None:
+    """pytest imports them by their name alone."""
+    names = [p.name for p in Path(__file__).parents[1].rglob("test_*.py")]
+    assert not {name for name in names if names.count(name) > 1}
+
+
 def test_importing_the_package_loads_neither_torch_nor_a_simulator() -> None:
     code = "import sys, svms_gr00t, svms_gr00t.groot.config; print(sorted({'torch', 'robosuite'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
