@@ -1,14 +1,20 @@
 """Experts solve their tasks, recordings replay exactly, and the number of workers changes nothing."""
 
+import gc
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from lerobot_files import tree
 
+from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.progress import Silent
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.sim.env import KitchenEnv
-from svms_gr00t.sim.record import record, record_episode
+from svms_gr00t.sim.record import Recorded, record, record_episode
 from svms_gr00t.sim.replay import replay, replay_recorded
 from svms_gr00t.sim.tasks import TASKS
 
@@ -46,6 +52,57 @@ def test_a_recording_is_a_dataset_that_replays(kitchen: KitchenEnv, tmp_path: Pa
         np.testing.assert_array_equal(columns["action.base_motion"], 0)
         np.testing.assert_array_equal(columns["action.control_mode"], -1)
         assert set(np.unique(columns["action.gripper_close"])) <= {-1.0, 1.0}
+
+
+class Stopper(Silent):
+    """Ctrl-C when so many episodes are there."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.made = after, 0
+
+    @contextmanager
+    def task(self, _title: str, _total: int) -> Iterator["Stopper"]:
+        yield self
+
+    def advance(self, steps: int = 1) -> None:
+        self.made += steps
+        if self.made >= self.after > 0 and steps:
+            raise KeyboardInterrupt
+
+    def note(self, text: str) -> None: ...
+
+
+def test_finished_episodes_survive_a_ctrl_c_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    tries = iter([False, True, True, False, True])  # the expert "fails" at the first and the third episode
+
+    def watched(env: KitchenEnv, task: str, seed: int, **more: bool) -> dict[str, object]:
+        made.append(seed)
+        return record_episode(env, task, seed, **more) | {"success": next(tries)}
+
+    def run(folder: str, episodes: int, after: int = 0) -> Recorded:
+        gc.collect()  # a drawing context that dies while another one draws changes a pixel here and there
+        tasks = ["CloseDrawer", "StartCoffeeMachine"]
+        return record(tmp_path / folder, episodes=episodes, seed=3, tasks=tasks, image_size=32, progress=Stopper(after))
+
+    monkeypatch.setattr("svms_gr00t.sim.record.record_episode", watched)
+    with pytest.raises(KeyboardInterrupt):
+        run("set", 3, after=2)
+    assert not (tmp_path / "set").exists()
+    assert len(made) == 3
+    with pytest.raises(DataError, match="2 episodes recorded already, but need 1 at most"):
+        run("set", 1)
+    with pytest.raises(DataError, match="unfinished job with another seed"):
+        record(tmp_path / "set", episodes=3, seed=4, tasks=["CloseDrawer", "StartCoffeeMachine"], image_size=32)
+    done = run("set", 3)
+    assert len(made) == 5, "finished episodes were recorded again"
+    assert (done.episodes, done.failed) == (3, 2)
+    tries = iter([False, True, True, False, True])
+    run("whole", 3)
+    assert tree(tmp_path / "set") == tree(tmp_path / "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"set", "whole"}
 
 
 @pytest.mark.slow

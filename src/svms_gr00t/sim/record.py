@@ -6,7 +6,7 @@ Episode i depends on (seed, i) alone, whatever the number of workers; tries that
 """
 
 import multiprocessing
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
-from svms_gr00t.core.errors import ConfigError, SvmsError
-from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.core.errors import ConfigError, DataError, SvmsError
+from svms_gr00t.core.progress import Progress, Silent, Task
 from svms_gr00t.data.lerobot.modality import LowDim, Modality, Source
 from svms_gr00t.data.lerobot.writer import LeRobotWriter
 from svms_gr00t.sim.camera import VIEWS
@@ -121,6 +121,7 @@ def record(
 ) -> Recorded:
     """Write `episodes` demonstrations, the tasks in turn, and return what was made.
 
+    Finished episodes survive an interruption, and the same call goes on after them; it may ask for more or fewer.
     Raises ConfigError for bad options, DataError when `out` is in use, MissingExtra without robosuite and SvmsError
     when the expert keeps failing or nothing can be drawn.
     """
@@ -128,7 +129,7 @@ def record(
     for what, value in (("episodes", episodes), ("workers", workers), ("number of tasks", len(names))):
         if value < 1:
             raise ConfigError(f"record.{what}", got=value, want="1 or more", hint="Ask for at least one")
-    failed = 0
+    key = {"recorder": "svms_gr00t.sim", "seed": seed, "tasks": names, "image_size": image_size, "noise": NOISE}
     jobs = [(names[index % len(names)], seed, index) for index in range(episodes)]
     writer = LeRobotWriter(
         out,
@@ -138,22 +139,33 @@ def record(
         lowdim={"observation.state": _names(STATE), "action": _names(ACTION)},
         videos=dict.fromkeys(map(_column, VIEWS), (image_size, image_size)),
         provenance={"source": "svms_gr00t.sim", "seed": seed, "tasks": names, "action_noise": NOISE},
+        resume=key,
     )
-    with (
-        writer,
-        (progress or Silent()).task("recording demonstrations", episodes) as bar,
-        closing(_demonstrations(jobs, image_size, workers)) as demonstrations,
-    ):
-        for demo, tries in demonstrations:
-            failed += tries - 1
-            writer.add_episode(
-                {name: demo[name] for name in ("observation.state", "action")},
-                {_column(view): demo[view] for view in VIEWS},
-                demo["instruction"],
-                {"episode": {key: demo[key] for key in ("task", "seed", "target")}},
-            )
-            bar.advance()
+    with writer, (progress or Silent()).task("recording demonstrations", episodes) as bar:
+        done = writer.done
+        if done > episodes:
+            hint = f"Record {done} or more, or delete the unfinished dataset beside it"
+            raise DataError(out, got=f"{done} episodes recorded already", want=f"{episodes} at most", hint=hint)
+        bar.advance(done)
+        failed = sum(writer.extras(index, "episode")["tries"] - 1 for index in range(done))
+        with closing(_demonstrations(jobs[done:], image_size, workers)) as demonstrations:
+            failed += _write(writer, demonstrations, bar)
     return Recorded(root=Path(out), episodes=episodes, failed=failed)
+
+
+def _write(writer: LeRobotWriter, demonstrations: Iterable[tuple[dict[str, Any], int]], bar: Task) -> int:
+    """Add what comes; the number of failed tries."""
+    failed = 0
+    for demo, tries in demonstrations:
+        failed += tries - 1
+        writer.add_episode(
+            {name: demo[name] for name in ("observation.state", "action")},
+            {_column(view): demo[view] for view in VIEWS},
+            demo["instruction"],
+            {"episode": {key: demo[key] for key in ("task", "seed", "target")} | {"tries": tries}},
+        )
+        bar.advance()
+    return failed
 
 
 def _demonstrations(

@@ -111,7 +111,7 @@ def test_an_interrupted_conversion_leaves_nothing_and_goes_on(
         with (partial / "journal.jsonl").open("a") as file:
             file.write('{"episode_index": 2, "tas')
         if finished < len(NUMBERS):
-            (partial / f"data/chunk-000/episode_{finished:06d}.parquet").write_bytes(b"PAR1")
+            (partial / f"files/data/chunk-000/episode_{finished:06d}.parquet").write_bytes(b"PAR1")
     done = convert_hdf5(source, target)
     assert done.resumed == min(len(NUMBERS), max(stops) + 1)  # a stop counts what was there before, too
     assert not partial.exists()
@@ -123,7 +123,7 @@ def test_another_job_may_not_go_on_in_its_place(tmp_path: Path) -> None:
     source = write_hdf5(tmp_path / "demo.hdf5")
     with pytest.raises(KeyboardInterrupt):
         convert_hdf5(source, tmp_path / "set", progress=Stopper(1))
-    with pytest.raises(DataError, match="unfinished job of another source or with other settings"):
+    with pytest.raises(DataError, match="unfinished job with another fps"):
         convert_hdf5(source, tmp_path / "set", fps=10)
     assert not (tmp_path / "set").exists()
 

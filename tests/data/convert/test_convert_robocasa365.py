@@ -1,6 +1,7 @@
 """RoboCasa365's published names become those of the released checkpoint; the source stays as it was."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,31 @@ def test_another_robot_is_refused(toy: Path) -> None:
     with pytest.raises(DataError, match=r"no video.res256_image_side_0, .* but need RoboCasa365 as published"):
         convert_robocasa365(toy, toy.with_name("set"))
     assert not list(toy.parent.glob(".set*"))
+
+
+def test_copies_of_an_interrupted_run_are_compared_with_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link is the source; a copy on another disk may be of a source that is no more."""
+    source, target = published(tmp_path / "published"), tmp_path / "made"
+
+    def no_links(*_paths: Path) -> None:
+        raise OSError
+
+    def stop(_root: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "link", no_links)
+    with monkeypatch.context() as patch:
+        patch.setattr(LeRobotDataset, "open", stop)
+        with pytest.raises(KeyboardInterrupt):
+            convert_robocasa365(source, target)
+    unfinished = tmp_path / ".made.partial" / "files"
+    kept, other = sorted(path for path in unfinished.rglob("*.parquet"))[:2]
+    before = kept.stat().st_ino
+    other.write_bytes(other.read_bytes()[:-1] + b"?")
+    convert_robocasa365(source, target)
+    for path in (kept, other):
+        name = path.relative_to(unfinished)
+        assert (target / name).read_bytes() == (source / name).read_bytes()
+    assert (target / kept.relative_to(unfinished)).stat().st_ino == before, "copied again"

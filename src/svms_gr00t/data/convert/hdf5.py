@@ -24,6 +24,7 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.convert.hdf5_file import REPLAY, WANT, demonstrations, json_of, open_hdf5
 from svms_gr00t.data.convert.hdf5_plan import PICTURES, Plan, plan_of
+from svms_gr00t.data.lerobot.staging import check_free, content_of
 from svms_gr00t.data.lerobot.writer import LeRobotWriter
 from svms_gr00t.data.pictures import as_uint8_rgb
 
@@ -57,6 +58,7 @@ def convert_hdf5(
     `instruction` stands in where a demonstration has none, `filter_key` names a mask of the file, `flip` turns pictures
     of the bare simulator upright. Raises DataError for what cannot be converted, MissingExtra without h5py.
     """
+    check_free(target)
     with open_hdf5(source) as file:
         names = demonstrations(source, file, filter_key)
         env_args = json_of(file["data"].attrs.get("env_args"), f"{source}, env_args")
@@ -64,7 +66,7 @@ def convert_hdf5(
             plan = plan_of(source, file["data"], names, env_args)
         except OSError as error:
             raise DataError(source, got=f"unreadable data ({error})", want=WANT, hint="Fetch it again") from error
-        key: dict[str, Any] = {"converter": "hdf5", "source": source.name, "bytes": source.stat().st_size}
+        key: dict[str, Any] = {"converter": "hdf5", "source": source.name, "content": content_of(source)}
         key |= {"demos": names, "fps": fps, "flip": flip}
         key |= {"instruction": instruction, "robot": plan.robot, "actions": plan.action_from}
         provenance = {**key, "notes": list(plan.notes)}

@@ -8,6 +8,7 @@ The action order is checked against the numbers, never assumed: copies of RoboCa
 
 import os
 import shutil
+from filecmp import cmp
 from pathlib import Path
 
 from svms_gr00t.core.errors import DataError
@@ -48,20 +49,28 @@ def _others(kept: dict[str, object], added: dict[str, object]) -> dict[str, obje
 def convert_robocasa365(source: Path, target: Path, *, progress: Progress | None = None) -> Proposal:
     """Make `target` from `source`; the same call goes on with an interrupted one. Raises DataError."""
     proposal = aliased(source)
-    staging = Staging(target, {"converter": "robocasa365", "source": str(source.resolve())})
-    names = sorted(path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file())
-    with (progress or Silent()).task("linking files", len(names)) as task:
-        for name in names:
-            if not _is_meta(name):
-                staging.make(name, lambda path, name=name: _link(source / name, path))  # type: ignore[misc]
-            task.advance()
-    for name in filter(_is_meta, names):
-        (staging.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, staging.folder / name)  # never a link: these files are edited
-    dump_json(staging.folder / "meta" / "modality.json", proposal.modality.to_dict())
-    LeRobotDataset.open(staging.folder)
-    staging.finish()
+    with Staging(target, {"converter": "robocasa365", "source": str(source.resolve())}) as staging:
+        names = sorted(path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file())
+        with (progress or Silent()).task("linking files", len(names)) as task:
+            for name in names:
+                if not _is_meta(name):
+                    _share(staging, source / name, name)
+                task.advance()
+        for name in filter(_is_meta, names):
+            (staging.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, staging.folder / name)  # never a link: these files are edited
+        dump_json(staging.folder / "meta" / "modality.json", proposal.modality.to_dict())
+        LeRobotDataset.open(staging.folder)
+        staging.finish()
     return proposal
+
+
+def _share(staging: Staging, file: Path, name: str) -> None:
+    """Link a file, or copy it; one of an interrupted run stays where it is still the source's."""
+    made = staging.folder / name
+    if made.is_file() and not made.samefile(file) and not cmp(file, made, shallow=False):
+        made.unlink()
+    staging.make(name, lambda path: _link(file, path))
 
 
 def _is_meta(name: str) -> bool:

@@ -18,7 +18,7 @@ from svms_gr00t.data.convert.tables import read_rows, read_table, with_plain_lis
 from svms_gr00t.data.convert.to_v3 import chunks, copy_rest
 from svms_gr00t.data.files import dump_json, dump_jsonl, read_raw
 from svms_gr00t.data.lerobot.metadata import Episode, Metadata, read_info, read_v3, version_of, videos_of
-from svms_gr00t.data.lerobot.staging import Staging
+from svms_gr00t.data.lerobot.staging import Staging, check_free, content_of
 from svms_gr00t.data.lerobot.writer import CHUNK, DATA_PATH, VIDEO_PATH
 
 _OWN = ("data/", "videos/", "meta/", PREFIX, "dataset_from_index", "dataset_to_index")
@@ -47,11 +47,18 @@ def convert_to_v21(source: Path, target: Path, *, progress: Progress | None = No
         raise DataError(source, got=f"version {info.codebase_version}", want="v3.0", hint=hint)
     metadata = read_v3(source, info)
     raw = read_raw(source / "meta" / "info.json")
-    staging = Staging(target, {"converter": "v2.1", "source": str(source.resolve()), "info": raw})
+    check_free(target)
+    key = {"converter": "v2.1", "source": str(source.resolve()), "content": content_of(source, progress)}
+    with Staging(target, key) as staging:
+        return _make(staging, source, metadata, raw, progress or Silent())
+
+
+def _make(staging: Staging, source: Path, metadata: Metadata, raw: dict[str, Any], progress: Progress) -> ToV21:
+    """What is not there yet."""
     episodes = sorted(metadata.episodes, key=lambda episode: episode.index)
     known = {camera for _, camera in metadata.clips}
-    cameras = [camera for camera in videos_of(info) if camera in known]
-    with (progress or Silent()).task("converting to v2.1", len(episodes)) as task:
+    cameras = [camera for camera in videos_of(metadata.info) if camera in known]
+    with progress.task("converting to v2.1", len(episodes)) as task:
         encoded = sum(_episode_files(staging, metadata, group, cameras, task) for group in _by_file(metadata, episodes))
     copy_rest(source, staging.folder, replaced=_REPLACED)
     _write_meta(staging.folder / "meta", source, raw, metadata, episodes, cameras)

@@ -35,7 +35,7 @@ from svms_gr00t.data.convert.v3_statistics import PICTURES, v3_statistics
 from svms_gr00t.data.files import dump_json, read_lines, read_raw
 from svms_gr00t.data.lerobot.metadata import Episode, Metadata, read_info, read_v2, version_of, videos_of
 from svms_gr00t.data.lerobot.modality import Modality
-from svms_gr00t.data.lerobot.staging import Staging
+from svms_gr00t.data.lerobot.staging import Staging, check_free, content_of
 
 _REPLACED = {"info.json", "stats.json", "tasks.jsonl", "episodes.jsonl", "episodes_stats.jsonl"}
 
@@ -111,13 +111,29 @@ def convert_to_v3(
         raise DataError(source, got=f"version {info.codebase_version}", want="v2.0 or v2.1", hint=hint)
     metadata = read_v2(source, info)
     raw = read_raw(source / "meta" / "info.json")
-    key = {"converter": "v3", "source": str(source.resolve()), "info": raw, "data_mb": data_mb, "video_mb": video_mb}
-    staging = Staging(target, key)
+    check_free(target)
+    key = {"converter": "v3", "source": str(source.resolve()), "content": content_of(source, progress)}
+    with Staging(target, key | {"data_mb": data_mb, "video_mb": video_mb}) as staging:
+        return _make(staging, source, metadata, raw, data_mb, video_mb, progress or Silent())
+
+
+def _make(
+    staging: Staging,
+    source: Path,
+    metadata: Metadata,
+    raw: dict[str, Any],
+    data_mb: int,
+    video_mb: int,
+    progress: Progress,
+) -> ToV3:
+    """What is not there yet."""
     given = _Source.open(source, metadata)
     clips = metadata.clips
-    cameras = [name for name in videos_of(info) if any(clips[e.index, name].path.is_file() for e in given.episodes)]
+    cameras = [
+        name for name in videos_of(metadata.info) if any(clips[e.index, name].path.is_file() for e in given.episodes)
+    ]
     features, notes = v3_features(raw, cameras, given.columns)
-    with (progress or Silent()).task("converting to v3.0", len(given.episodes) * (2 + len(cameras))) as task:
+    with progress.task("converting to v3.0", len(given.episodes) * (2 + len(cameras))) as task:
         data = _data(staging, given, data_mb, task)
         places = {name: _clips(staging, metadata, given.episodes, name, video_mb, task) for name in cameras}
         stats = {row["episode_index"]: row["stats"] for row in read_lines(source / "meta" / "episodes_stats.jsonl")}

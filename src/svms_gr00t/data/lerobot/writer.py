@@ -24,9 +24,10 @@ import pyarrow.parquet as pq
 from jaxtyping import Shaped, UInt8
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.files import dump_json, dump_jsonl
+from svms_gr00t.core.whole import whole_file
+from svms_gr00t.data.files import dump_json, dump_jsonl, read_raw
 from svms_gr00t.data.lerobot.modality import Kind, Modality
-from svms_gr00t.data.lerobot.staging import KEY, Staging, publish
+from svms_gr00t.data.lerobot.staging import Staging, check_free, publish
 from svms_gr00t.data.lerobot.summary import RunningSummary, counted, picture_summary
 from svms_gr00t.data.lerobot.table import read_columns
 from svms_gr00t.data.lerobot.video import encode_video
@@ -35,6 +36,7 @@ INSTRUCTION_COLUMN = "annotation.human.action.task_description"
 DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 CHUNK = 1000
+_JOURNAL = "journal.jsonl"
 _SAMPLED_FRAMES = 32  # pictures of an episode that its image statistics look at
 
 _SCALARS = {
@@ -72,10 +74,7 @@ class LeRobotWriter:
         was interrupted there.
         """
         self.root = Path(root)
-        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
-            raise DataError(
-                self.root, got="something there already", want="a free name", hint="Choose another or delete it"
-            )
+        check_free(self.root)
         _check_modality(self.root, modality, lowdim, videos)
         self._fps, self._robot, self._modality = whole_rate(fps), robot_type, modality
         self._lowdim, self._videos, self._provenance = lowdim, videos, provenance
@@ -83,12 +82,17 @@ class LeRobotWriter:
         self._episodes: list[dict[str, Any]] = []
         self._episode_stats: list[dict[str, Any]] = []
         self._totals = {name: RunningSummary() for name in [*lowdim, *_SCALARS]}
-        self._frames, self._float, self._journal = 0, np.dtype(float_type), None
+        self._frames, self._float = 0, np.dtype(float_type)
+        self._staging: Staging | None = None
         self._folder: Path | None = self.root.with_name(f".{self.root.name}.{uuid.uuid4().hex[:8]}.partial")
         if resume is not None:
-            self._folder = Staging(self.root, resume).folder
-            self._journal = self._folder / "journal.jsonl"
-            self._take_up()
+            self._staging = Staging(self.root, resume)
+            self._folder = self._staging.folder
+            try:
+                self._take_up(self._staging.home / _JOURNAL)
+            except BaseException:
+                self._staging.close()
+                raise
         self._folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -96,22 +100,30 @@ class LeRobotWriter:
         """Episodes written so far."""
         return len(self._episodes)
 
-    def _take_up(self) -> None:
-        """Read back what an interrupted writer finished; a half-written last line does not count."""
-        assert self._journal is not None
-        lines = self._journal.read_bytes().splitlines(keepends=True) if self._journal.is_file() else []
-        lines = [line for line in lines if line.endswith(b"\n")]
+    def extras(self, index: int, name: str) -> dict[str, Any]:
+        """What `add_episode` kept beside a finished episode. Raises DataError when it is damaged."""
+        return read_raw(self._open() / "extras" / f"episode_{index:06d}" / f"{name}.json")
+
+    def _take_up(self, journal: Path) -> None:
+        """Read back what an interrupted writer finished, up to a damaged or half-written line."""
+        lines = journal.read_bytes().split(b"\n") if journal.is_file() else []
+        whole = []
         for line in lines:
-            row = json.loads(line)
+            try:
+                row = json.loads(line)
+            except ValueError:
+                break
+            whole.append(line)
             index, length = row["episode_index"], row["length"]
             self._tasks.setdefault(row["tasks"][0], len(self._tasks))
             path = self._open() / DATA_PATH.format(episode_chunk=index // CHUNK, episode_index=index)
             for name, rows in read_columns(path, list(self._totals), length=length).items():
-                self._totals[name].update(rows)
+                self._totals[name].update(np.ascontiguousarray(rows))  # a sum in another order has other last bits
             self._episode_stats.append({"episode_index": index, "stats": row.pop("stats")})
             self._episodes.append(row)
             self._frames += length
-        self._journal.write_bytes(b"".join(lines))
+        with whole_file(journal) as partial:
+            partial.write_bytes(b"".join(line + b"\n" for line in whole))
 
     def __enter__(self) -> "LeRobotWriter":
         return self
@@ -126,7 +138,11 @@ class LeRobotWriter:
 
     def abort(self) -> None:
         """Throw away what was written, unless it can be resumed; the target name stays free."""
-        if self._folder is not None and self._journal is None:
+        if self._staging is not None:
+            if not self._episodes:
+                shutil.rmtree(self._staging.home, ignore_errors=True)
+            self._staging.close()
+        elif self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
 
@@ -144,7 +160,7 @@ class LeRobotWriter:
         Raises DataError for missing or unknown columns, other sizes, NaN or an empty instruction.
         """
         folder, index = self._open(), len(self._episodes)
-        columns = {name: np.asarray(rows).astype(self._float) for name, rows in columns.items()}
+        columns = {name: np.ascontiguousarray(rows, self._float) for name, rows in columns.items()}
         length = self._check_episode(columns, videos, instruction)
         task = self._tasks.setdefault(instruction, len(self._tasks))
         steps = np.arange(length)
@@ -167,9 +183,9 @@ class LeRobotWriter:
         self._note_statistics(index, columns | {k: v[:, None] for k, v in scalars.items()}, videos)
         self._episodes.append({"episode_index": index, "tasks": [instruction], "length": length})
         self._frames += length
-        if self._journal is not None:
+        if self._staging is not None:
             line = json.dumps(self._episodes[-1] | {"stats": self._episode_stats[-1]["stats"]}, ensure_ascii=False)
-            with self._journal.open("ab") as file:
+            with (self._staging.home / _JOURNAL).open("ab") as file:
                 file.write(f"{line}\n".encode())
         return index
 
@@ -187,11 +203,8 @@ class LeRobotWriter:
         dump_jsonl(meta / "tasks.jsonl", [{"task_index": i, "task": task} for task, i in self._tasks.items()])
         dump_jsonl(meta / "episodes.jsonl", self._episodes)
         dump_jsonl(meta / "episodes_stats.jsonl", self._episode_stats)
-        if self._journal is not None:
-            self._journal.unlink()
-            (folder / KEY).unlink()
         try:
-            publish(folder, self.root)
+            publish(folder, self.root) if self._staging is None else self._staging.finish()
         except DataError:
             self.abort()
             raise
