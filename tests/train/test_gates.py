@@ -18,6 +18,16 @@ def test_a_stream_passes_above_the_line_and_not_on_it():
     assert found[2].criterion.startswith("state: ")
 
 
+def test_what_a_table_of_words_reaches_stands_beside_the_stream_and_changes_no_verdict():
+    found = specialise_gate({"visual": 0.8, "state": 0.6, "temporal": None}, {"visual": 0.9, "state": 0.5})
+    assert [one.measured for one in found] == [
+        "0.800, a table of the training words 0.900",
+        "0.600, a table of the training words 0.500",
+        None,
+    ]
+    assert [one.passed for one in found] == [True, False, None]
+
+
 def test_what_was_not_measured_neither_passes_nor_fails():
     (stream,) = specialise_gate({"state": None})
     *_, routes = couple(told=None)

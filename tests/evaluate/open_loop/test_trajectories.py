@@ -11,8 +11,8 @@ from svms_gr00t.evaluate.open_loop.paraphrases import paraphrase
 from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
 from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, action_specs
 from svms_gr00t.evaluate.open_loop.trajectories import draw, trace
-from svms_gr00t.recipes.benchmarks.held_out_wording import kitchen_paraphrases
 from svms_gr00t.recipes.shipped import shipped
+from svms_gr00t.recipes.training.held_out_wording import kitchen_paraphrases
 from svms_gr00t.sim.tasks import TASKS
 
 CONFIG = OpenLoopConfig(executed=8, batch_size=2)

@@ -102,7 +102,7 @@ class OpenLoop:
         self, policy: Any, dataset: Any, split: "Split", config: "OpenLoopConfig", result: "OpenLoopResult"
     ) -> None:
         from svms_gr00t.evaluate.statistics.stats import compare_paired, effect_text, p_value
-        from svms_gr00t.recipes.benchmarks.held_out_wording import kitchen_paraphrases
+        from svms_gr00t.recipes.training.held_out_wording import kitchen_paraphrases
 
         words = kitchen_paraphrases(set(dataset.tasks.values()))
         table = Table("instruction", "MSE", "against recorded", "95 %", "p", title="Language tests, paired by episode")

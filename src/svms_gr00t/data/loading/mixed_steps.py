@@ -49,6 +49,14 @@ class MixedSteps(Dataset[Sample]):
         episode, instruction = self.parts[number].origin(own)
         return self._first_episodes[number] + episode, instruction
 
+    def texts(self) -> frozenset[str]:
+        """Every instruction of all datasets."""
+        return frozenset().union(*(part.texts() for part in self.parts))
+
+    def worded(self, sentences: Sequence[str]) -> list[Sample]:
+        """Sentences as prompts without pictures, which do not depend on the dataset."""
+        return self.parts[0].worded(sentences)
+
     def _place(self, index: int) -> tuple[int, int]:
         """Which dataset, and which of its samples."""
         number = bisect_right(self._ends, index)

@@ -34,6 +34,14 @@ class Samples(Protocol):
         """Episode and instruction of sample `index`; episodes of two datasets have two numbers."""
         ...
 
+    def texts(self) -> frozenset[str]:
+        """Every instruction."""
+        ...
+
+    def worded(self, sentences: Sequence[str]) -> list[Sample]:
+        """Sentences as the prompt of a sample each, without pictures."""
+        ...
+
     def batch(self, indices: Sequence[int], label_weight: Float[Tensor, " S"] | None = None) -> ModelInputs:
         """The samples at `indices`, collated."""
         ...

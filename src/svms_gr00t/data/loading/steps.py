@@ -133,6 +133,18 @@ class StepDataset(Dataset[Sample]):
         at = self.steps[index]
         return at.episode, self.instruction(at)
 
+    def texts(self) -> frozenset[str]:
+        """Every instruction of the steps' episodes."""
+        return frozenset(self.instruction(Step(**at)) for at, _ in self._table.examples())
+
+    def worded(self, sentences: Sequence[str]) -> list[Sample]:
+        """Sentences as the prompt of a sample each, without pictures: those follow the words, which cannot see them."""
+        blind = self.observation(self.steps[0], pictures=False)
+        return [
+            self.processor.encode(replace(blind, language=(sentence,)), labels=self.labels, image_tokens=())
+            for sentence in sentences
+        ]
+
     def observation(self, at: Step, *, pictures: bool = True) -> Observation:
         """What the robot saw at a step and at the past ones that its embodiment looks back to, frames resized.
 

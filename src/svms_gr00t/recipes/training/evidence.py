@@ -2,19 +2,29 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from PIL import Image
 
+from svms_gr00t.core.protocols import as_array
+from svms_gr00t.data.labels.labeler import Labeler
+from svms_gr00t.data.labels.tokens import N_LABELS
 from svms_gr00t.data.loading.batches import in_order
+from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.data.loading.protocols import Samples
 from svms_gr00t.data.loading.steps import StepDataset
+from svms_gr00t.data.processor.processor import Sample
+from svms_gr00t.evaluate.open_loop.metrics import number
 from svms_gr00t.evaluate.report.data import PatchExample, WordExample
 from svms_gr00t.evaluate.streams.report import StreamBatch, StreamReport, evaluate_streams
 from svms_gr00t.evaluate.streams.routing import grid_of, patch_routes, word_routes
 from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.recipes.training.held_out_wording import lookup_scores, unseen_wordings
 from svms_gr00t.sheaf.diagnostics import effective_rank
+from svms_gr00t.streams.metrics import token_scores
+from svms_gr00t.train.gates import GateResult, specialise_gate
 
 
 @torch.no_grad()
@@ -43,6 +53,54 @@ def read_streams(
     ranks = {name: (tail, head) for name, (tail, head) in zip(edges, rank, strict=True)}
     report = evaluate_streams(batches, streams=model.svms.graph.streams, edges=edges, effective_rank=ranks)
     return report, ranks
+
+
+@torch.no_grad()
+def read_words(
+    model: Gr00tN1d6, samples: Sequence[Sample], *, batch_size: int = 64, cut: int | None = None
+) -> dict[str, float | None]:
+    """Balanced accuracy with which each labelled stream finds its own words; empty without samples or labels.
+
+    `cut`: language layers that stay on their own device (those that a feature cache replaces); by default as they lie.
+    """
+    assert model.svms is not None
+    model.eval()
+    rows: dict[str, list[np.ndarray]] = {"logits": [], "labels": []}
+    device, tower = model.svms.merge.weight.device, model.backbone.model.language_model.model
+    below = tower.embed_tokens.weight.device
+    if cut is None and below != device:
+        cut = next(i for i, layer in enumerate(tower.layers) if next(layer.parameters()).device == device)
+    for start in range(0, len(samples), batch_size):
+        inputs = collate(samples[start : start + batch_size])
+        if inputs.labels is None or inputs.label_mask is None:
+            return {}
+        if cut is not None:
+            early = inputs.to(below)
+            hidden = model.backbone.prefix((), early.input_ids, early.attention_mask, cut)
+            inputs = replace(inputs, hidden=hidden, hidden_layer=cut)
+        inputs = inputs.to(device)
+        states = model.svms(model.observe(inputs), losses=False)
+        chosen = inputs.label_mask
+        assert chosen is not None
+        assert inputs.labels is not None
+        rows["logits"].append(as_array(states.aux_logits[chosen]))
+        rows["labels"].append(as_array(inputs.labels[chosen]))
+    if not rows["labels"]:
+        return {}
+    logits, labels = (np.concatenate(rows[name]).astype(float)[None] for name in ("logits", "labels"))
+    names = model.svms.graph.streams
+    found = token_scores(logits, labels, np.ones(labels.shape[:2], dtype=bool), names)
+    return {name: number(score.balanced_accuracy) for name, score in found.items()}
+
+
+def word_gate(model: Gr00tN1d6, train: Samples, held_out: Samples) -> list[GateResult]:
+    """Phase 1's gate: words of wordings that neither training nor held-out episodes have."""
+    assert model.svms is not None
+    known = train.texts() | held_out.texts()
+    sentences = unseen_wordings(known)
+    names = model.svms.graph.streams[:N_LABELS]
+    scores = read_words(model, held_out.worded(sentences)) or dict.fromkeys(names)
+    return specialise_gate(scores, lookup_scores(known, sentences, Labeler(), tuple(scores)))
 
 
 @torch.no_grad()

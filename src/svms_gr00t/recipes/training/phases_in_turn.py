@@ -14,9 +14,9 @@ from svms_gr00t.data.loading.batches import Batches
 from svms_gr00t.data.loading.protocols import Samples
 from svms_gr00t.evaluate.streams.report import StreamReport
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.recipes.training.evidence import read_streams
+from svms_gr00t.recipes.training.evidence import read_streams, word_gate
 from svms_gr00t.recipes.training.gates import read_measured
-from svms_gr00t.train.gates import GateResult, couple_gate, specialise_gate
+from svms_gr00t.train.gates import GateResult, couple_gate
 from svms_gr00t.train.loop.run_dir import Row, RunDir
 from svms_gr00t.train.loop.shares import Share, shared_batches
 from svms_gr00t.train.loop.step import arithmetic
@@ -94,7 +94,7 @@ def train_in_turn(
         )
         first += phase.steps
         if model.svms is not None:
-            judge = partial(_gate, phase.name, model, held_out, start_rank, loop)
+            judge = partial(_gate, phase.name, model, train, held_out, start_rank, loop)
             gates += _kept(run, "gate.json", list[GateResult], here, judge)
     return Trained(model=model, rows=rows, gates=tuple(gates))
 
@@ -112,15 +112,16 @@ def _read(model: Gr00tN1d6, held_out: Samples, loop: LoopConfig) -> tuple[Stream
 
 
 def _gate(
-    phase: str, model: Gr00tN1d6, held_out: Samples, start: dict[str, Any] | None, loop: LoopConfig
+    phase: str, model: Gr00tN1d6, train: Samples, held_out: Samples, start: dict[str, Any] | None, loop: LoopConfig
 ) -> list[dict[str, Any]]:
     """The gate's results as plain dicts; phase 3 is judged against the plain model, later."""
     if phase == "end to end":
         return []
-    report, rank = _read(model, held_out, loop)
     if phase == "specialise":
-        found = specialise_gate({name: score.balanced_accuracy for name, score in report.scores.items()})
+        with arithmetic(next(model.action_head.parameters()).device, loop.precision):
+            found = word_gate(model, train, held_out)
     else:
+        report, rank = _read(model, held_out, loop)
         assert start is not None, "the rank is read before the first phase"
         rho = {edge: stats.mean for edge, stats in report.rho.items()}
         found = couple_gate(rho, rank, start, report.type_information)
