@@ -2,6 +2,7 @@
 
     python tools/lerobot_ours.py write FOLDER
     python tools/lerobot_ours.py read FOLDER
+    python tools/lerobot_ours.py table FOLDER       FOLDER/*/results.jsonl as one table; fails when a check did
 
 FOLDER/answers/NAME.npz holds what must be found in a set: per frame the state, the action, the picture, the text.
 """
@@ -128,11 +129,10 @@ def read(folder: Path) -> None:
     for path in sorted((folder / "answers").glob("lerobot_*.npz")):
         name = path.stem.removeprefix("lerobot_")
         wanted = dict(np.load(path))
-        roots = {"ours reads": folder / "theirs" / name}
-        back = convert_to_v21(roots["ours reads"], folder / f"{name}_back").root
-        for what, root in (roots | {"ours converts to v2.1": back}).items():
-            found = answers(root, BARE)
-            report(folder, f"{what}: {name}", differences(wanted, found))
+        root = folder / "theirs" / name
+        report(folder, f"we read `{name}`", differences(wanted, answers(root, BARE)))
+        back = convert_to_v21(root, folder / f"{name}_back").root
+        report(folder, f"we convert `{name}` to v2.1", differences(wanted, answers(back, BARE)))
 
 
 def differences(wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> str:
@@ -155,5 +155,21 @@ def report(folder: Path, check: str, fault: str) -> None:
         file.write(json.dumps({"check": check, "fault": fault}) + "\n")
 
 
+def table(folder: Path) -> None:
+    """Print the results of every LeRobot side by side, and write them to FOLDER/table.md."""
+    runs = sorted(path.parent for path in folder.glob("*/about.txt"))
+    results = [[json.loads(line) for line in (run / "results.jsonl").read_text().split("\n") if line] for run in runs]
+    checks = list(dict.fromkeys(row["check"] for rows in results for row in rows))
+    faults = [{row["check"]: row["fault"] for row in rows} for rows in results]
+    lines = ["| | " + " | ".join((run / "about.txt").read_text() for run in runs) + " |", "|---|" + "---|" * len(runs)]
+    for check in checks:
+        cells = [(found.get(check, "not reached") or "yes").replace("|", "/") for found in faults]
+        lines.append(f"| {check} | " + " | ".join(cells) + " |")
+    (folder / "table.md").write_text("\n".join(lines) + "\n")
+    sys.stdout.write("\n".join(lines) + "\n")
+    if any(found.get(check, "not reached") for found in faults for check in checks) or not runs:
+        sys.exit(1)
+
+
 if __name__ == "__main__":
-    {"write": write, "read": read}[sys.argv[1]](Path(sys.argv[2]))
+    {"write": write, "read": read, "table": table}[sys.argv[1]](Path(sys.argv[2]))

@@ -7,11 +7,13 @@ its own to FOLDER/theirs with what was put in them in FOLDER/answers/lerobot_NAM
 """
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -202,11 +204,13 @@ def main(folder: Path) -> None:
     """Every check, whatever the ones before did."""
     checks = Checks(folder)
     checks.made.mkdir()
+    about = [f"LeRobot {version('lerobot')}", f"Python {platform.python_version()}", f"torch {version('torch')}"]
+    (folder / "about.txt").write_text(", ".join(about))
     for name, what in (("a", "v2.1"), ("hole", "v2.1 with a hole"), ("old", "v2.0")):
-        checks.run(f"reads: {what}", lambda name=name: check(frames(opened(folder / name)), checks.wanted[name]))
-        checks.run(f"agrees with the statistics: {what}", lambda name=name: checks.statistics(name))
-        checks.run(f"trains 2 steps: {what}", lambda name=name: checks.train(name))
-        checks.run(f"appends: {what}", lambda name=name: checks.append(name))
+        checks.run(f"reads {what}", lambda name=name: check(frames(opened(folder / name)), checks.wanted[name]))
+        checks.run(f"agrees with the statistics of {what}", lambda name=name: checks.statistics(name))
+        checks.run(f"trains 2 steps on {what}", lambda name=name: checks.train(name))
+        checks.run(f"appends to {what}", lambda name=name: checks.append(name))
     checks.run("deletes an episode, splits, removes a feature", checks.edit)
     checks.run("merges two sets", checks.merge)
     checks.run("writes a set of its own", checks.write)

@@ -150,6 +150,24 @@ def test_the_controller_decides_names_and_absolute(
     assert "which the file does not say" in str(done.notes) or controllers is not None or width != 7
 
 
+@pytest.mark.parametrize(
+    ("controllers", "width", "note"),
+    [
+        (OSC, 7, "actions named as OSC_POSE deltas"),
+        (OSC | {"control_delta": False}, 7, "actions named as OSC_POSE targets"),
+        ({"type": "JOINT_POSITION"}, 8, "actions named as JOINT_POSITION deltas"),
+        ({"type": "JOINT_TORQUE"}, 8, "actions named as JOINT_TORQUE"),
+        ({"type": "NEW"}, 7, "one action key for the 7 numbers of NEW"),
+        ({"type": "OSC_POSITION"}, 5, "one action key for the 5 numbers of OSC_POSITION"),
+        ([], 7, "actions named as OSC_POSE deltas, which the file does not say"),
+        (None, 9, "one action key for the 9 numbers of an unknown controller"),
+    ],
+)
+def test_the_note_says_how_actions_were_read(tmp_path: Path, controllers: Any, width: int, note: str) -> None:
+    source = robosuite(tmp_path / "demo.hdf5", ["robot0"], width, controllers=controllers, robot0_joint_pos=7)
+    assert convert_hdf5(source, tmp_path / "set").notes == (f"{note}; check meta/modality.json",)
+
+
 def in_form(form: str, frames: np.ndarray) -> np.ndarray:
     return {
         "bytes": frames,

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# LeRobot itself reads, trains on, edits, merges and appends to what we write, and we read what it writes.
+#   bash tools/against_lerobot.sh [FOLDER]
+# FOLDER (default: a new one) gets an environment for each LeRobot, about 7 GB (used again when it is there), the sets,
+# what LeRobot printed, and table.md. Fails when a check does. About 10 minutes on two cores, building aside.
+# PYTHON is ours (default .venv/bin/python); PYTHON311 and PYTHON312 build the two environments, one that is missing is
+# left out. LeRobot decodes with torchcodec, which needs FFmpeg's shared libraries (Debian: apt-get install ffmpeg).
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+folder=${1:-$(mktemp -d)}
+mkdir -p "$folder" && folder=$(cd "$folder" && pwd)
+ours=${PYTHON:-$here/.venv/bin/python}
+
+against() { # NAME INTERPRETER REQUIREMENT
+  local name=$1 python=$2 requirement=$3 env=$folder/env-$1 work=$folder/$1
+  command -v "$python" >/dev/null || { echo "no $python: LeRobot $name is left out" >&2; return 0; }
+  if [ ! -e "$env/ready" ]; then
+    "$python" -m venv --clear "$env"
+    "$env/bin/python" -m pip install --quiet --no-cache-dir "$requirement"
+    touch "$env/ready"
+  fi
+  rm -rf "$work" && mkdir "$work"
+  "$ours" "$here/tools/lerobot_ours.py" write "$work"
+  env -u PYTHONPATH HF_HUB_OFFLINE=1 HF_HOME="$work/hub" HF_LEROBOT_HOME="$work/hub/lerobot" \
+    "$env/bin/python" "$here/tools/lerobot_theirs.py" "$work" >"$work/lerobot.log" 2>&1
+  "$ours" "$here/tools/lerobot_ours.py" read "$work"
+}
+
+against 0.4.4 "${PYTHON311:-python3.11}" lerobot==0.4.4
+against newest "${PYTHON312:-python3.12}" 'lerobot[dataset,training]'
+"$ours" "$here/tools/lerobot_ours.py" table "$folder"
