@@ -90,32 +90,37 @@ class FlowReplay(Replay):
 class LineEnv:
     """A hand at x; "right" wants it beyond +0.5, "left" beyond -0.5. One step moves it by 0.1 times the action."""
 
-    def __init__(self, *, fragile: bool = False, deadly: bool = False) -> None:
-        self.fragile, self.deadly, self.success, self.closed = fragile, deadly, False, False
+    def __init__(self, *, fragile: bool = False, deadly: bool = False, unbuildable: bool = False) -> None:
+        if unbuildable:
+            raise RuntimeError("no assets")
+        self.fragile, self.deadly, self.closed, self.drawing = fragile, deadly, False, True
+        self.drawn = 0
 
-    def reset(self, task: str, seed: int, split: str = "train") -> str:
+    def reset(self, *, seed: int, options: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
         if self.fragile and seed % 3 == 0:
             raise RuntimeError("the scene could not be built")
         if self.deadly and seed % 5 == 0:
             os._exit(3)  # as a simulator that crashes takes its process along
-        self.task, self.success = task, False
+        self.task = options["task"]
         self.x = float(np.random.default_rng(seed).uniform(-0.2, 0.2))
-        return f"move {task}"
+        return self.look(), {}
 
-    def observe(self, render: bool = True) -> dict[str, Any]:
+    def look(self) -> dict[str, Any]:
         observation = {"state.end_effector_position_relative": np.array([self.x, 0, 0], np.float32)}
-        if render:
+        observation[INSTRUCTION] = f"move {self.task}"
+        if self.drawing:
             picture = np.zeros((32, 32, 3), np.uint8)
             picture[:, int(np.clip((self.x + 1) * 16, 0, 31))] = 255
             observation["video.side"] = picture
+            self.drawn += 1
         return observation
 
-    def step(self, action: np.ndarray) -> bool:
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         assert action.shape == (12,)
         assert set(action[[6, 11]]) <= {-1.0, 1.0}
         self.x += 0.1 * float(action[0])
-        self.success = self.success or (self.x > 0.5 if self.task == "right" else self.x < -0.5)
-        return self.success
+        success = self.x > 0.5 if self.task == "right" else self.x < -0.5
+        return self.look(), float(success), success, False, {"success": success}
 
     def close(self) -> None:
         self.closed = True

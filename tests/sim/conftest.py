@@ -12,7 +12,13 @@ from svms_gr00t.sim.env import KitchenEnv
 
 
 @pytest.fixture(scope="session")
-def kitchen() -> Iterator[KitchenEnv]:
+def one_kitchen() -> Iterator[KitchenEnv]:
     env = KitchenEnv(image_size=96)
     yield env
     env.close()
+
+
+@pytest.fixture
+def kitchen(one_kitchen: KitchenEnv) -> KitchenEnv:
+    one_kitchen.drawing = True
+    return one_kitchen

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.protocols import INSTRUCTION
 from svms_gr00t.sim.camera import VIEWS
-from svms_gr00t.sim.env import INSTRUCTION, KitchenEnv
+from svms_gr00t.sim.env import KitchenEnv
 from svms_gr00t.sim.record import to_env_order
 from svms_gr00t.sim.tasks import HOLD, TASKS
 from svms_gr00t.sim.world import ACTION_PARTS
@@ -13,8 +14,16 @@ from svms_gr00t.sim.world import ACTION_PARTS
 STILL = np.array([0, 0, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1], dtype=np.float64)
 
 
+def begin(env: KitchenEnv, task: str, seed: int) -> dict:
+    return env.reset(seed=seed, options={"task": task})[0]
+
+
+def done(env: KitchenEnv, action: np.ndarray) -> bool:
+    return env.step(action)[4]["success"]
+
+
 def run(env: KitchenEnv, task: str, seed: int, actions: np.ndarray) -> np.ndarray:
-    env.reset(task, seed)
+    begin(env, task, seed)
     for action in actions:
         env.step(action)
     return env.simulation_state()
@@ -38,16 +47,16 @@ def test_a_new_environment_runs_the_same_episode(kitchen: KitchenEnv) -> None:
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_standing_still_and_moving_at_random_do_not_succeed(kitchen: KitchenEnv, task: str, seed: int) -> None:
-    kitchen.reset(task, seed)
-    assert not any(kitchen.step(STILL) for _ in range(2 * HOLD))
-    kitchen.reset(task, seed)
+    kitchen.drawing = False
+    begin(kitchen, task, seed)
+    assert not any(done(kitchen, STILL) for _ in range(2 * HOLD))
+    begin(kitchen, task, seed)
     rng = np.random.default_rng(seed)
-    assert not any(kitchen.step(rng.uniform(-1, 1, 12)) for _ in range(60))
+    assert not any(done(kitchen, rng.uniform(-1, 1, 12)) for _ in range(60))
 
 
 def test_observations_have_the_documented_form(kitchen: KitchenEnv) -> None:
-    instruction = kitchen.reset("PickPlaceCounterToBowl", 2)
-    seen = kitchen.observe()
+    seen, info = kitchen.reset(seed=2, options={"task": "PickPlaceCounterToBowl"})
     shapes = {key: value.shape for key, value in seen.items() if key != INSTRUCTION}
     assert shapes == dict.fromkeys(VIEWS, (96, 96, 3)) | {
         "state.base_position": (3,),
@@ -61,16 +70,20 @@ def test_observations_have_the_documented_form(kitchen: KitchenEnv) -> None:
     for key in ("state.base_rotation", "state.end_effector_rotation_relative"):
         assert np.linalg.norm(seen[key]) == pytest.approx(1, abs=1e-6)
     assert seen["state.end_effector_rotation_relative"][0] >= 0
-    assert seen[INSTRUCTION] == instruction
-    assert kitchen.target in instruction
-    assert not any(key.startswith("video.") for key in kitchen.observe(render=False))
+    assert info == {"success": False, "task": "PickPlaceCounterToBowl", "target": kitchen.target}
+    assert kitchen.target in seen[INSTRUCTION]
+    later, reward, terminated, truncated, info = kitchen.step(STILL)
+    assert (reward, terminated, truncated, info) == (0.0, False, False, {"success": False})
+    assert later.keys() == seen.keys()
+    assert later[INSTRUCTION] == seen[INSTRUCTION]
+    kitchen.drawing = False
+    assert not any(key.startswith("video.") for key in kitchen.step(STILL)[0])
 
 
 def test_pictures_are_upright_and_show_what_is_on(kitchen: KitchenEnv) -> None:
-    kitchen.reset("TurnOnStove", 0)
-    off = kitchen.observe()[VIEWS[1]].astype(int)
+    off = begin(kitchen, "TurnOnStove", 0)[VIEWS[1]].astype(int)
     kitchen._data.joint("stove").qpos[0] = 0.45
-    on = kitchen.observe()[VIEWS[1]].astype(int)
+    on = kitchen.draw()[VIEWS[1]].astype(int)
     redder = (on - off)[..., 0] > 80
     # The burner is the fixture nearest to the right camera, so it is in the lower half of an upright picture.
     assert redder[48:].sum() > 20 * max(1, redder[:40].sum())
@@ -79,7 +92,7 @@ def test_pictures_are_upright_and_show_what_is_on(kitchen: KitchenEnv) -> None:
 def test_the_action_moves_the_hand_along_the_base_axes(kitchen: KitchenEnv) -> None:
     assert list(ACTION_PARTS) == ["right", "right_gripper", "base", "torso"]
     for axis in range(3):
-        kitchen.reset("PickFood", 0)
+        begin(kitchen, "PickFood", 0)
         before = kitchen.hand()
         action = STILL.copy()
         action[axis] = 0.5
@@ -91,15 +104,14 @@ def test_the_action_moves_the_hand_along_the_base_axes(kitchen: KitchenEnv) -> N
 
 
 def test_the_base_stands_still_whatever_the_action_says(kitchen: KitchenEnv) -> None:
-    kitchen.reset("PickFood", 0)
-    before = kitchen.observe(render=False)["state.base_position"]
+    before = begin(kitchen, "PickFood", 0)["state.base_position"]
     for _ in range(20):
-        kitchen.step(np.array([0, 0, 0, 0, 0, 0, -1, 1, 1, 1, 1, 1]))
-    assert np.abs(kitchen.observe(render=False)["state.base_position"] - before).max() < 1e-4
+        after, *_ = kitchen.step(np.array([0, 0, 0, 0, 0, 0, -1, 1, 1, 1, 1, 1]))
+    assert np.abs(after["state.base_position"] - before).max() < 1e-4
 
 
 def test_both_drawers_start_alike_and_only_the_named_one_counts(kitchen: KitchenEnv) -> None:
-    kitchen.reset("OpenDrawer", 0)
+    begin(kitchen, "OpenDrawer", 0)
     task, other = TASKS["OpenDrawer"], {"left": "right", "right": "left"}[kitchen.target]
     kitchen._data.joint(f"drawer_{other}").qpos[0] = 0.13
     assert not task.success(kitchen, kitchen.target)
@@ -121,7 +133,12 @@ def test_file_order_puts_base_and_mode_first() -> None:
 
 
 def test_unknown_options_are_refused(kitchen: KitchenEnv) -> None:
+    for options, message in (
+        ({"task": "WashDishes"}, "one of OpenDrawer"),
+        ({"task": "PickFood", "split": "test"}, "split"),
+        ({"tsak": "PickFood"}, r"reset options = \['tsak'\], but need only task, split"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            kitchen.reset(seed=0, options=options)
     with pytest.raises(ConfigError, match="one of OpenDrawer"):
-        kitchen.reset("WashDishes", 0)
-    with pytest.raises(ConfigError, match="split"):
-        kitchen.reset("PickFood", 0, split="test")
+        KitchenEnv(task="WashDishes")

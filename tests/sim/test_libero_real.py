@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
 
+from svms_gr00t.core.protocols import INSTRUCTION
 from svms_gr00t.sim.libero import LiberoEnv
 
 pytestmark = [
@@ -23,6 +25,10 @@ def env() -> Iterator[LiberoEnv]:
     env.close()
 
 
+def begin(env: LiberoEnv, seed: int = 7) -> dict[str, Any]:
+    return env.reset(seed=seed, options={"task": TASK})[0]
+
+
 def test_there_are_46_kitchen_tasks(env: LiberoEnv) -> None:
     assert len(env.tasks) == 46
     assert TASK in env.tasks
@@ -30,8 +36,9 @@ def test_there_are_46_kitchen_tasks(env: LiberoEnv) -> None:
 
 def test_equal_seeds_are_equal_scenes_and_a_kept_simulator_moves_the_cabinet(env: LiberoEnv) -> None:
     def seen(seed: int) -> np.ndarray:
-        assert env.reset(TASK, seed) == "close the top drawer of the cabinet"
-        return env.observe()["video.image"].astype(int)
+        first = begin(env, seed)
+        assert first[INSTRUCTION] == "close the top drawer of the cabinet"
+        return first["video.image"].astype(int)
 
     first, other, again = seen(7), seen(8), seen(7)
     assert np.abs(first - again).max() == 0
@@ -45,11 +52,9 @@ def test_equal_seeds_are_equal_scenes_and_a_kept_simulator_moves_the_cabinet(env
 
 
 def test_a_positive_gripper_closes_z_is_up_and_the_hand_points_down(env: LiberoEnv) -> None:
-    env.reset(TASK, 7)
-    before = env.observe(render=False)
+    before = begin(env)
     for _ in range(10):
-        env.step(UP)
-    after = env.observe(render=False)
+        after, *_ = env.step(UP)
     assert after["state.z"] > before["state.z"] + 0.05
     assert np.abs(before["state.gripper"]).min() > 0.03 > 0.01 > np.abs(after["state.gripper"]).max()
     assert abs(before["state.roll"].item() - np.pi) < 0.1
@@ -57,21 +62,20 @@ def test_a_positive_gripper_closes_z_is_up_and_the_hand_points_down(env: LiberoE
 
 def test_the_picture_is_upright_and_mirrored(env: LiberoEnv) -> None:
     """The camera looks at the robot, to which the cabinet stands on the right (y < 0): seen truly it is on the left."""
-    env.reset(TASK, 7)
+    seen = begin(env)
     domain = env._env.env
     body = domain.sim.model.body_name2id(domain.fixtures_dict["wooden_cabinet_1"].root_body)
     assert domain.sim.model.body_pos[body][1] < -0.2
     assert domain.sim.data.get_camera_xpos("agentview")[0] > 0
-    table = env.observe()["video.image"][32:, :].mean(axis=(0, 2))
+    table = seen["video.image"][32:, :].mean(axis=(0, 2))
     assert table[-16:].mean() < table[:16].mean() - 30, "the dark cabinet is on the right of the picture"
 
 
 def test_success_is_the_goal_holding(env: LiberoEnv) -> None:
-    env.reset(TASK, 7)
-    assert not env.step(STILL)
+    begin(env)
+    assert not env.step(STILL)[4]["success"]
     domain = env._env.env
     for joint in domain.object_sites_dict["wooden_cabinet_1_top_region"].joints:
         domain.sim.data.set_joint_qpos(joint, 0.004)
     domain.sim.forward()
-    assert env.step(STILL)
-    assert env.success
+    assert env.step(STILL)[1:] == (1.0, True, False, {"success": True})

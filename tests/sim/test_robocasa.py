@@ -1,14 +1,20 @@
 """The RoboCasa adapter against a stand-in with RoboCasa's own spaces: names, order, splits, success, flips."""
 
+import importlib
 import json
 import shutil
-from collections.abc import Callable
+import sys
+import warnings
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.utils.env_checker import check_env
 
 from svms_gr00t.cli.main import main
 from svms_gr00t.core.errors import ConfigError
@@ -18,23 +24,37 @@ from svms_gr00t.evaluate.closed_loop.robocasa_action import LAYOUT, assemble
 from svms_gr00t.evaluate.closed_loop.rollout import rollout
 from svms_gr00t.recipes.benchmarks.closed_loop import switch_threshold
 from svms_gr00t.recipes.shipped import shipped
-from svms_gr00t.sim.robocasa import ACTION, ALIASES, INSTRUCTION, STATE, RobocasaEnv, named
+from svms_gr00t.sim.robocasa import ACTION, ALIASES, INSTRUCTION, STATE, RobocasaEnv, named, seed_generators
 
 BACK = {new: old for old, new in ALIASES.items()}
+
+
+class Simulator:
+    """As robosuite's: it draws scenes from a generator of its own, made in the constructor; `samplers` hold it too."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng()
+        self.samplers = [self.rng]
+
+    def draw(self) -> tuple[float, ...]:
+        return float(self.rng.random()), float(self.samplers[0].random())
 
 
 class StandIn:
     """RoboCasa's gym wrapper, without its assets: the hand goes where the action says, and above 0.3 m is success.
 
-    Like the real one it never terminates, thresholds switches at 0.5 and draws top row first.
+    Like the real ones it never terminates, thresholds switches at 0.5 and draws top row first; that of N1.6's fork
+    seeds numpy's global generator in `reset`, which fixes nothing.
     """
 
     def __init__(self, name: str, log: list[tuple[str, Any]], *, modern: bool, **options: Any) -> None:
-        self.log, self.modern = log, modern
+        self.log, self.modern, self.env = log, modern, None if modern else Simulator()
         log.append(("make", (name, options)))
 
     def reset(self, *, seed: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        self.height, self.closed = 0.001 * np.random.default_rng(seed).random(), False
+        np.random.seed(seed)
+        self.scene = np.random.default_rng(seed).random(2) if self.env is None else self.env.draw()
+        self.height, self.closed = 0.001 * self.scene[0], False
         return self._look(), {}
 
     def step(self, action: dict[str, np.ndarray]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -50,7 +70,7 @@ class StandIn:
         flat: dict[str, Any] = {f"state.{key}": np.zeros(width) for key, width in STATE.items()}
         flat["state.end_effector_position_relative"] = np.array([0, 0, self.height])
         picture = np.zeros((8, 8, 3), dtype=np.uint8)
-        picture[0] = 255
+        picture[0], picture[-1, :2, 0] = 255, np.rint(200 * np.asarray(self.scene))
         flat |= {key: picture for key in ALIASES.values() if key.startswith("video.")}
         flat[INSTRUCTION] = "lift it"
         return {BACK[key] if self.modern and key in BACK else key: value for key, value in flat.items()}
@@ -67,6 +87,10 @@ class Lifter:
 
     def reset(self, seed: int) -> None:
         pass
+
+
+def begin(env: RobocasaEnv, seed: int = 0, task: str = "OpenDrawer", **options: str) -> dict[str, Any]:
+    return env.reset(seed=seed, options={"task": task, **options})[0]
 
 
 def maker(log: list[tuple[str, Any]], *, modern: bool) -> Callable[..., StandIn]:
@@ -88,14 +112,122 @@ def test_a_policy_succeeds_through_either_suite(suite: str, split: str, made: tu
     assert [r.ending for r in result.rollouts] == ["success"] * 3
     assert {r.instruction for r in result.rollouts} == {"lift it"}
     assert log == [("make", made)], "one simulator serves all episodes of a task"
-    picture = env.observe()["video.res256_image_side_0"]
+    picture = begin(env)["video.res256_image_side_0"]
     assert picture[0].min() == 255 > picture[-1].max(), "the wrapper's pictures are upright already: no flip"
-    assert not any(key.startswith("video.") for key in env.observe(render=False))
+    still = env.step(np.zeros(12))
+    assert still[0].keys() == env.observation_space.spaces.keys()
+    assert still[1:] == (0.0, False, False, {"success": False})
+
+
+@pytest.mark.parametrize("suite", ["n1d6", "robocasa365"])
+def test_gymnasiums_own_checker_passes_once_the_simulator_has_said_what_it_draws(suite: str) -> None:
+    env = RobocasaEnv(suite, maker([], modern=suite == "robocasa365"))
+    assert env.observation_space["video.res256_image_side_0"].shape == (256, 256, 3)
+    env.reset(seed=0)
+    assert env.observation_space["video.res256_image_side_0"].shape == (8, 8, 3)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*(is not|out of bounds|expected|type).*")
+        check_env(env, skip_render_check=True)
+
+
+def test_equal_seeds_are_equal_scenes_although_the_fork_makes_its_own_generator() -> None:
+    def scenes(env: Any, *seeds: int) -> list[list[int]]:
+        resets = [env.reset(seed=seed) for seed in seeds]
+        return [seen["video.res256_image_side_0"][-1, :2, 0].tolist() for seen, _ in resets]
+
+    bare = [maker([], modern=False)("x") for _ in range(2)]
+    assert scenes(bare[0], 3, 3) != scenes(bare[1], 3, 3), "the flaw itself"
+    first, second = (RobocasaEnv("n1d6", maker([], modern=False)) for _ in range(2))
+    a, b, again = scenes(first, 3, 4, 3)
+    assert a == again != b
+    assert scenes(second, 4, 9, 3) == [b, scenes(first, 9)[0], a], "whatever ran before, in another simulator too"
+    wrapped = SimpleNamespace(unwrapped=SimpleNamespace(env=SimpleNamespace(env=Simulator())))
+    assert seed_generators(wrapped, 3) == 1, "however deep it lies"
+
+
+def test_a_fork_whose_scenes_no_seed_fixes_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no generator rng"):
+        RobocasaEnv("n1d6", maker([], modern=True)).reset(seed=0)
+
+
+def test_what_cannot_be_built_is_one_sentence_and_no_episode() -> None:
+    def fail(name: str, **_: Any) -> Any:
+        raise FileNotFoundError("kitchen_assets/fixtures.xml\nand more lines")
+
+    config = RolloutConfig(tasks=("OpenDrawer",), episodes=1, horizon=20, split="train")
+    said = r"^robocasa_panda_omron/OpenDrawer_PandaOmron_Env = 'FileNotFoundError: kitchen_assets/fixtures\.xml', but"
+    with pytest.raises(ConfigError, match=said):
+        rollout(Lifter(), RobocasaEnv("n1d6", fail), config)
+
+
+FORK = """
+import gymnasium
+from gymnasium.envs.registration import register
+from test_robocasa import StandIn
+
+class OpenDrawer(StandIn, gymnasium.Env):
+    def __init__(self, **options):
+        super().__init__("OpenDrawer", [], modern=False)
+
+register(id="robocasa_panda_omron/OpenDrawer_PandaOmron_Env", entry_point=OpenDrawer, disable_env_checker=True,
+         order_enforce=False)
+"""
+
+
+@pytest.fixture
+def fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """N1.6's fork as a package: importing `robocasa` registers nothing, `robocasa.utils.gym_utils` does."""
+    gymnasium.registry.pop("robocasa_panda_omron/OpenDrawer_PandaOmron_Env", None)
+    folder = tmp_path / "path" / "robocasa" / "utils" / "gym_utils"
+    folder.mkdir(parents=True)
+    for place in (folder, folder.parent, folder.parents[1]):
+        (place / "__init__.py").touch()
+    (folder / "gymnasium_groot.py").write_text(FORK)
+    monkeypatch.syspath_prepend(tmp_path / "path")
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "robocasa"]:
+        monkeypatch.delitem(sys.modules, name)
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "robocasa"]:
+        sys.modules.pop(name)
+    gymnasium.registry.pop("robocasa_panda_omron/OpenDrawer_PandaOmron_Env", None)
+
+
+@pytest.mark.usefixtures("fork")
+def test_the_forks_ids_are_found_where_it_registers_them() -> None:
+    importlib.import_module("robocasa")
+    with pytest.raises(gymnasium.error.Error):
+        gymnasium.make("robocasa_panda_omron/OpenDrawer_PandaOmron_Env")
+    env = RobocasaEnv("n1d6")
+    config = RolloutConfig(tasks=("OpenDrawer",), episodes=2, horizon=20, split="train", max_errors=0)
+    assert [r.ending for r in rollout(Lifter(), env, config).rollouts] == ["success"] * 2
+    with pytest.raises(ConfigError, match=r"robocasa_panda_omron/WashDishes_PandaOmron_Env = .NameNotFound: "):
+        begin(env, task="WashDishes")
+    with pytest.raises(ConfigError, match=r"robocasa/OpenDrawer = .NamespaceNotFound: "):
+        RobocasaEnv("robocasa365").reset(seed=0)
+
+
+@pytest.mark.usefixtures("fork")
+def test_the_command_writes_no_rate_for_what_cannot_be_built(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = tmp_path / "board.json"
+    words = ["evaluate", "rollout", "--checkpoint", str(shipped("tiny_base")), "--benchmark", "n1d6", "--workers", "1"]
+    words += ["--episodes", "1", "--leaderboard", str(board), "--horizon", "2"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--tasks", "CloseDrawer"])
+    assert stopped.value.code == 2
+    assert "CloseDrawer_PandaOmron_Env" in capsys.readouterr().err
+    assert not board.exists()
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--tasks", "OpenDrawer"])
+    assert stopped.value.code == 0
+    assert json.loads(board.read_text())["tasks"]["OpenDrawer"]["episodes"] == 1
 
 
 def test_success_needs_every_name_in_its_place() -> None:
     class Swapped(RobocasaEnv):
-        def step(self, action: np.ndarray) -> bool:
+        def step(self, action: np.ndarray) -> Any:
             return super().step(np.roll(action, 1))
 
     env = Swapped("robocasa365", maker([], modern=True))
@@ -114,8 +246,9 @@ def test_the_order_is_the_one_that_actions_are_assembled_in() -> None:
 def test_another_task_closes_the_simulator_of_the_last() -> None:
     log: list[tuple[str, Any]] = []
     env = RobocasaEnv("n1d6", maker(log, modern=False))
-    env.reset("OpenDrawer", 0, "train")
-    env.reset("CloseDrawer", 0, "train")
+    begin(env)
+    begin(env, task="CloseDrawer")
+    assert env.reset(seed=1)[1]["task"] == "CloseDrawer", "the last task stays"
     env.close()
     assert [kind for kind, _ in log] == ["make", "close", "make", "close"]
 
@@ -123,7 +256,7 @@ def test_another_task_closes_the_simulator_of_the_last() -> None:
 def test_a_wrong_split_and_missing_keys_are_one_sentence() -> None:
     env = RobocasaEnv("robocasa365", maker([], modern=True))
     with pytest.raises(ConfigError, match="split = 'test', but need one of pretrain, target"):
-        env.reset("OpenDrawer", 0, "test")
+        begin(env, split="test")
     broken = maker([], modern=True)
 
     def without_wrist(name: str, **options: Any) -> Any:
@@ -133,7 +266,7 @@ def test_a_wrong_split_and_missing_keys_are_one_sentence() -> None:
         return made
 
     with pytest.raises(ConfigError, match="res256_image_wrist_0 too"):
-        RobocasaEnv("robocasa365", without_wrist).reset("OpenDrawer", 0, "target")
+        begin(RobocasaEnv("robocasa365", without_wrist))
 
 
 def test_published_numbers_average_to_the_published_mean() -> None:

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, SupportsFloat, runtime_checkable
 
 import numpy as np
 
@@ -50,23 +50,23 @@ class FlowScorer(Protocol):
 
 @runtime_checkable
 class Environment(Protocol):
-    """A simulated or real scene with tasks, driven by the vectors of `RolloutConfig.robot`."""
+    """A gymnasium environment with tasks, simulated or real, driven by the vectors of `RolloutConfig.robot`.
 
-    @property
-    def success(self) -> bool:
-        """Whether the task is done now."""
+    Observations are flat. An environment whose pictures cost time may have `drawing`: while that is off, its
+    observations hold none.
+    """
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A new scene of options["task"] in the words of options["split"]: its first observation, and info."""
         ...
 
-    def reset(self, task: str, seed: int, split: str = "train") -> str:
-        """A new scene; returns the instruction."""
-        ...
+    def step(self, action: np.ndarray, /) -> tuple[dict[str, Any], SupportsFloat, bool, bool, dict[str, Any]]:
+        """Execute one action, (12,) for RoboCasa or (7,) for LIBERO: observation, reward, terminated, truncated, info.
 
-    def observe(self, render: bool = True) -> dict[str, Any]:
-        """The flat observation; without pictures when `render` is off."""
-        ...
-
-    def step(self, action: np.ndarray) -> bool:
-        """Execute one action, (12,) for RoboCasa or (7,) for LIBERO; True when the task is done."""
+        info["success"] says whether the task is done.
+        """
         ...
 
     def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""The embedded kitchen as an environment: reset to a task and a seed, observe, step, and ask for success.
+"""The embedded kitchen as a gymnasium environment, `svms_gr00t/Kitchen-v0`.
 
 Observation keys and units follow RoboCasa as GR00T N1.6 names it: positions in metres and rotations as unit quaternions
 (x, y, z, w) with x >= 0, all in the frame of the robot's base except the base itself. An episode depends on (task,
@@ -12,26 +12,54 @@ from jaxtyping import Float64, Shaped
 from numpy import ndarray
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.sim.camera import CameraPoses, Cameras
+from svms_gr00t.core.protocols import INSTRUCTION
+from svms_gr00t.sim.camera import VIEWS, CameraPoses, Cameras
 from svms_gr00t.sim.layout import Layout, draw_layout
 from svms_gr00t.sim.scene import BUTTON_TRAVEL, COUNTER, FOODS
-from svms_gr00t.sim.tasks import HOLD, Task, task_named
+from svms_gr00t.sim.spaces import METADATA, gymnasium, observation_space, read_options, vector_space
+from svms_gr00t.sim.tasks import HOLD, TASKS, Task, task_named
 from svms_gr00t.sim.world import ARM_REST, build_world, reset_controllers, step_world
 
-INSTRUCTION = "annotation.human.action.task_description"
+STATES = {
+    "state.base_position": 3,
+    "state.base_rotation": 4,
+    "state.end_effector_position_relative": 3,
+    "state.end_effector_rotation_relative": 4,
+    "state.gripper_qpos": 2,
+}
+"""State key -> width."""
 _SETTLE = 4  # control steps in which foods come to rest before an episode starts
 
 
-class KitchenEnv:
-    """One kitchen. Keep one per process: a process has one drawing context that is sure to work."""
+class KitchenEnv(gymnasium.Env[dict[str, Any], ndarray]):
+    """One kitchen. Keep one per process: a process has one drawing context that is sure to work.
 
-    def __init__(self, image_size: int = 128, camera_poses: CameraPoses = "close", fast_render: bool = True) -> None:
+    A task is named here or in the `options` of a reset ("task", "split"); where neither does, the seed draws one. An
+    episode ends by success alone: `gymnasium.make` adds a limit of steps.
+    """
+
+    metadata = METADATA
+
+    def __init__(
+        self,
+        image_size: int = 128,
+        camera_poses: CameraPoses = "close",
+        fast_render: bool = True,
+        render_mode: str | None = None,
+        task: str | None = None,
+        split: str = "train",
+    ) -> None:
         """Raises ConfigError for bad options and MissingExtra without robosuite. The first picture opens OpenGL."""
         if camera_poses not in ("close", "robocasa"):
             raise ConfigError("camera_poses", got=camera_poses, want='"close" or "robocasa"', hint='Use "close"')
         if not 16 <= image_size <= 1024:
             raise ConfigError("image_size", got=image_size, want="16 to 1024 pixels", hint="128 is enough here")
-        self.image_size = image_size
+        self._default = {"task": task and task_named(task).name, "split": split}
+        self.image_size, self.render_mode = image_size, render_mode
+        self.drawing = True
+        """Whether observations hold pictures; who does not look at every step may switch them off between looks."""
+        self.observation_space = observation_space(STATES, VIEWS, (image_size, image_size))
+        self.action_space = vector_space(12)
         self._fast = fast_render
         self._world = build_world(camera_poses)
         self._model: Any = self._world.sim.model._model
@@ -48,49 +76,58 @@ class KitchenEnv:
         self.steps = 0
         self._held = 0
 
-    def reset(self, task: str, seed: int, split: str = "train") -> str:
-        """Start an episode and return its instruction. Raises ConfigError for an unknown task or split."""
-        self.task = task_named(task)
-        name_code = list(task.encode())
-        layout_rng, words_rng = (np.random.default_rng([seed, part, *name_code]) for part in (0, 1))
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start an episode. Raises ConfigError for an unknown task, split or option."""
+        super().reset(seed=seed)
+        chosen = read_options(options, **self._default)
+        self.task = task_named(chosen["task"] or str(self.np_random.choice(list(TASKS))))
+        scene = int(self.np_random.integers(2**31)) if seed is None else seed
+        name_code = list(self.task.name.encode())
+        layout_rng, words_rng = (np.random.default_rng([scene, part, *name_code]) for part in (0, 1))
         layout = draw_layout(layout_rng)
         self.target = self.task.targets[int(layout_rng.integers(len(self.task.targets)))]
-        self.instruction = self.task.instruction(self.target, words_rng, split)
+        self.instruction = self.task.instruction(self.target, words_rng, chosen["split"])
         self.layout = self.task.setup(layout, self.target, layout_rng)
         self._restore(self.layout)
         self.steps, self._held = 0, 0
-        return self.instruction
+        return self._observation(), {"success": False, "task": self.task.name, "target": self.target}
 
-    def step(self, action: Shaped[ndarray, "12"]) -> bool:
-        """Act for 50 ms and return whether the goal has now held for `HOLD` steps. Actions beyond +-1 are clipped."""
+    def step(self, action: Shaped[ndarray, "12"]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Act for 50 ms; success is a goal that has held for `HOLD` steps. Actions beyond +-1 are clipped."""
         assert self.task is not None, "reset before the first step"
         step_world(self._world, np.array(action, dtype=np.float64))
         self.coffee_on |= self.joint("coffee") > 0.6 * BUTTON_TRAVEL
         self._held = self._held + 1 if self.task.success(self, self.target) else 0
         self.steps += 1
-        return self.success
+        return self._observation(), float(self.success), self.success, False, {"success": self.success}
 
     @property
     def success(self) -> bool:
         """Whether the goal has held for the last `HOLD` steps."""
         return self._held >= HOLD
 
-    def observe(self, render: bool = True) -> dict[str, Any]:
-        """The flat observation; without `render` the video keys are left out."""
+    def _observation(self) -> dict[str, Any]:
+        """The flat observation; without pictures unless `drawing`."""
         data, robot = self._data, self._world.robots[0]
         base = data.site("mobilebase0_center")
         base_axes, hand_axes = base.xmat.reshape(3, 3), data.site_xmat[self._hand_site].reshape(3, 3)
         fingers = [self._data.qpos[i] for i in robot._ref_gripper_joint_pos_indexes["right"]]
-        values = {
-            "state.base_position": base.xpos,
-            "state.base_rotation": _quaternion(base_axes),
-            "state.end_effector_position_relative": base_axes.T @ (self.hand() - base.xpos),
-            "state.end_effector_rotation_relative": _quaternion(base_axes.T @ hand_axes),
-            "state.gripper_qpos": np.array(fingers),
-        }
-        flat: dict[str, Any] = {key: np.array(value, dtype=np.float32) for key, value in values.items()}
+        values = (
+            base.xpos,
+            _quaternion(base_axes),
+            base_axes.T @ (self.hand() - base.xpos),
+            _quaternion(base_axes.T @ hand_axes),
+            np.array(fingers),
+        )
+        flat: dict[str, Any] = {k: np.array(v, dtype=np.float32) for k, v in zip(STATES, values, strict=True)}
         flat[INSTRUCTION] = self.instruction
-        return flat | self.draw() if render else flat
+        return flat | self.draw() if self.drawing else flat
+
+    def render(self) -> ndarray | None:  # type: ignore[override]
+        """The three pictures side by side, or nothing without `render_mode`."""
+        return np.concatenate(list(self.draw().values()), axis=1) if self.render_mode == "rgb_array" else None
 
     def draw(self) -> dict[str, ndarray]:
         """The three pictures (H, W, 3). Raises SvmsError without OpenGL."""

@@ -1,4 +1,4 @@
-"""The kitchens of LIBERO-90 as an `Environment`, in the names that GR00T N1.6 uses for `libero_panda`.
+"""The kitchens of LIBERO-90 as a gymnasium environment, in the names that GR00T N1.6 uses for `libero_panda`.
 
 Facts, with where they are read. Lifelong-Robot-Learning/LIBERO: the suite `libero_90` and its fixed initial states
 (benchmark/__init__.py), two cameras, 20 Hz, robosuite's limit of 1,000 steps (envs/env_wrapper.py), `done` means that
@@ -24,15 +24,19 @@ from jaxtyping import Float, Shaped, UInt8
 from numpy import ndarray
 
 from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.protocols import INSTRUCTION
 from svms_gr00t.sim.camera import choose_gl
+from svms_gr00t.sim.spaces import METADATA, gymnasium, observation_space, read_options, vector_space
 
 SUITE = "libero_90"
 KITCHEN = "KITCHEN_SCENE"
 """How the names of kitchen tasks begin; the suite also has living rooms and studies."""
 CAMERAS = {"agentview_image": "video.image", "robot0_eye_in_hand_image": "video.wrist_image"}
-INSTRUCTION = "annotation.human.action.task_description"
 POSITION = "state.end_effector_position"
 """x, y and z in one key, for whoever watches the hand; the policy has them apart."""
+STATES = dict.fromkeys((f"state.{key}" for key in ("x", "y", "z", "roll", "pitch", "yaw")), 1)
+STATES |= {"state.gripper": 2, POSITION: 3}
+"""State key -> width."""
 NO_MOTION = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 SETTLE = 10
 LIMIT = 1000
@@ -55,32 +59,59 @@ class Package:
         return {name: number for number, name in enumerate(names) if name.startswith(KITCHEN)}
 
 
-class LiberoEnv:
-    """One kitchen task at a time, each episode in a new simulator."""
+class LiberoEnv(gymnasium.Env[dict[str, Any], ndarray]):
+    """One kitchen task at a time, each episode in a new simulator; "task" and "split" are options of a reset.
 
-    def __init__(self, *, starts: Mapping[int, int] | None = None, image_size: int = 256) -> None:
+    A task that no reset has named is the suite's first kitchen; one that was named stays until another is.
+    """
+
+    metadata = METADATA
+
+    def __init__(
+        self, *, starts: Mapping[int, int] | None = None, image_size: int = 256, render_mode: str | None = None
+    ) -> None:
         """`starts` says at which initial state the episode of a seed begins; others take seed modulo their number.
 
         Raises ConfigError without LIBERO.
         """
         self._package, self._starts, self._size = load_libero(), dict(starts or {}), image_size
+        self.render_mode = render_mode
+        self.observation_space = observation_space(STATES, CAMERAS.values(), (image_size, image_size))
+        self.action_space = vector_space(7)
         self._env: Any = None
-        self._seen: dict[str, Any] = {}
-        self.success = False
+        self._task, self._seen = self.tasks[0], dict[str, Any]()
+        self._steps, self._success = 0, False
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the kitchen tasks, in the suite's order."""
         return tuple(self._package.kitchens)
 
-    def reset(self, task: str, seed: int, split: str = SUITE) -> str:
-        """A new episode, objects at rest; returns its instruction. Raises ConfigError for unknown tasks and splits."""
-        if split != SUITE:
-            raise ConfigError("split", got=split, want=SUITE, hint="LIBERO has no other kitchens here; leave it out")
-        if task not in self._package.kitchens:
-            hint = f"For example {', '.join(self.tasks[:2])}"
-            raise ConfigError("task", got=task, want=f"one of LIBERO-90's {len(self.tasks)} kitchen tasks", hint=hint)
-        number = self._package.kitchens[task]
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A new episode, objects at rest. Raises ConfigError for unknown tasks, splits and options."""
+        super().reset(seed=seed)
+        chosen = read_options(options, task=self._task, split=SUITE)
+        if chosen["split"] != SUITE:
+            hint = "LIBERO has no other kitchens here; leave it out"
+            raise ConfigError("split", got=chosen["split"], want=SUITE, hint=hint)
+        if chosen["task"] not in self._package.kitchens:
+            hint, want = (
+                f"For example {', '.join(self.tasks[:2])}",
+                f"one of LIBERO-90's {len(self.tasks)} kitchen tasks",
+            )
+            raise ConfigError("task", got=chosen["task"], want=want, hint=hint)
+        self._task = chosen["task"]
+        scene = int(self.np_random.integers(2**31)) if seed is None else seed
+        observation = self._settled(self._package.kitchens[self._task], scene)
+        self._steps, self._success = SETTLE, False
+        self._seen = self._flat(observation)
+        _refuse_blank(self._seen)
+        return self._seen, {"success": False, "task": self._task}
+
+    def _settled(self, number: int, seed: int) -> Mapping[str, Any]:
+        """What LIBERO sees of task `number` in a new simulator, when objects have come to rest."""
         self.close()
         self._env = self._build(number)
         with _numpy_arrays_only():
@@ -90,27 +121,31 @@ class LiberoEnv:
         observation = self._env.set_init_state(states[self._starts.get(seed, seed) % len(states)])
         for _ in range(SETTLE):
             observation, *_ = self._env.step(list(NO_MOTION))
-        self._seen, self.success = renamed(observation), False
-        _refuse_blank(self._seen)
-        return str(self._package.suite.tasks[number].language)
+        return observation
 
-    def observe(self, render: bool = True) -> dict[str, Any]:
-        """The flat observation after the last step; LIBERO draws at every step, so `render` only leaves keys out."""
-        return {key: value for key, value in self._seen.items() if render or not key.startswith("video.")}
-
-    def step(self, action: Shaped[ndarray, "7"]) -> bool:
-        """Execute one action (7,); True when the task's goal holds."""
+    def step(self, action: Shaped[ndarray, "7"]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Execute one action (7,): success once the goal has held, truncated where robosuite would refuse to go on."""
         assert self._env is not None, "reset before the first step"
         observation, _reward, done, _info = self._env.step(np.asarray(action, dtype=np.float64).tolist())
-        self._seen = renamed(observation)
-        self.success = self.success or bool(done)
-        return self.success
+        self._seen = self._flat(observation)
+        self._steps, self._success = self._steps + 1, self._success or bool(done)
+        info = {"success": self._success}
+        return self._seen, float(self._success), self._success, self._steps >= LIMIT, info
+
+    def render(self) -> ndarray | None:  # type: ignore[override]
+        """Both pictures side by side, or nothing without `render_mode`."""
+        wanted = self.render_mode == "rgb_array" and self._seen
+        return np.concatenate([self._seen[view] for view in CAMERAS.values()], axis=1) if wanted else None
 
     def close(self) -> None:
         """Free the simulator."""
         if self._env is not None:
             self._env.close()
         self._env = None
+
+    def _flat(self, observation: Mapping[str, Any]) -> dict[str, Any]:
+        words = str(self._package.suite.tasks[self._package.kitchens[self._task]].language)
+        return renamed(observation) | {INSTRUCTION: words}
 
     def _build(self, number: int) -> Any:
         file = self._package.suite.get_task_bddl_file_path(number)

@@ -20,10 +20,11 @@ from numpy import ndarray
 
 from svms_gr00t.core.errors import ConfigError, DataError, SvmsError
 from svms_gr00t.core.progress import Progress, Silent, Task
+from svms_gr00t.core.protocols import INSTRUCTION
 from svms_gr00t.data.lerobot.modality import LowDim, Modality, Source
 from svms_gr00t.data.lerobot.writer import LeRobotWriter
 from svms_gr00t.sim.camera import VIEWS
-from svms_gr00t.sim.env import INSTRUCTION, KitchenEnv
+from svms_gr00t.sim.env import KitchenEnv
 from svms_gr00t.sim.experts import NOISE, Expert
 from svms_gr00t.sim.tasks import TASKS, task_named
 
@@ -74,24 +75,25 @@ def record_episode(env: KitchenEnv, task: str, seed: int, *, render: bool = True
     """Let the expert try once. Keys: `observation.state` (T, 16) and `action` (T, 12) float32, the views (T, H, W, 3)
     uint8 when rendered, and `instruction`, `task`, `seed`, `target`, `success`.
     """
-    instruction = env.reset(task, seed)
+    env.drawing = render
+    seen, _ = env.reset(seed=seed, options={"task": task})
     expert = Expert(env, seed)
     states: list[Float32[ndarray, 16]] = []
     actions: list[Float32[ndarray, 12]] = []
     frames: dict[str, list[UInt8[ndarray, "_S _S 3"]]] = {view: [] for view in VIEWS if render}
     while not env.success and env.steps < TASKS[task].horizon:
-        seen = env.observe(render=render)
         states.append(np.concatenate([seen[f"state.{key}"] for key in STATE]))
         for view, pictures in frames.items():
             pictures.append(seen[view])
         # Executed as stored, in float32, so that a replay of the file is exact.
         actions.append(expert.act().astype(np.float32))
-        env.step(actions[-1])
+        seen, *_ = env.step(actions[-1])
+    env.drawing = True
     return {
         "observation.state": np.stack(states),
         "action": to_file_order(np.stack(actions)),
         **{view: np.stack(pictures) for view, pictures in frames.items()},
-        "instruction": instruction,
+        "instruction": env.instruction,
         "task": task,
         "seed": seed,
         "target": env.target,

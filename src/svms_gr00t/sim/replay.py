@@ -23,7 +23,7 @@ class Start(BaseModel):
     task: str
     """Name in `TASKS`."""
     seed: int
-    """Second argument of `KitchenEnv.reset`."""
+    """What `KitchenEnv.reset` was given."""
     target: str
     """The side or food that the instruction speaks of."""
 
@@ -46,14 +46,15 @@ def replay(
     states: Float[ndarray, "T 16"] | None = None,
 ) -> Replay:
     """Reset to (task, seed), run `actions` (file order) and compare with `states`. Raises ConfigError."""
-    env.reset(task, seed)
+    env.drawing = False
+    seen, _ = env.reset(seed=seed, options={"task": task})
     error = 0.0
     for step, action in enumerate(to_env_order(actions)):
         if states is not None:
-            seen = env.observe(render=False)
             now = np.concatenate([seen[f"state.{key}"] for key in STATE])
             error = max(error, float(np.abs(now - states[step]).max()))
-        env.step(action)
+        seen, *_ = env.step(action)
+    env.drawing = True
     return Replay(success=env.success, state_error=error)
 
 

@@ -132,22 +132,22 @@ class CountedEnv(LineEnv):
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps, self.drawn, self.buffer = 0, [], np.zeros((32, 32, 3), np.uint8)
+        self.steps, self.at, self.buffer = 0, list[int](), np.zeros((32, 32, 3), np.uint8)
 
-    def reset(self, task: str, seed: int, split: str = "train") -> str:
-        self.steps, self.drawn = 0, []
-        return super().reset(task, seed, split)
+    def reset(self, *, seed: int, options: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        self.steps, self.at = 0, []
+        return super().reset(seed=seed, options=options)
 
-    def observe(self, render: bool = True) -> dict[str, Any]:
-        seen = super().observe(render)
+    def look(self) -> dict[str, Any]:
+        seen = super().look()
         seen["state.end_effector_position_relative"] = np.array([self.steps, 0, 0], np.float32)
-        if render:
-            self.drawn.append(self.steps)
+        if "video.side" in seen:
+            self.at.append(self.steps)
             self.buffer[:] = self.steps
             seen["video.side"] = self.buffer
         return seen
 
-    def step(self, action: np.ndarray) -> bool:
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         self.steps += 1
         return super().step(action)
 
@@ -167,7 +167,7 @@ def test_a_rollout_shows_the_past_by_environment_steps(video: tuple[int, ...], s
         assert [int(p.flat[0]) for p in pictures] == [max(step + offset, 0) for offset in video]
         assert [int(s[0]) for s in states] == [max(step + offset, 0) for offset in state]
     if video == (0,):
-        assert env.drawn == asked, "nothing is drawn that nobody looks at"
+        assert env.at == asked, "nothing is drawn that nobody looks at"
 
 
 def test_a_run_of_a_robot_that_looks_back_can_be_saved_and_loaded(policy: Policy, tmp_path: Path) -> None:

@@ -76,6 +76,58 @@ def test_a_broken_episode_is_reported_and_the_rest_goes_on():
         rollout(Listener(), LineEnv(fragile=True), RolloutConfig(tasks=("right",), episodes=9, max_errors=0))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_cannot_be_built_is_no_episode(workers: int):
+    """Not even a broken one: 0 of 1 would stand beside a published rate."""
+    config = RolloutConfig(tasks=("right",), episodes=1, horizon=24)
+    policy, env = (Factory(path=f"evaluate_toys:{name}") for name in ("Listener", "LineEnv"))
+    broken_env = Factory(path=env.path, kwargs={"unbuildable": True})
+    with pytest.raises(SvmsError, match=r"the environment cannot be built \(RuntimeError: no assets\)"):
+        rollout(policy, broken_env, config, workers=workers)
+    with pytest.raises(SvmsError, match="the policy cannot be built"):
+        rollout(Factory(path=policy.path, kwargs={"unknown": 1}), env, config, workers=workers)
+
+
+def test_a_result_needs_one_driven_episode():
+    def attempt(episodes: int) -> RolloutResult:
+        config = RolloutConfig(tasks=("right",), episodes=episodes, horizon=24, seed=2)
+        assert [episode_seed(config, "right", i) % 3 == 0 for i in range(2)] == [True, False]
+        return rollout(Listener(), LineEnv(fragile=True), config)
+
+    with pytest.raises(SvmsError, match="not one episode could be driven, the last right: RuntimeError: the scene"):
+        attempt(1)
+    assert attempt(2).overall.broken == 1
+
+
+def test_pictures_are_drawn_where_somebody_looks_and_always_for_a_film():
+    config = RolloutConfig(tasks=("right",), episodes=1, horizon=24)
+    env = LineEnv()
+    rollout(Listener(skill=0.0), env, config)
+    assert env.drawn == 1 + 3, "the first, and one before each of the later replans (and one after the last step)"
+    assert env.drawing, "as it was found"
+    filmed = LineEnv()
+    rollout(Listener(skill=0.0), filmed, RolloutConfig(tasks=("right",), episodes=1, horizon=24, videos=1))
+    assert filmed.drawn == 25
+
+
+def test_an_environment_that_does_not_say_success_is_refused():
+    class Mute(LineEnv):
+        def step(self, action):
+            return (*super().step(action)[:4], {"is_success": True})
+
+    with pytest.raises(ConfigError, match=r"environment info = \['is_success'\], but need success"):
+        rollout(Listener(), Mute(), CONFIG)
+
+
+def test_an_environment_may_end_an_episode_without_success():
+    class Short(LineEnv):
+        def step(self, action):
+            seen, reward, ended, _, info = super().step(action)
+            return seen, reward, ended, True, info
+
+    assert {(r.ending, r.steps) for r in rollout(Listener(), Short(), CONFIG).rollouts} == {("horizon", 1)}
+
+
 def test_a_worker_that_dies_takes_no_other_episode_along():
     config = RolloutConfig(tasks=("right",), episodes=5, horizon=24, max_errors=8)
     deadly = [i for i in range(5) if episode_seed(config, "right", i) % 5 == 0]

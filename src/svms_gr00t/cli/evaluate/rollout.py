@@ -65,7 +65,8 @@ class ClosedLoop:
         for name, task in (*result.tasks.items(), ("all", result.overall)):
             span = "" if task.rate is None else f"{task.rate.low:.0%} to {task.rate.high:.0%}"
             known = (f"{published[name]:.1f} %" if name in published else "",) if published else ()
-            table.add_row(name, f"{task.successes}/{task.episodes}", span, *known)
+            broken = f", {task.broken} broken" if task.broken else ""
+            table.add_row(name, f"{task.successes}/{task.episodes}{broken}", span, *known)
         console.print(table)
         if self.output is not None:
             console.print(f"written to {result.save(self.output)}")

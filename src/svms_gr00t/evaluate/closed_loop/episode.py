@@ -43,8 +43,15 @@ def check_broken(done: list[Rollout], config: RolloutConfig) -> None:
         )
 
 
+def check_driven(done: list[Rollout]) -> None:
+    """Refuse a result without a single driven episode: 0 of 1 would stand beside published rates."""
+    if all(r.ending == "error" for r in done):
+        last = done[-1]
+        raise RolloutError(f"closed loop: not one episode could be driven, the last {last.task}: {last.error}")
+
+
 class RolloutError(SvmsError, RuntimeError):
-    """Too many episodes broke for the success rate to mean anything."""
+    """Too little could be driven for the success rate to mean anything."""
 
 
 def episode_seed(config: RolloutConfig, task: str, index: int) -> int:
@@ -76,10 +83,14 @@ class Driver:
         self._env: Environment | None = None if isinstance(env, Factory) else env
 
     def drive(self, task: str, index: int) -> Rollout:
-        """One episode; whatever the simulator or the policy raises ends this episode only."""
+        """One episode; whatever the simulator or the policy raises ends this episode only.
+
+        Raises RolloutError when one of them cannot be built: that is no episode, and says nothing about a policy.
+        """
         seed, began = episode_seed(self.config, task, index), time.monotonic()
+        env, policy = self._ready()
         try:
-            found = _Episode(*self._ready(), self.config, task, index, seed).run()
+            found = _Episode(env, policy, self.config, task, index, seed).run()
         except SvmsError:
             raise
         except Exception as error:
@@ -91,11 +102,11 @@ class Driver:
     def _ready(self) -> tuple[Environment, ActionPolicy]:
         """Both, built on first use."""
         if isinstance(self._policy, Factory):
-            policy: ActionPolicy = self._policy.build()
+            policy: ActionPolicy = _built(self._policy, "policy")
             self._policy = policy
         if self._env is None:
             assert self._make_env is not None, "an environment that was passed in is never dropped"
-            env: Environment = self._make_env.build()
+            env: Environment = _built(self._make_env, "environment")
             self._env = env
         return self._env, self._policy
 
@@ -112,6 +123,16 @@ class Driver:
             self._env = None
 
 
+def _built(factory: Factory, what: str) -> Any:
+    try:
+        return factory.build()
+    except SvmsError:
+        raise
+    except Exception as error:
+        log.exception("the %s cannot be built", what)
+        raise RolloutError(f"closed loop: the {what} cannot be built ({type(error).__name__}: {error})") from error
+
+
 class _Episode:
     def __init__(
         self, env: Environment, policy: ActionPolicy, config: RolloutConfig, task: str, index: int, seed: int
@@ -124,34 +145,54 @@ class _Episode:
         self.watch = StuckDetector(steps=config.stuck_steps, distance=config.stuck_distance)
 
     def run(self) -> Rollout:
-        c = self.config
-        instruction = self.env.reset(self.task, self.seed, split=c.split)
-        self.policy.reset(self.seed)
-        filmed, limit, step = self.index < c.videos, c.horizon_of(self.task), 0
-        ending: Ending = "horizon"
-        chunk: dict[str, np.ndarray] = {}
-        while step < limit:
-            asked = step % c.n_action_steps == 0
-            filming = filmed and step % c.video_stride == 0
-            looked_at = self.history.needs_pictures(step, c.n_action_steps)
-            observation = self.env.observe(render=looked_at or filming)
-            self.history.see(step, observation)
-            if filming:
-                self.frames.append(_picture(observation, c.video_view))
-            if self.watch.see(observation.get(c.position_key), step) and c.stop_when_stuck:
-                ending = "stuck"
-                break
-            if asked:
-                chunk = self._ask(self.history.at(step), instruction, step)
+        filmed = self.index < self.config.videos
+        self._draw(True)
+        try:
+            seen, _ = self.env.reset(seed=self.seed, options={"task": self.task, "split": self.config.split})
+            self.policy.reset(self.seed)
+            steps, ending, last = self._drive(seen, filmed)
+        finally:
+            self._draw(True)
+        if filmed:
+            self.frames.append(_picture(last, self.config.video_view))
+        return Rollout(
+            task=self.task,
+            index=self.index,
+            seed=self.seed,
+            instruction=str(seen[INSTRUCTION]),
+            success=ending == "success",
+            steps=steps,
+            ending=ending,
+            stuck_at=self.watch.stuck_at,
+            replans=tuple(self.replans),
+            video=encode_gif(self.frames) if filmed else None,
+        )
+
+    def _drive(self, seen: dict[str, Any], filmed: bool) -> tuple[int, Ending, dict[str, Any]]:
+        """Steps driven, how the episode ended, and the last observation."""
+        c, chunk = self.config, dict[str, np.ndarray]()
+        for step in range(c.horizon_of(self.task)):
+            self.history.see(step, seen)
+            if filmed and step % c.video_stride == 0:
+                self.frames.append(_picture(seen, c.video_view))
+            if self.watch.see(seen.get(c.position_key), step) and c.stop_when_stuck:
+                return step, "stuck", seen
+            if step % c.n_action_steps == 0:
+                chunk = self._ask(self.history.at(step), step)
             row = {key: value[step % c.n_action_steps] for key, value in chunk.items()}
-            done = self.env.step(self._vector(row))
-            step += 1
-            if self.env.success:
-                ending = "success"
-                break
-            if done:
-                break
-        return self._result(instruction, step, ending, filmed)
+            self._draw(filmed or self.history.needs_pictures(step + 1, c.n_action_steps))
+            seen, _reward, terminated, truncated, info = self.env.step(self._vector(row))
+            if _succeeded(info):
+                return step + 1, "success", seen
+            if terminated or truncated:
+                return step + 1, "horizon", seen
+        return c.horizon_of(self.task), "horizon", seen
+
+    def _draw(self, wanted: bool) -> None:
+        """Spare an environment the pictures that nobody looks at."""
+        inner = getattr(self.env, "unwrapped", self.env)
+        if hasattr(inner, "drawing"):
+            inner.drawing = wanted
 
     def _vector(self, row: dict[str, np.ndarray]) -> np.ndarray:
         c = self.config
@@ -159,8 +200,8 @@ class _Episode:
             return assemble_libero(row, gripper=Gripper(threshold=c.threshold, opens=c.gripper_opens))
         return assemble(row, threshold=c.threshold)
 
-    def _ask(self, observation: dict[str, Any], instruction: str, step: int) -> dict[str, np.ndarray]:
-        chunks, info = self.policy.act([{**observation, INSTRUCTION: instruction}], seeds=[fixed_seed(self.seed, step)])
+    def _ask(self, observation: dict[str, Any], step: int) -> dict[str, np.ndarray]:
+        chunks, info = self.policy.act([observation], seeds=[fixed_seed(self.seed, step)])
         refuse_not_finite(chunks[0], f"actions of {self.task} {self.index} at step {step}")
         chunk = bare_keys(chunks[0])
         shortest = min(len(rows) for rows in chunk.values())
@@ -171,22 +212,6 @@ class _Episode:
         if evidence := read_evidence(info, step):
             self.replans.append(evidence)
         return chunk
-
-    def _result(self, instruction: str, steps: int, ending: Ending, filmed: bool) -> Rollout:
-        if filmed:
-            self.frames.append(_picture(self.env.observe(render=True), self.config.video_view))
-        return Rollout(
-            task=self.task,
-            index=self.index,
-            seed=self.seed,
-            instruction=instruction,
-            success=ending == "success",
-            steps=steps,
-            ending=ending,
-            stuck_at=self.watch.stuck_at,
-            replans=tuple(self.replans),
-            video=encode_gif(self.frames) if filmed else None,
-        )
 
 
 class StuckDetector:
@@ -226,6 +251,13 @@ def read_evidence(info: Mapping[str, Any], step: int) -> Replan | None:
         rho_max=tuple(rho.max(0).tolist()),
         routes=tuple(weights.mean(0).tolist()),
     )
+
+
+def _succeeded(info: Mapping[str, Any]) -> bool:
+    if "success" not in info:
+        hint = "Add it to the environment's step: a reward alone does not say that a task is done"
+        raise ConfigError("environment info", got=sorted(info), want="success among it", hint=hint)
+    return bool(np.any(info["success"]))
 
 
 def _picture(observation: Mapping[str, Any], view: str) -> np.ndarray:

@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.progress import Progress, Silent, Task
 from svms_gr00t.core.protocols import ActionPolicy, Environment, Factory
-from svms_gr00t.evaluate.closed_loop.episode import Driver, broken, check_broken
+from svms_gr00t.evaluate.closed_loop.episode import Driver, broken, check_broken, check_driven
 from svms_gr00t.evaluate.closed_loop.result import Rollout, RolloutConfig, RolloutResult
 
 Job = tuple[str, int]
@@ -39,7 +39,8 @@ def rollout(
     """Drive every episode of every task. With `workers` > 1, both must be a Factory; each process builds its own.
 
     An episode that raises is kept as broken (a failure) and the environment is built again. Raises SvmsError at once
-    for what would break every episode (missing action keys, unknown tasks), and after `max_errors` broken episodes.
+    for what would break every episode (missing action keys, unknown tasks, what cannot be built), after `max_errors`
+    broken episodes, and when none could be driven.
     """
     jobs = [(task, index) for task in config.tasks for index in range(config.episodes)]
     with (progress or Silent()).task(f"closed loop: {name}", len(jobs)) as bar:
@@ -50,6 +51,7 @@ def rollout(
             done = drive_in_workers(policy, env, config, jobs, workers=workers, bar=bar)
         else:
             done = _one_by_one(policy, env, config, jobs, bar)
+    check_driven(done)
     return RolloutResult(policy=name, config=config, rollouts=tuple(done))
 
 
