@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.core.types import Features, StreamStates
+from svms_gr00t.sheaf.diffusion import spectral_bound
+from svms_gr00t.sheaf.energy import energy
 from svms_gr00t.svms import SheafStreams
 
 DIM = 20
@@ -67,6 +69,45 @@ def test_it_stays_fresh_when_a_plain_checkpoint_is_loaded():
     svms, f = SheafStreams(DIM, **SMALL), features()
     svms.load_state_dict({}, strict=False)
     assert torch.equal(svms(f).tokens, f.tokens)
+
+
+# ---- λ
+
+
+def grown(svms: SheafStreams, by: float) -> dict[str, Tensor]:
+    """Its state with larger maps and the λ of the maps before, as a checkpoint in the middle of training has it."""
+    state = {name: value.clone() for name, value in svms.state_dict().items()}
+    state["delta.up"] *= by
+    return state
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("absent", [True, False], ids=["no λ in the file", "a stale λ in the file"])
+def test_lambda_follows_loaded_maps(training, absent):
+    svms = SheafStreams(DIM, **SMALL)
+    state = grown(svms, 5.0)
+    if absent:
+        del state["diffusion.lambda_max"]
+    other = SheafStreams(DIM, **SMALL).train(training)
+    other.load_state_dict(state, strict=not absent)
+    assert other.diffusion.lambda_max.item() == pytest.approx(25 * svms.diffusion.lambda_max.item(), rel=1e-4)
+    assert other.diffusion.lambda_max.item() == pytest.approx(spectral_bound(other.delta).item(), rel=1e-6)
+    f = features()
+    other.eval()(f)  # and acting uses it: with the λ of before, a step would be 25 times too long
+    assert other.diffusion.lambda_max.item() == pytest.approx(25 * svms.diffusion.lambda_max.item(), rel=1e-4)
+
+
+def test_the_energy_of_a_model_loaded_with_larger_maps_cannot_grow():
+    svms = SheafStreams(DIM, **SMALL)
+    state = grown(svms, 5.0)
+    stale = copy.deepcopy(svms).eval()
+    stale.delta.load_state_dict({name.removeprefix("delta."): v for name, v in state.items() if "delta." in name})
+    loaded = SheafStreams(DIM, **SMALL).eval()
+    loaded.load_state_dict(state)
+    x = torch.randn(2, 3, 3, 12)
+    before = energy(loaded.delta(x))
+    assert (energy(loaded.delta(loaded.diffusion(x, loaded.delta))) <= before).all()
+    assert (energy(stale.delta(stale.diffusion(x, stale.delta))) > before).any(), "the check must be able to fail"
 
 
 # ---- padding

@@ -36,7 +36,7 @@ TWINS = {"min": "max", "any": "all", "amin": "amax", "argmin": "argmax", "minimu
 TWINS |= {other: one for one, other in TWINS.items()}
 DROPPED = {"detach", "clone", "clamp", "clamp_", "abs", "masked_fill", "masked_fill_"}
 """x.detach() becomes x."""
-SYMMETRIC = {"min", "max", "equal", "isclose", "allclose", "cat", "minimum", "maximum", "isinstance", "getattr", "zip"}
+SYMMETRIC = {"min", "max", "equal", "isclose", "allclose", "minimum", "maximum", "transpose", "promote_types", "zip"}
 SKIPPED_FIELDS = {"annotation", "returns", "decorator_list", "bases", "type_params"}
 SKIPPED_NODES = (ast.JoinedStr, ast.Assert, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
 SKIPPED_FUNCTIONS = {"__repr__", "extra_repr"}
@@ -126,7 +126,8 @@ def _is_skipped(node: ast.AST) -> bool:
         return True
     is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     names = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
-    return is_text or names or isinstance(node, SKIPPED_NODES)
+    strict = isinstance(node, ast.keyword) and node.arg == "strict"  # of zip: an assertion
+    return is_text or names or strict or isinstance(node, SKIPPED_NODES)
 
 
 def _head(node: ast.stmt) -> str:

@@ -204,7 +204,7 @@ def run_module(root: Path, module: str, args: argparse.Namespace) -> Result:
 
 
 def _sample(found: Iterator[Mutant], args: argparse.Namespace) -> list[Mutant]:
-    kept = [mutant for mutant in found if args.only in mutant.where]
+    kept = [m for m in found if args.only in m.where and (not args.lines or m.line in args.lines)]
     if args.at_most and len(kept) > args.at_most:
         kept = [kept[i] for i in sorted(random.Random(0).sample(range(len(kept)), args.at_most))]
     return kept
@@ -272,6 +272,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help="holds src and tests")
     parser.add_argument("--tests", nargs="*", default=[], help="test files instead of those found by name")
     parser.add_argument("--only", default="", help="mutants of functions whose name holds this")
+    parser.add_argument("--lines", type=int, nargs="*", default=[], help="mutants of statements that begin there")
     parser.add_argument("--at-most", type=int, default=0, help="a fixed sample of this many mutants of each module")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
     parser.add_argument("--trace-seconds", type=float, default=900, help="limit of the first, traced run")

@@ -24,6 +24,14 @@ def test_equals_the_definition_and_the_dense_matrix(case):
     torch.testing.assert_close(delta.laplacian(x).flatten(-2), laplacian, rtol=1e-9, atol=tiny)
 
 
+def test_unit_variance_streams_get_unit_variance_projections():
+    delta = Coboundary(graph_of(2, "path"), d_stream=300, d_overlap=200, rank=100)
+    projected = delta.project(torch.randn(1, 400, 2, 300)).detach()
+    assert projected.var().item() == pytest.approx(1.0, abs=0.1)
+    assert delta.down.std().item() == pytest.approx(300**-0.5, rel=0.05)
+    assert delta.up.std().item() == pytest.approx(100**-0.5, rel=0.05)
+
+
 def test_the_oracle_notices_a_flipped_edge():
     delta = Coboundary(graph_of(3, "path"), d_stream=4, d_overlap=3, rank=2).double()
     x = torch.randn(2, 5, 3, 4, dtype=torch.float64)

@@ -36,6 +36,22 @@ def test_random_maps_leave_the_dimension_that_counting_predicts():
     assert sections_dim(delta) == 3 * 6 - 2 * 4
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-6, 1.0, 1e6])
+def test_sections_do_not_depend_on_the_size_of_the_maps_but_zero_maps_pass_everything(scale):
+    delta = Coboundary(graph_of(3, "path"), d_stream=6, d_overlap=5, rank=2)
+    with torch.no_grad():
+        delta.up *= scale
+    assert sections_dim(delta) == (10 if scale else 18)
+
+
+def test_one_direction_of_disagreement_leaves_all_others():
+    """Rank 1: what is zero but for rounding is compared with the largest eigenvalue, not with its neighbour."""
+    delta = Coboundary(graph_of(2, "path"), d_stream=5, d_overlap=4, rank=1).double()
+    with torch.no_grad():
+        delta.up[1] = delta.up[0]
+    assert sections_dim(delta) == 2 * 5 - 1
+
+
 def test_effective_rank_of_known_clouds():
     mask = torch.ones(1, 5000, dtype=torch.bool)
     round_cloud = torch.randn(2, 1, 5000, 1, 8)

@@ -100,6 +100,53 @@ def test_the_implicit_step_is_stable_where_the_explicit_one_is_not():
     assert energy(delta(implicit_step(delta, x, huge))).sum() < before < energy(delta(heat_step(delta, x, huge))).sum()
 
 
+@pytest.mark.parametrize("width", [1, 4, 100])
+def test_the_bound_of_equal_eigenvalues_is_as_loose_as_the_64th_root_of_their_number(width):
+    """Two streams that must be equal: δδᵀ = 2 I. The margin is 2 %, the Schatten norm is of order 64."""
+    delta = Coboundary(graph_of(2, "path"), d_stream=width, d_overlap=width, rank=width).double()
+    with torch.no_grad():
+        for maps in (delta.up, delta.down):
+            maps.copy_(torch.eye(width).expand_as(maps))
+    assert float(spectral_bound(delta)) == pytest.approx(1.02 * 2 * width ** (1 / 64), rel=1e-9)
+
+
+@pytest.mark.parametrize("scheme", ["explicit", "implicit"])
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("eta", [0.3, 1.7])
+def test_a_correction_is_so_many_steps_of_its_scheme_of_eta_over_lambda(scheme, steps, eta):
+    delta = Coboundary(graph_of(3, "path"), d_stream=4, d_overlap=3, rank=2).double()
+    diffusion, x = (
+        Diffusion(delta, steps=steps, eta=eta, scheme=scheme).double().eval(),
+        torch.randn(2, 3, 3, 4).double(),
+    )
+    assert diffusion.eta.item() == pytest.approx(eta, rel=1e-6)
+    step = diffusion.eta.detach() / spectral_bound(delta)
+    eye = torch.eye(12, dtype=torch.float64)
+    laplacian = delta.dense().T @ delta.dense()
+    once = eye - step * laplacian if scheme == "explicit" else torch.linalg.inv(eye + step * laplacian)
+    expected = x.flatten(-2) @ torch.linalg.matrix_power(once, steps)
+    torch.testing.assert_close(diffusion(x, delta).flatten(-2), expected, rtol=1e-5, atol=1e-6)  # λ is float32
+    torch.testing.assert_close(diffusion(x, delta, delta(x)).flatten(-2), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_one_explicit_step_with_eta_one_is_the_default():
+    delta = Coboundary(graph_of(3, "path"), d_stream=4, d_overlap=3, rank=2)
+    x = torch.randn(2, 3, 3, 4)
+    expected = heat_step(delta, x, 1 / spectral_bound(delta))
+    torch.testing.assert_close(Diffusion(delta)(x, delta), expected)
+
+
+def test_the_implicit_step_is_solved_in_float32_under_autocast():
+    """A long step ends near the sections; a system that is rounded to bfloat16 ends elsewhere."""
+    torch.manual_seed(0)
+    delta = Coboundary(graph_of(3, "path"), d_stream=24, d_overlap=16, rank=16)
+    x, step = torch.randn(2, 50, 3, 24), 1e3 / spectral_bound(delta)
+    exact = implicit_step(delta, x, step)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = implicit_step(delta, x, step, delta(x))
+    assert (rounded - exact).norm() < 0.02 * (exact - x).norm()
+
+
 def test_eta_cannot_leave_its_bounds():
     diffusion = Diffusion(Coboundary(graph_of(2, "path"), d_stream=2, d_overlap=2, rank=1))
     assert diffusion.eta.item() == pytest.approx(1.0)

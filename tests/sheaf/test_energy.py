@@ -80,6 +80,42 @@ def test_half_precision_is_summed_in_float32():
     torch.testing.assert_close(residual(p.bfloat16()).of_tokens, residual(p).of_tokens, atol=5e-3, rtol=0)
 
 
+def slow_collapse(projections: torch.Tensor, mask: torch.Tensor) -> float:
+    """Oracle: each end of each edge alone, valid tokens only, straight from the definition."""
+    ends, total = [projections[end, :, :, e][mask] for end in range(2) for e in range(projections.shape[3])], 0.0
+    for z in ends:
+        mean, width = z.mean(0), z.shape[1]
+        covariance = (z - mean).T @ (z - mean) / len(z)
+        variance = covariance.diagonal()
+        floor = (1 - (variance + 1e-4).sqrt()).clamp(min=0).mean()
+        off = covariance - torch.diag(variance)
+        total += float(floor + off.square().sum() / width + mean.square().mean()) / len(ends)
+    return total
+
+
+@pytest.mark.parametrize("valid", [2, 3, 9])
+@pytest.mark.parametrize("offset", [0.0, 2.0])
+def test_collapse_is_its_definition_over_valid_tokens(valid, offset):
+    mask = torch.zeros(3, 4, dtype=torch.bool)
+    mask.view(-1)[torch.randperm(12)[:valid]] = True
+    p = 0.7 * torch.randn(2, 3, 4, 2, 5, dtype=torch.float64) + offset
+    assert collapse(p, mask).item() == pytest.approx(slow_collapse(p, mask), rel=1e-9)
+
+
+def test_one_valid_token_has_a_mean_but_no_variance():
+    mask = torch.tensor([[False, True, False]])
+    assert collapse(torch.randn(2, 1, 3, 1, 4), mask) == 0
+    assert masked_mean(torch.tensor([[1.0, 5.0, 9.0]]), mask) == 5
+
+
+def test_vanishing_projections_disagree_by_a_small_positive_number():
+    """The guard against 0/0 is added: below it ρ fades out, and never changes its sign."""
+    p = 1e-10 * torch.tensor([1.0, -1.0], dtype=torch.float64).view(2, 1, 1, 1, 1)
+    for rho in readings(p):
+        assert 0 < rho.item() < 0.1
+    assert all(rho.item() == 0 for rho in readings(0 * p))
+
+
 def test_collapse_prefers_spread_to_a_point_a_line_and_an_offset():
     mask = torch.ones(1, 400, dtype=torch.bool)
     spread = torch.randn(2, 1, 400, 1, 6)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.streams.router import Router, balance_loss
 
 
@@ -58,6 +59,39 @@ def test_uniform_has_no_parameters_and_frozen_gives_none_a_gradient():
     frozen.requires_grad_(True)  # as a phase that unfreezes "svms.*" would
     assert not frozen(x).requires_grad
     assert router()(x).requires_grad
+
+
+def test_frozen_weights_are_no_parameters_of_an_optimiser():
+    assert not any(parameter.requires_grad for parameter in router(mode="frozen").parameters())
+    assert all(parameter.requires_grad for parameter in router().parameters())
+
+
+def test_the_formula_written_out():
+    """w = softmax(g(x) / τ), g = LN -> Linear -> GELU -> Linear on the streams side by side."""
+    r, x = router(temperature=0.7).double(), torch.randn(2, 5, 3, 8).double()
+    for parameter in r.parameters():
+        nn.init.normal_(parameter)
+    flat = nn.functional.layer_norm(x.reshape(2, 5, 24), (24,), r.norm.weight, r.norm.bias)
+    hidden = nn.functional.gelu(flat @ r.inner.weight.T + r.inner.bias, approximate="tanh")
+    logits = hidden @ r.outer.weight.T + r.outer.bias
+    torch.testing.assert_close(r(x), (logits / r.temperature.double()).softmax(-1))
+
+
+def test_a_fresh_start_draws_everything_again():
+    r = router(temperature=1.5)
+    for tensor in r.state_dict().values():
+        tensor.fill_(float("nan"))
+    r.reset_parameters()
+    assert all(tensor.isfinite().all() for tensor in r.state_dict().values())
+    assert r.temperature.item() == 1.5
+
+
+def test_sizes_and_defaults():
+    assert [Router(n_streams=3, d_stream=d).inner.out_features for d in (12, 24, 27, 768)] == [8, 8, 9, 256]
+    assert Router(n_streams=3, d_stream=8, hidden=5).inner.out_features == 5
+    r, config = Router(n_streams=3, d_stream=8), SvmsConfig()
+    assert (r.mode, r.dropout_p) == (config.router_mode, config.router_stream_dropout_p)
+    assert r.temperature.item() == config.router_temp_init
 
 
 def test_unknown_modes_and_rates_are_refused():

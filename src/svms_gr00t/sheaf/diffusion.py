@@ -39,7 +39,7 @@ def spectral_bound(delta: Coboundary) -> Float[Tensor, ""]:
             norm = gram.norm().clamp(min=_TINY)
             gram = (gram / norm) @ (gram / norm)
             log_scale = 2 * (log_scale + norm.log())
-        norm = gram.norm().clamp(min=_TINY)  # |G^m|_F = (tr G^2m)^½
+        norm = gram.norm()  # |G^m|_F = (tr G^2m)^½
         bound = ((log_scale + norm.log()) / 2**_SQUARINGS).exp()
     return (_MARGIN * bound).clamp(min=_TINY)
 

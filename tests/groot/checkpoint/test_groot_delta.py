@@ -57,6 +57,20 @@ def test_a_delta_on_its_base_is_the_trained_model_to_the_bit(trained, base, tmp_
     assert not same(Gr00tN1d6.from_pretrained(base, config=trained.config), trained)
 
 
+@pytest.mark.parametrize("kind", ["whole", "delta"])
+def test_lambda_follows_the_maps_of_a_file_that_was_saved_in_training(base, tmp_path, kind):
+    """The optimiser steps after λ was measured: the saved λ is that of smaller maps."""
+    model = Gr00tN1d6.from_pretrained(base, config=tiny_config(**SVMS)).train()
+    with torch.no_grad():
+        model.svms.delta.up.mul_(5)
+    if kind == "whole":
+        model.save_pretrained(tmp_path / "saved")
+    else:
+        model.save_delta(tmp_path / "saved")
+    loaded = Gr00tN1d6.from_pretrained(tmp_path / "saved").svms
+    assert loaded.diffusion.lambda_max.item() == pytest.approx(25 * model.svms.diffusion.lambda_max.item(), rel=1e-4)
+
+
 def test_only_what_changed_is_stored(trained, base, tmp_path):
     delta = trained.save_delta(tmp_path / "delta")
     stored = load_file(tmp_path / "delta" / "delta.safetensors")
