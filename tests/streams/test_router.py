@@ -40,6 +40,12 @@ def test_a_kept_stream_of_weight_zero_does_not_divide_by_zero():
     assert r.drop(w).isfinite().all()
 
 
+def test_dropout_leaves_no_negative_weight_and_at_rate_zero_every_bit():
+    w = torch.tensor([1.0, 0.0, 0.0]).expand(10, 50, 3)
+    assert (router(dropout_p=0.5).drop(w) >= 0).all()
+    assert router(dropout_p=0.0).train().drop(w) is w
+
+
 def test_temperature_sharpens_and_is_a_buffer():
     r, x = router(), torch.randn(2, 30, 3, 8)
     nn.init.normal_(r.outer.weight)
@@ -97,6 +103,15 @@ def test_sizes_and_defaults():
 def test_unknown_modes_and_rates_are_refused():
     with pytest.raises(ConfigError, match="0 <= p < 1"):
         router(dropout_p=1.0)
+
+
+def test_balance_is_summed_in_float32_and_float64_stays_float64():
+    mask = torch.ones(1, 20_000, dtype=torch.bool)
+    weights = torch.rand(1, 20_000, 3).softmax(-1)
+    exact = balance_loss(weights.double(), mask)
+    assert exact.dtype == torch.float64
+    assert balance_loss(weights.bfloat16(), mask).dtype == torch.float32
+    assert balance_loss(weights.bfloat16(), mask).item() == pytest.approx(exact.item(), abs=1e-3)
 
 
 def test_balance_is_zero_when_even_and_counts_valid_tokens_only():
