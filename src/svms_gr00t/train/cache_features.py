@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.lock import only_one
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.loading.collate import collate
@@ -132,13 +133,24 @@ def build_cache(
 ) -> FeatureCache:
     """Compute what is missing at `root`, episode by episode; an interrupted build goes on where it stopped.
 
-    Raises DataError when `root` holds a cache of another model, data, prompt, image pipeline or type.
+    Raises DataError when `root` holds a cache of another model, data, prompt, image pipeline or type, or when another
+    process builds there.
     """
     key = cache_key(model, steps.dataset, steps.processor, dtype=dtype, variants=variants, seed=steps.seed)
-    cache = FeatureCache.create(root, key)
-    missing = cache.missing(steps.episodes)
     was_training = model.training
     model.eval()
+    with only_one(root):
+        cache = FeatureCache.create(root, key)
+        _fill(model, steps, cache, batch_size, progress)
+    model.train(was_training)
+    return cache
+
+
+def _fill(
+    model: Gr00tN1d6, steps: StepDataset, cache: FeatureCache, batch_size: int, progress: Progress | None
+) -> None:
+    """Every episode and copy that is not complete."""
+    missing = cache.missing(steps.episodes)
     with (progress or Silent()).task("caching features", len(missing)) as task:
         for variant, episode in missing:
             states: list[Tensor] = []
@@ -150,8 +162,6 @@ def build_cache(
                 states += _states(model, samples, cache.key.layer)
             cache.write(variant, episode, states, image_tokens)
             task.advance()
-    model.train(was_training)
-    return cache
 
 
 def verify_cache(

@@ -1,5 +1,6 @@
 """The feature cache: training from it equals training from pictures, and nothing of another run is ever read."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from toy_dataset import LENGTHS
 from toy_steps import build
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.lock import only_one
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.data.labels.labeler import Labeler
 from svms_gr00t.data.loading.batches import Batches
@@ -207,6 +209,66 @@ def test_verification_finds_flipped_bits_and_other_states(steps: StepDataset, mo
         FeatureCache.open(cache.root).read(0, 1, 0)
     cache.write(0, 1, [torch.zeros_like(cache.read(0, 0, 0))] * LENGTHS[1], cache.image_tokens(0))  # right sums, wrong
     assert not verify_cache(model, steps, cache, samples=12).passed
+
+
+def bend(file: Path, bit: int) -> None:
+    raw = bytearray(file.read_bytes())
+    raw[bit // 8 % len(raw)] ^= 1 << bit % 8
+    file.write_bytes(raw)
+
+
+def test_a_flipped_bit_is_noticed_where_it_is_read(steps: StepDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
+    cache = build_cache(model, steps, tmp_path / "cache")
+    file = cache.root / "v00" / "episode_000001.npy"
+    whole = file.read_bytes()
+    at = len(whole) - 3
+    file.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+    reader = FeatureCache.open(cache.root, cache.key)
+    last = LENGTHS[1] - 1
+    for step in range(last):
+        assert torch.equal(reader.read(0, 1, step), cache.read(0, 1, step))
+    with pytest.raises(DataError, match=f"other bytes at step {last}.*data cache verify"):
+        reader.read(0, 1, last)
+    with pytest.raises(DataError, match="other bytes"):
+        from_cache(steps, reader).batch([sum(LENGTHS[:2]) - 1])
+
+
+def test_no_flipped_bit_of_an_index_is_complete(steps: StepDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
+    cache = build_cache(model, steps, tmp_path / "cache")
+    index = cache.root / "v00" / "episode_000000.json"
+    whole = index.read_bytes()
+    said = json.loads(whole)
+    blank = []  # white space and the case of nothing: JSON that says the same
+    for bit in range(0, 8 * len(whole), 3):
+        bend(index, bit)
+        if FeatureCache.open(cache.root).has(0, 0):
+            blank.append(json.loads(index.read_bytes()) == said)
+        index.write_bytes(whole)
+    assert all(blank)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b'{"tokens": []', b"\xff", None])
+def test_an_empty_or_torn_index_is_not_complete_and_built_again(
+    steps: StepDataset, model: Gr00tN1d6, tmp_path: Path, damage: bytes | None
+) -> None:
+    cache = build_cache(model, steps, tmp_path / "cache")
+    index, file = (cache.root / "v00" / f"episode_000002{end}" for end in (".json", ".npy"))
+    before = index.read_bytes(), file.read_bytes()
+    if damage is None:
+        file.write_bytes(b"")
+    else:
+        index.write_bytes(damage)
+    found = FeatureCache.open(cache.root)
+    assert found.missing(steps.episodes) == [(0, 2)]
+    with pytest.raises(DataError, match="1 episodes"):
+        from_cache(steps, found)
+    build_cache(model, steps, cache.root)
+    assert (index.read_bytes(), file.read_bytes()) == before
+
+
+def test_a_second_builder_is_refused(steps: StepDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
+    with only_one(tmp_path / "cache"), pytest.raises(DataError, match="another process at work"):
+        build_cache(model, steps, tmp_path / "cache")
 
 
 def test_a_cache_of_another_prompt_length_is_noticed(steps: StepDataset, model: Gr00tN1d6, tmp_path: Path) -> None:

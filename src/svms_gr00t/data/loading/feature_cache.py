@@ -4,28 +4,32 @@ Axes: T tokens of a step's prompt (no padding), M model width, N steps of an epi
 
     FOLDER/key.json                     what the states depend on; a cache with another key is refused
     FOLDER/v00/episode_000007.npy       (sum of T, M), all steps of the episode one after the other
-    FOLDER/v00/episode_000007.json      T of each step, image tokens, checksum; written last: a mark of completeness
+    FOLDER/v00/episode_000007.json      T and CRC-32 of each step, image tokens; written last: a mark of completeness
 
 v00 holds the plain pictures, v01 ... vK the same steps under K draws of the training augmentation. bfloat16 is stored
 as its 16 bits. Causal attention with relative positions makes a state independent of the padding on its left, so states
-are stored without it.
+are stored without it. Every read compares its step with the CRC-32: half a millisecond for 1.2 MB of N1.6.
 """
 
 import hashlib
 import json
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.lock import NAME as LOCK
+from svms_gr00t.core.whole import whole_file
 from svms_gr00t.data.files import dump_json, read_json
 from svms_gr00t.data.loading.frames import save_array
 from svms_gr00t.data.processor.config import ProcessorConfig
@@ -64,12 +68,21 @@ class CacheKey(BaseModel):
 
 class _Episode(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-    tokens: list[int]
+    tokens: Annotated[list[PositiveInt], Field(min_length=1)]
     """T of each step."""
     image_tokens: list[int]
     """Tokens of each image, the same at every step."""
-    width: int
-    sha256: str
+    width: PositiveInt
+    blocks: list[int]
+    """CRC-32 of the stored bytes of each step."""
+    check: int
+    """CRC-32 of the fields above: a flipped bit in this file would make other steps of the same bytes."""
+
+    @model_validator(mode="after")
+    def _intact(self) -> "_Episode":
+        if len(self.blocks) != len(self.tokens) or self.check != _crc(self.model_dump(exclude={"check"})):
+            raise ValueError("fields that fit their checksum")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +121,14 @@ def image_fingerprint(config: ProcessorConfig) -> str:
     return _digest([PIPELINE_VERSION, asdict(config.images), list(video.modality_keys), list(video.delta_indices)])
 
 
+def _block(rows: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(rows).data)
+
+
+def _crc(fields: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
+
+
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -126,11 +147,10 @@ class FeatureCache:
         path = root / "key.json"
         if path.is_file():
             return cls.open(root, key)
-        if root.is_dir() and any(root.iterdir()):
+        if root.is_dir() and any(entry.name != LOCK for entry in root.iterdir()):
             raise DataError(root, got="a folder with other files", want="an empty or new folder", hint="Choose another")
-        partial = path.with_name(".key.json.partial")
-        dump_json(partial, key.model_dump())
-        partial.replace(path)
+        with whole_file(path) as partial:
+            dump_json(partial, key.model_dump())
         return cls(root, key)
 
     @classmethod
@@ -147,8 +167,14 @@ class FeatureCache:
         return self.root / f"v{variant:02d}" / f"episode_{episode:06d}"
 
     def has(self, variant: int, episode: int) -> bool:
-        """Whether that episode is complete."""
-        return self._stem(variant, episode).with_suffix(".json").is_file()
+        """Whether that episode is complete: an index that is whole, and a file of its size."""
+        stem = self._stem(variant, episode)
+        try:
+            entry, first = self._episode(variant, episode)
+            stored = stem.with_suffix(".npy").stat().st_size
+        except (DataError, OSError):
+            return False
+        return stored >= int(first[-1]) * entry.width * DTYPES[self.key.dtype].itemsize
 
     def missing(self, episodes: Sequence[int]) -> list[tuple[int, int]]:
         """(variant, episode) pairs that are not complete yet, in building order."""
@@ -161,15 +187,18 @@ class FeatureCache:
         array = rows.view(torch.int16).numpy() if self.key.dtype == "bfloat16" else rows.numpy()
         stem = self._stem(variant, episode)
         save_array(stem.with_suffix(".npy"), array)
-        entry = _Episode(
-            tokens=[len(state) for state in states],
-            image_tokens=list(image_tokens),
-            width=array.shape[1],
-            sha256=hashlib.sha256(np.ascontiguousarray(array).data).hexdigest(),
-        )
-        partial = stem.with_name(f".{stem.name}.json.partial")
-        dump_json(partial, entry.model_dump())
-        partial.replace(stem.with_suffix(".json"))
+        tokens = [len(state) for state in states]
+        ends = np.cumsum([0, *tokens])
+        fields = {
+            "tokens": tokens,
+            "image_tokens": list(image_tokens),
+            "width": array.shape[1],
+            "blocks": [_block(array[first:last]) for first, last in pairwise(ends)],
+        }
+        with whole_file(stem.with_suffix(".json")) as partial:
+            dump_json(partial, fields | {"check": _crc(fields)})
+        self._episodes.pop((variant, episode), None)
+        self._open.pop(stem.with_suffix(".npy"), None)
 
     def _episode(self, variant: int, episode: int) -> tuple[_Episode, np.ndarray]:
         """The entry and the first row of each step."""
@@ -191,6 +220,10 @@ class FeatureCache:
         if not 0 <= step < len(entry.tokens):
             raise DataError(path, got=f"{len(entry.tokens)} steps", want=f"step {step}", hint=_REBUILD)
         rows = np.array(self._mapped(path, entry)[first[step] : first[step + 1]])
+        if _block(rows) != entry.blocks[step]:
+            got, want = f"other bytes at step {step}", "what was stored"
+            hint = "Run data cache verify, delete the damaged episodes and build again"
+            raise DataError(path, got=got, want=want, hint=hint)
         tensor = torch.from_numpy(rows)
         return tensor.view(torch.bfloat16) if self.key.dtype == "bfloat16" else tensor
 
@@ -213,12 +246,12 @@ class FeatureCache:
 
     def damaged(self, variant: int, episode: int) -> bool:
         """Whether the stored states differ from their checksum, or cannot be read."""
-        entry, _ = self._episode(variant, episode)
+        entry, first = self._episode(variant, episode)
         try:
             array = self._mapped(self._stem(variant, episode).with_suffix(".npy"), entry)
         except DataError:
             return True
-        return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() != entry.sha256
+        return [_block(array[a:b]) for a, b in pairwise(first)] != entry.blocks
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": OrderedDict()}  # mapped arrays would travel as copies

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.core.whole import whole_file
 from svms_gr00t.data.files import dump_json, read_json
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.processor.images import ImagePipeline
@@ -106,7 +107,8 @@ class PackedFrames:
     def _claim(self, key: _PackKey) -> None:
         path = self._folder / "key.json"
         if not path.is_file():
-            dump_json(path, key.model_dump())
+            with whole_file(path) as partial:
+                dump_json(partial, key.model_dump())
             return
         hint = f"Delete {self._folder} or choose another folder"
         found = read_json(_PackKey, path, want="the key of a frame pack", hint=hint)
@@ -162,11 +164,8 @@ def resized_bytes(dataset: LeRobotDataset, images: ImagePipeline, episodes: Sequ
 
 def save_array(path: Path, array: np.ndarray) -> None:
     """Write an .npy that appears under its name when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
+    with whole_file(path) as partial, partial.open("wb") as file:
         np.save(file, array, allow_pickle=False)
-    partial.replace(path)
 
 
 def _picked(frames: np.ndarray, steps: Sequence[int]) -> np.ndarray:

@@ -17,6 +17,7 @@ from jaxtyping import Float32, Int32
 from pydantic import BaseModel, ConfigDict
 
 from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.core.whole import whole_file
 from svms_gr00t.data.files import dump_json, read_json
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.loading.frames import save_array
@@ -64,9 +65,8 @@ class LowDimTable:
             table = cls._read(dataset, episodes, progress)
             save_array(values, table.values)
             save_array(text, table.text)
-            partial = layout.with_name(f".{layout.name}.partial")
-            dump_json(partial, table.layout.model_dump())
-            partial.replace(layout)
+            with whole_file(layout) as partial:
+                dump_json(partial, table.layout.model_dump())
         return cls(
             values=np.load(values, mmap_mode="r", allow_pickle=False),
             text=np.load(text, mmap_mode="r", allow_pickle=False),
