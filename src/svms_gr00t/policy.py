@@ -197,6 +197,11 @@ class Policy(OnTheHub):
 def _check_fit(model: Gr00tN1d6, processor: Processor) -> None:
     """Raise CheckpointError when the processor was made for a model of other sizes."""
     config, codec = model.config, processor.codec
+    if config.memory_offsets:
+        hint = "Call Gr00tN1d6.sample with ModelInputs.past"
+        raise CheckpointError(
+            "policy", got="a model with memory", want="one without, until policies keep a past", hint=hint
+        )
     rules = {
         "max_state_dim": (codec.max_state_dim, config.max_state_dim, codec.max_state_dim == config.max_state_dim),
         "action width": (codec.action_dim, config.max_action_dim, codec.action_dim <= config.max_action_dim),

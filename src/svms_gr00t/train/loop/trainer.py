@@ -177,6 +177,7 @@ class Loop:
         found = self.batches(number)
         parts: Parts = found if isinstance(found, tuple) else (found,)
         waited = time.monotonic() - began
+        _check_past(self.model, parts)
         self._heat(number)
         labels = parts[0].labels is not None
         weights = loss_weights(self.phase, self.model.config, number, self.sheaf.at(step), labels=labels)
@@ -268,6 +269,12 @@ def _check_types(model: Gr00tN1d6, config: LoopConfig) -> None:
     if low and config.precision == "fp32":
         hint = "Train with --precision bf16, or load the model in float32"
         raise TrainingError("precision", got=f"{low[0]} is bf16", want="float32 weights for fp32", hint=hint)
+
+
+def _check_past(model: Gr00tN1d6, parts: Parts) -> None:
+    if model.config.memory_offsets and any(part.past is None for part in parts):
+        hint = "Fill ModelInputs.past, or leave memory_offsets out; `svms-gr00t train` does not fill it yet"
+        raise TrainingError("memory", got="a batch without a past", want="what came before each sample", hint=hint)
 
 
 def _check_sharing(cluster: Cluster, config: LoopConfig) -> None:
