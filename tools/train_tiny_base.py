@@ -13,7 +13,7 @@ from pathlib import Path
 from svms_gr00t.cli.console import Bars
 from svms_gr00t.core.provenance import commit
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
-from svms_gr00t.recipes.training.pretrain import pretrain
+from svms_gr00t.recipes.pretrain import pretrain
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ import torch
 from svms_gr00t.core.provenance import commit, versions
 from svms_gr00t.data.loading.batches import Batches
 from svms_gr00t.recipes.shipped import shipped
+from svms_gr00t.recipes.training.budget import TINY
 from svms_gr00t.recipes.training.experiment import Experiment
-from svms_gr00t.recipes.training.presets import TINY_PHASES
 from svms_gr00t.train.loop.run_dir import RunDir
 from svms_gr00t.train.loop.trainer import LoopConfig, train_phase
 from svms_gr00t.train.phases import Phase, plain_counterpart
@@ -43,7 +43,7 @@ def main() -> None:
         "| phase | plain, steps/s | SVMS, steps/s | plain / SVMS | time in data, SVMS |",
         "|---|---:|---:|---:|---:|",
     ]
-    for phase in TINY_PHASES:
+    for phase in TINY.phases():
         plain, _ = speed(experiment, batches, plain_counterpart(phase), args.steps, svms=False)
         svms, wait = speed(experiment, batches, phase, args.steps, svms=True)
         lines.append(f"| {phase.name} | {plain:.1f} | {svms:.1f} | {plain / svms:.2f} | {wait:.0%} |")

@@ -70,6 +70,8 @@ ROOMS = {
     "recipes": {
         "shipped": set(),
         "training": {"shipped"},
+        "dataflow": {"training"},
+        "pretrain": {"training"},
         "benchmarks": {"shipped"},
         "demo": {"shipped", "training", "benchmarks"},
         "ablation": {"shipped", "training", "benchmarks"},

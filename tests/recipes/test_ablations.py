@@ -18,6 +18,7 @@ from svms_gr00t.recipes.ablation.controls import AdapterModel, ImagesAreVisual, 
 from svms_gr00t.recipes.ablation.run import AblationConfig, build, run_variant
 from svms_gr00t.recipes.ablation.study import RECIPES, ablate
 from svms_gr00t.recipes.ablation.variants import ALL, VARIANTS
+from svms_gr00t.recipes.training import phases_in_turn
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.presets import preset
 from svms_gr00t.svms import SheafStreams
@@ -94,16 +95,16 @@ def test_remedies_change_what_they_say(config, tmp_path, monkeypatch):
     seen, config = {}, replace(config, svms_rate=2.0)
 
     def watch(model, phase, batches, run, **kwargs):
-        seen[phase.name] = phase, batches(0)
+        seen[phase.name] = phase, batches(0)[0]
+        return []
 
-    monkeypatch.setattr(ablation_run, "train_phase", watch)
+    monkeypatch.setattr(phases_in_turn, "train_phase", watch)
     for name in ("full", "image_labels", "full_together", "plain_together"):
         experiment = Experiment.prepare(config.dataset_path, seed=0)
         model = build(experiment, ALL[name], None)
-        batches = ablation_run.Batches(ablation_run._steps(config, 0)[0], 4, 0)
-        if ALL[name].label_images:
-            batches = ImagesAreVisual(batches, model.config)
-        ablation_run._train(model, ALL[name], batches, tmp_path, config, 0)
+        train = ablation_run._labelled(ablation_run._steps(config, 0)[0], ALL[name], model, 0)
+        assert isinstance(train, ImagesAreVisual) == (name == "image_labels")
+        ablation_run._train(model, ALL[name], train, tmp_path, config, 0)
         phase, inputs = seen["specialise"]
         image = inputs.input_ids == model.config.image_token_index
         assert image.any()
@@ -167,10 +168,8 @@ def test_finished_runs_are_kept_and_other_settings_refused(finished, config):
 
 def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(finished, config, tmp_path, monkeypatch):
     """Stopped after phase 2 and started again: the same numbers to the last bit."""
-    from svms_gr00t.recipes.ablation import run as ablation_run
-
     output, _ = finished
-    train, calls = ablation_run.train_phase, []
+    train, calls = phases_in_turn.train_phase, []
 
     def stops(*args, **kwargs):
         calls.append(1)
@@ -178,7 +177,7 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(finished, confi
             raise KeyboardInterrupt
         return train(*args, **kwargs)
 
-    monkeypatch.setattr(ablation_run, "train_phase", stops)
+    monkeypatch.setattr(phases_in_turn, "train_phase", stops)
     with pytest.raises(KeyboardInterrupt):
         run_variant(config, "full", 0, tmp_path / "run")
     run_variant(config, "full", 0, tmp_path / "run")

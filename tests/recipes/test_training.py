@@ -1,6 +1,7 @@
 """`svms-gr00t train`: settings round-trip, phases go on from one another, bad input loses nothing."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 
 from svms_gr00t.cli.main import main, parse
 from svms_gr00t.cli.train import Train
-from svms_gr00t.core.errors import CheckpointError, ConfigError, DataError
+from svms_gr00t.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from svms_gr00t.data.loading.steps import StepDataset
 from svms_gr00t.groot.backbone import EagleBackbone
 from svms_gr00t.recipes.shipped import shipped
@@ -55,6 +56,50 @@ def test_one_phase_after_another_is_the_three_in_turn(small_kitchen: Path, whole
             shutil.copytree(tmp_path / "run" / "policy", tmp_path / "first" / "policy")
     assert same(weights(tmp_path / "run"), weights(whole))
     assert not same(weights(tmp_path / "run"), weights(tmp_path / "first"))
+
+
+def test_a_phase_without_the_one_before_it_is_refused_before_anything_is_written(
+    small_kitchen: Path, whole: Path, tmp_path: Path
+) -> None:
+    def refused(folder: Path, says: str, **changes: object) -> None:
+        before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
+        with pytest.raises(TrainingError, match=says):
+            run_training(short(small_kitchen, **changes), folder)
+        assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"} == before
+
+    refused(tmp_path / "two", "--phase 2: no phase 1 in .*Train phase 1 there first", phases=(2,))
+    refused(tmp_path / "three", "--phase 3: no phase 2", phases=(3,))
+    refused(tmp_path / "last", "--phase 2: no phase 1", phases=(2, 3))
+    fresh: dict[str, object] = {"base_model_path": None, "use_sheaf_streams": False}
+    refused(tmp_path / "plain", "--phase 3: no phase 2", phases=(3,), **fresh)
+
+    shutil.copytree(whole / "phase_1", tmp_path / "one" / "phase_1")
+    refused(tmp_path / "one", "--phase 3: no phase 2", phases=(3,))
+    (last,) = (tmp_path / "one" / "phase_1" / "checkpoints").iterdir()
+    last.rename(last.with_name("step_000001"))
+    for base in (BASE, str(whole / "policy")):  # half a phase is no phase, whatever the base brings
+        refused(tmp_path / "one", "phase 1 begun and not finished", phases=(2,), base_model_path=base)
+
+    # A base that carries a trained SVMS is as good as the phases that trained it; so is any base for the plain model.
+    run_training(short(small_kitchen, phases=(3,), base_model_path=str(whole / "policy")), tmp_path / "carried")
+    run_training(short(small_kitchen, phases=(3,), use_sheaf_streams=False), tmp_path / "plain_base")
+
+
+def test_fresh_random_weights_are_announced_in_one_line(
+    small_kitchen: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said(name: str, **changes: object) -> list[str]:
+        caplog.clear()
+        run_training(short(small_kitchen, **({"phases": (1,)} | changes)), tmp_path / name)
+        return [r.message for r in caplog.records if "RANDOM" in r.message]
+
+    (everything,) = said("none", base_model_path=None)
+    assert re.fullmatch(r"FRESH RANDOM WEIGHTS: all \d,\d{3},\d{3} parameters start .*--base-model-path.*", everything)
+    (streams,) = said("plain_base")
+    assert re.search(r": \d{3},\d{3} parameters of SVMS; .*tiny_base carries no trained SVMS", streams)
+    assert said("plain_base", phases=(2,)) == [], "phase 1 trained them"
+    assert said("svms_base", base_model_path=str(whole / "policy")) == []
+    assert said("plain", use_sheaf_streams=False) == []
 
 
 def test_the_configuration_file_repeats_the_run(whole: Path, tmp_path: Path) -> None:

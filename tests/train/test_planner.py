@@ -15,7 +15,7 @@ from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.recipes.training.config import TrainConfig
 from svms_gr00t.recipes.training.experiment import Experiment
-from svms_gr00t.recipes.training.run import check_memory
+from svms_gr00t.recipes.training.memory import check_memory
 from svms_gr00t.train.memory.planner import Setup, cheapest, plan, switches
 from svms_gr00t.train.memory.simulate import exact_plan
 from svms_gr00t.train.phases import COUPLE, END_TO_END, PHASES, SPECIALISE

@@ -23,7 +23,7 @@ class InspectModel:
 
     def run(self) -> int:
         """Print the table."""
-        from svms_gr00t.recipes.training.dataflow import describe
+        from svms_gr00t.recipes.dataflow import describe
 
         flow = describe(self.preset, use_sheaf_streams=self.use_sheaf_streams, views=self.views)
         if self.format == "json":

@@ -8,17 +8,21 @@ Axes: B batch, T tokens, M model width, H hidden width.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.core.types import Features, ModelInputs, StreamStates
 from svms_gr00t.data.labels.tokens import Labeler
+from svms_gr00t.data.loading.collate import collate
+from svms_gr00t.data.loading.protocols import Sampler, Samples
+from svms_gr00t.data.processor.processor import Sample
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.svms import SheafStreams
@@ -88,16 +92,43 @@ class ShuffledLabels:
 
 
 class ImagesAreVisual:
-    """Batches whose image tokens count as labelled: the first stream's, and no other's."""
+    """Samples whose image tokens count as labelled: the first stream's, and no other's."""
 
-    def __init__(self, batches: Callable[[int], ModelInputs], config: Gr00tN1d6Config) -> None:
-        self.batches, self.image_token = batches, config.image_token_index
+    def __init__(self, samples: Samples, config: Gr00tN1d6Config) -> None:
+        self.samples, self.image_token = samples, config.image_token_index
 
-    def __call__(self, number: int) -> ModelInputs:
-        inputs = self.batches(number)
-        if inputs.labels is None or inputs.label_mask is None:
-            return inputs
-        image = inputs.input_ids == self.image_token
-        visual = F.one_hot(torch.zeros_like(inputs.input_ids), inputs.labels.shape[-1]).to(inputs.labels.dtype)
-        labels = torch.where(image[..., None], visual, inputs.labels)
-        return replace(inputs, labels=labels, label_mask=inputs.label_mask | image)
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.samples[index]
+        if sample.labels is None or sample.label_mask is None:
+            return sample
+        image = sample.input_ids == self.image_token
+        visual = F.one_hot(torch.zeros_like(sample.input_ids), sample.labels.shape[-1]).to(sample.labels.dtype)
+        labels = torch.where(image[:, None], visual, sample.labels)
+        return replace(sample, labels=labels, label_mask=sample.label_mask | image)
+
+    def origin(self, index: int) -> tuple[int, str]:
+        """As in the samples themselves."""
+        return self.samples.origin(index)
+
+    def batch(self, indices: Sequence[int], label_weight: Float[Tensor, " S"] | None = None) -> ModelInputs:
+        """The samples at `indices`, collated."""
+        return collate([self[index] for index in indices], label_weight)
+
+    def texts(self) -> frozenset[str]:
+        """As in the samples themselves."""
+        return self.samples.texts()
+
+    def worded(self, sentences: Sequence[str]) -> list[Sample]:
+        """As in the samples themselves."""
+        return self.samples.worded(sentences)
+
+    def label_weight(self) -> Float[Tensor, " S"] | None:
+        """Class weights of the words alone."""
+        return self.samples.label_weight()
+
+    def sampler(self, batch_size: int, seed: int) -> Sampler:
+        """As in the samples themselves."""
+        return self.samples.sampler(batch_size, seed)

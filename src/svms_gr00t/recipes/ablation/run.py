@@ -7,7 +7,6 @@ inside its phase.
 """
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +15,7 @@ import torch
 
 from svms_gr00t.core.lock import only_one
 from svms_gr00t.core.records import JsonRecord
-from svms_gr00t.core.types import ModelInputs
-from svms_gr00t.data.loading.batches import Batches
+from svms_gr00t.data.loading.protocols import Samples
 from svms_gr00t.data.loading.steps import StepDataset
 from svms_gr00t.evaluate.closed_loop.result import RolloutConfig
 from svms_gr00t.evaluate.closed_loop.rollout import rollout
@@ -29,12 +27,11 @@ from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.ablation.controls import AdapterModel, ImagesAreVisual, ShuffledLabels
 from svms_gr00t.recipes.ablation.variants import ALL, Variant
 from svms_gr00t.recipes.shipped import SHIPPED, demonstrations, starting_point
-from svms_gr00t.recipes.training.config import tiny_schedules
+from svms_gr00t.recipes.training.budget import Budget
 from svms_gr00t.recipes.training.evidence import read_streams
 from svms_gr00t.recipes.training.experiment import Experiment
-from svms_gr00t.train.loop.run_dir import RunDir
-from svms_gr00t.train.loop.trainer import LoopConfig, train_phase
-from svms_gr00t.train.phases import END_TO_END, PHASES, plain_counterpart
+from svms_gr00t.recipes.training.phases_in_turn import train_in_turn
+from svms_gr00t.train.loop.trainer import LoopConfig
 
 KEPT = ("plain", "full")
 """Variants whose policies stay on disk, for closed loop and for `evaluate streams`."""
@@ -63,6 +60,15 @@ class AblationConfig(JsonRecord):
     tasks: tuple[str, ...] = ()
     """Kitchen tasks to drive; empty drives all."""
 
+    def budget(self) -> Budget:
+        """Steps, rates and batches of every run."""
+        return Budget(
+            steps=self.steps,
+            learning_rates=self.learning_rates,
+            batch_sizes=(self.batch_size,) * 3,
+            svms_rate=self.svms_rate,
+        )
+
 
 def run_variant(config: AblationConfig, name: str, seed: int, folder: Path) -> Path:
     """Train and judge one variant, or go on where `folder` stopped; returns the folder. Raises SvmsError."""
@@ -80,14 +86,8 @@ def _run_variant(config: AblationConfig, name: str, seed: int, folder: Path) -> 
     changed = Gr00tN1d6Config.from_dict(experiment.config.to_dict() | variant.changes)
     experiment = replace(experiment, config=changed)
     train, held_out = _steps(config, seed)
-    if variant.shuffle_labels:
-        assert train.labels is not None, "the recipe labels its data"
-        train = train.relabeled(ShuffledLabels(train.labels.labeler, seed))
     model = build(experiment, variant, base)
-    batches: Callable[[int], ModelInputs] = Batches(train, config.batch_size, seed)
-    if variant.label_images:
-        batches = ImagesAreVisual(batches, model.config)
-    _train(model, variant, batches, folder, config, seed)
+    _train(model, variant, _labelled(train, variant, model, seed), folder, config, seed)
     policy = Policy(model, experiment.processor)
     _judge(policy, experiment, config, name, folder)
     if variant.kind == "svms":
@@ -121,7 +121,7 @@ def _experiment(config: AblationConfig, seed: int) -> Experiment:
         preset_name=config.preset,
         base=starting_point(config.base),
         seed=seed,
-        svms=tiny_schedules(sum(config.steps)),
+        svms=config.budget().short_schedules(),
     )
 
 
@@ -132,29 +132,17 @@ def _steps(config: AblationConfig, seed: int) -> tuple[StepDataset, StepDataset]
     return experiment.steps(train=True), experiment.steps(train=False, stride=4)
 
 
-def _train(
-    model: Gr00tN1d6,
-    variant: Variant,
-    batches: Callable[[int], ModelInputs],
-    folder: Path,
-    config: AblationConfig,
-    seed: int,
-) -> None:
-    first = 0
-    for number, phase in enumerate(PHASES.values()):
-        if variant.together:
-            phase = replace(END_TO_END, name=phase.name, lambda_aux=phase.lambda_aux, sheaf=phase.sheaf)
-        phase = replace(
-            phase,
-            steps=config.steps[number],
-            learning_rate=config.learning_rates[2 if variant.together else number],
-            batch_size=config.batch_size,
-            svms_rate=config.svms_rate if variant.svms_rate is None else variant.svms_rate,
-        )
-        chosen = plain_counterpart(phase) if variant.kind == "plain" else phase
-        loop = LoopConfig(seed=seed, first_step=first)
-        train_phase(model, chosen, batches, RunDir(folder / f"phase_{number + 1}"), config=loop)
-        first += phase.steps
+def _labelled(train: StepDataset, variant: Variant, model: Gr00tN1d6, seed: int) -> Samples:
+    """The training samples with the labels that the variant learns from."""
+    if variant.shuffle_labels:
+        assert train.labels is not None, "the recipe labels its data"
+        return train.relabeled(ShuffledLabels(train.labels.labeler, seed))
+    return ImagesAreVisual(train, model.config) if variant.label_images else train
+
+
+def _train(model: Gr00tN1d6, variant: Variant, train: Samples, folder: Path, config: AblationConfig, seed: int) -> None:
+    phases = variant.phases(config.budget())
+    train_in_turn(model, train, folder, phases=phases, loop=LoopConfig(seed=seed))
 
 
 def _judge(policy: Policy, experiment: Experiment, config: AblationConfig, name: str, folder: Path) -> None:

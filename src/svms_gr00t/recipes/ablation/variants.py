@@ -1,7 +1,10 @@
 """The rows of an ablation: plain N1.6, an adapter, SVMS without each of its parts, and what might make SVMS better."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from svms_gr00t.recipes.training.budget import Budget
+from svms_gr00t.train.phases import Phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,15 @@ class Variant:
     """Every phase trains what the last one trains, at its rate."""
     reference: str = "plain"
     """The variant it is compared with."""
+
+    def phases(self, budget: Budget) -> tuple[Phase, ...]:
+        """What it trains in turn: the same steps, batches and loss weights for every variant."""
+        rate = budget.svms_rate if self.svms_rate is None else self.svms_rate
+        found = budget.changed(svms_rate=rate).phases()
+        if not self.together:
+            return found
+        same = [{name: getattr(phase, name) for name in ("name", "lambda_aux", "sheaf", "steps")} for phase in found]
+        return tuple(replace(found[-1], **kept) for kept in same)
 
 
 VARIANTS: dict[str, Variant] = {

@@ -1,9 +1,9 @@
 """Everything that decides the numbers of a demo, as one value."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from svms_gr00t.recipes.shipped import SHIPPED
-from svms_gr00t.train.phases import PHASES, Phase
+from svms_gr00t.recipes.training.budget import TINY, Budget
 
 POLICIES = ("plain", "svms")
 BASE = "base"
@@ -19,9 +19,9 @@ class DemoConfig:
     base: str = SHIPPED
     """Checkpoint both models start from: a folder, "shipped", or "none" for fresh weights."""
     seed: int = 0
-    steps: tuple[int, int, int] = (120, 120, 160)
+    steps: tuple[int, int, int] = TINY.steps
     """Optimiser steps of the three phases."""
-    learning_rates: tuple[float, float, float] = (1e-3, 1e-3, 2e-4)
+    learning_rates: tuple[float, float, float] = TINY.learning_rates
     """A tiny model wants larger ones than N1.6."""
     batch_size: int = 32
     rollouts: int = 2
@@ -29,10 +29,10 @@ class DemoConfig:
     workers: int = 2
     """Processes for the closed loop."""
 
-    def phases(self) -> tuple[Phase, ...]:
-        """The three phases with these steps, rates and batches."""
-        chosen = zip(PHASES.values(), self.steps, self.learning_rates, strict=True)
-        return tuple(replace(p, steps=n, learning_rate=rate, batch_size=self.batch_size) for p, n, rate in chosen)
+    def budget(self) -> Budget:
+        """Steps, rates and batches of the three phases."""
+        sizes = (self.batch_size,) * 3
+        return Budget(steps=self.steps, learning_rates=self.learning_rates, batch_sizes=sizes)
 
     def command(self) -> str:
         """The command line that runs this configuration; settings that no flag reaches are named after it."""

@@ -26,7 +26,6 @@ from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.demo.config import BASE, POLICIES, DemoConfig
 from svms_gr00t.recipes.demo.report import assemble
 from svms_gr00t.recipes.shipped import demonstrations, starting_point
-from svms_gr00t.recipes.training.config import tiny_schedules
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.phases_in_turn import Trained, train_in_turn
 from svms_gr00t.train.loop.trainer import LoopConfig
@@ -52,13 +51,7 @@ class Demo:
     def _run(self) -> ReportData:
         """All of it, in a folder that is ours."""
         base = starting_point(self.config.base)
-        experiment = Experiment.prepare(
-            demonstrations(self.config.dataset_path),
-            base=base,
-            seed=self.config.seed,
-            svms=tiny_schedules(sum(self.config.steps)),
-            progress=self.progress,
-        )
+        experiment = self._experiment(base)
         train = experiment.steps(train=True, progress=self.progress)
         held_out = experiment.steps(train=False, stride=4)
         trained = {name: self._train(experiment, name, train, held_out, base) for name in POLICIES}
@@ -68,6 +61,15 @@ class Demo:
         closed_loop = {name: self._closed_loop(name) for name in POLICIES} if self.config.rollouts else {}
         seconds = time.monotonic() - self.began
         return assemble(self.config, experiment, trained, open_loop, closed_loop, held_out, seconds=seconds)
+
+    def _experiment(self, base: Path | None) -> Experiment:
+        return Experiment.prepare(
+            demonstrations(self.config.dataset_path),
+            base=base,
+            seed=self.config.seed,
+            svms=self.config.budget().short_schedules(),
+            progress=self.progress,
+        )
 
     def _claim(self) -> None:
         """Make the folder ours, or check that it is: another configuration must not be mixed into it."""
@@ -85,10 +87,10 @@ class Demo:
         trained = train_in_turn(
             model,
             train,
-            held_out,
             self.output / name,
-            phases=self.config.phases(),
+            phases=self.config.budget().phases(),
             loop=LoopConfig(seed=self.config.seed),
+            held_out=held_out,
             progress=self.progress,
             title=name,
         )

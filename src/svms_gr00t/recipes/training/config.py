@@ -9,6 +9,7 @@ import yaml
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.data.loading.mixture import ALPHA, Part, soup
+from svms_gr00t.recipes.training.budget import Budget
 from svms_gr00t.recipes.training.presets import preset
 from svms_gr00t.train.loop.step import Precision
 from svms_gr00t.train.optimizers.optimizer import OptimizerName
@@ -86,12 +87,9 @@ class TrainConfig:
         known = {f.name for f in fields(SvmsConfig)}
         if unknown := sorted(self.svms.keys() - known):
             raise ConfigError("svms", got=unknown, want=f"fields among {', '.join(sorted(known))}", hint=HINT)
-        for name in ("max_steps", "learning_rate", "global_batch_size"):
-            if len(getattr(self, name)) not in (0, 1, 3):
-                raise ConfigError(name, got=getattr(self, name), want="no value, one, or three", hint=HINT)
         if not self.svms_rate > 0:
             raise ConfigError("svms_rate", got=self.svms_rate, want="above 0", hint="1 learns as fast as the rest")
-        preset(self.preset)
+        self.budget()  # refuses what it cannot read
 
     def parts(self) -> tuple[Part, ...]:
         """The datasets to train on. Raises ConfigError or DataError for what cannot be read."""
@@ -99,24 +97,23 @@ class TrainConfig:
             return soup(Path(self.dataset_path[0]), self.soup)
         return tuple(Part.parse(text) for text in self.dataset_path)
 
+    def budget(self) -> Budget:
+        """The preset's, with this run's steps, rates and batch sizes."""
+        return preset(self.preset).budget.changed(
+            steps=self.max_steps,
+            learning_rates=self.learning_rate,
+            batch_sizes=self.global_batch_size,
+            svms_rate=self.svms_rate,
+        )
+
     def phase_values(self) -> tuple[Phase, ...]:
-        """All three phases with this run's steps, rates and batch sizes."""
-        found = []
-        for number, phase in enumerate(preset(self.preset).phases):
-            changes = {
-                "steps": _pick(self.max_steps, number, phase.steps),
-                "learning_rate": _pick(self.learning_rate, number, phase.learning_rate),
-                "batch_size": _pick(self.global_batch_size, number, phase.batch_size),
-                "svms_rate": self.svms_rate,
-                "lambda_aux": phase.lambda_aux if self.lambda_aux is None else None,
-            }
-            found.append(replace(phase, **changes))
-        return tuple(found)
+        """All three phases of this run."""
+        found = self.budget().phases()
+        return found if self.lambda_aux is None else tuple(replace(phase, lambda_aux=None) for phase in found)
 
     def svms_fields(self) -> dict[str, Any]:
         """What this run changes in the SVMS configuration; a tiny run scales the schedules to its few steps."""
-        steps = sum(phase.steps for phase in self.phase_values())
-        short = tiny_schedules(steps) if self.preset == "tiny" else {}
+        short = self.budget().short_schedules() if self.preset == "tiny" else {}
         aux = {} if self.lambda_aux is None else {"lambda_aux": self.lambda_aux}
         return short | aux | self.svms
 
@@ -145,17 +142,3 @@ class TrainConfig:
     def differences(self, other: "TrainConfig") -> list[str]:
         """Names of settings that differ."""
         return [f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)]
-
-
-def tiny_schedules(steps: int) -> dict[str, Any]:
-    """SVMS schedules that fit a short run; the seed's defaults are for 20,000 steps."""
-    return {
-        "aux_warmup_steps": max(1, steps // 20),
-        "router_temp_decay_steps": max(1, steps),
-        "sheaf_ramp_steps": max(1, steps // 8),
-        "lambda_sheaf_max": 0.1,
-    }
-
-
-def _pick(values: tuple[Any, ...], number: int, default: Any) -> Any:
-    return default if not values else values[number] if len(values) == 3 else values[0]

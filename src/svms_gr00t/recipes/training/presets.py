@@ -1,7 +1,7 @@
 """Model sizes by name: `tiny` runs on a laptop, `n1d6` is the released model. The same code, other numbers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from svms_gr00t.core.errors import ConfigError
@@ -10,8 +10,9 @@ from svms_gr00t.data.processor.embodiment import EMBODIMENT_IDS, EmbodimentConfi
 from svms_gr00t.data.processor.images import ColorJitter, ImagePipeline
 from svms_gr00t.data.processor.tokenizer import TextTokenizer
 from svms_gr00t.groot.config import Gr00tN1d6Config
+from svms_gr00t.recipes.training import budget
+from svms_gr00t.recipes.training.budget import Budget
 from svms_gr00t.train.loop.step import Precision
-from svms_gr00t.train.phases import PHASES, Phase
 
 TINY_IMAGE = 84
 TINY_EMBODIMENTS = {"robocasa_panda_omron": 0, "gr1": 1, "new_embodiment": 2}
@@ -31,7 +32,7 @@ class Preset:
     """What `load_tokenizer` takes."""
     embodiment_ids: dict[str, int]
     """Bank row of each embodiment tag."""
-    phases: tuple[Phase, ...]
+    budget: Budget
     """Steps, learning rates and batch sizes that suit the size."""
     precision: Precision
     """Of the forward pass in training."""
@@ -100,11 +101,6 @@ def released_config(tokenizer: TextTokenizer, **changes: Any) -> Gr00tN1d6Config
     return Gr00tN1d6Config(image_token_index=tokenizer.image_token_id, **changes)
 
 
-TINY_PHASES = tuple(
-    replace(phase, steps=steps, learning_rate=rate, batch_size=32)
-    for phase, steps, rate in zip(PHASES.values(), (120, 120, 160), (1e-3, 1e-3, 2e-4), strict=True)
-)
-"""A tiny model wants few steps and larger rates than N1.6."""
 _JITTER = ColorJitter(brightness=0.15, contrast=0.15, saturation=0.15)
 PRESETS = {
     "tiny": Preset(
@@ -113,7 +109,7 @@ PRESETS = {
         images=ImagePipeline.cheap(TINY_IMAGE, jitter=_JITTER),
         tokenizer="tiny",
         embodiment_ids=TINY_EMBODIMENTS,
-        phases=TINY_PHASES,
+        budget=budget.TINY,
         precision="fp32",
     ),
     "n1d6": Preset(
@@ -122,7 +118,7 @@ PRESETS = {
         images=ImagePipeline(),
         tokenizer="qwen",
         embodiment_ids=EMBODIMENT_IDS,
-        phases=tuple(PHASES.values()),
+        budget=budget.RELEASED,
         precision="bf16",
     ),
 }

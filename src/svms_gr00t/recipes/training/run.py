@@ -6,34 +6,33 @@ RUN/phase_N/        metrics.jsonl, checkpoints, gate
 RUN/policy/         the trained policy
 """
 
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from svms_gr00t.core.errors import TrainingError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.loading.feature_cache import FeatureCache
 from svms_gr00t.data.loading.protocols import Samples
 from svms_gr00t.groot.checkpoint.hub import locate
-from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.training.config import TrainConfig
 from svms_gr00t.recipes.training.experiment import Experiment
+from svms_gr00t.recipes.training.memory import advised, check_card
 from svms_gr00t.recipes.training.passport import Change, Resume, claimed, write_passport
-from svms_gr00t.recipes.training.phases_in_turn import Trained, train_in_turn
+from svms_gr00t.recipes.training.phases_in_turn import Trained, train_in_turn, turns
 from svms_gr00t.recipes.training.presets import preset
 from svms_gr00t.train.cache_features import cache_key
-from svms_gr00t.train.loop.trackers import TrackerName, make_trackers
+from svms_gr00t.train.loop.trackers import Tracker, TrackerName, make_trackers
 from svms_gr00t.train.loop.trainer import LoopConfig, Validate
-from svms_gr00t.train.memory.planner import Setup, cheapest, plan, usable
-from svms_gr00t.train.phases import Phase
 from svms_gr00t.train.processes.cluster import Cluster
 from svms_gr00t.train.processes.start import cluster
 from svms_gr00t.train.towers.recompute import recompute_blocks
 
+log = logging.getLogger(__name__)
 HELD_OUT_SAMPLES, GATE_SAMPLES = 128, 2048
 
 
@@ -65,6 +64,42 @@ def _train(
 ) -> Trained:
     """The run in a folder that is ours."""
     base = locate(config.base_model_path) if config.base_model_path else None
+    experiment = _experiment(config, base, progress)
+    check_card(config, experiment, here)
+    model = _model(config, experiment, base)
+    ready = _is_ready(model, base)
+    plan = turns(output, config.phase_values(), config.phases, ready=ready)
+    features = _features(config, experiment, model, here)
+    train = experiment.samples(train=True, features=features, progress=progress)
+    held_out = _held_out(experiment, features)
+    with here.main_first() as writes:
+        if writes:
+            write_passport(config, output, experiment, base=base, accept=accept)
+            announce(model, base, begun=bool(plan[0].run.checkpoints()))
+    with _logging(trackers, output, config, here) as logs, advised(config):
+        trained = train_in_turn(
+            model,
+            train,
+            output,
+            phases=config.phase_values(),
+            loop=_loop(config),
+            held_out=held_out,
+            chosen=config.phases,
+            ready=ready,
+            micro=config.gradient_accumulation_steps,
+            workers=config.dataloader_num_workers,
+            validate=validator(held_out),
+            trackers=logs,
+            cluster=here,
+            progress=progress,
+            title="svms" if config.use_sheaf_streams else "plain",
+        )
+    _save(experiment, trained, output, here)
+    return trained
+
+
+def _experiment(config: TrainConfig, base: Path | None, progress: Progress) -> Experiment:
+    """Data, split, statistics and processor; fp32 loads the weights in float32, whatever the size."""
     experiment = Experiment.prepare(
         config.parts(),
         alpha=config.mixture_alpha,
@@ -78,45 +113,43 @@ def _train(
         min_max_embedding_keys=config.min_max_embedding_keys,
         progress=progress,
     )
-    logs = make_trackers(trackers, output, asdict(config)) if here.rank == 0 else ()
-    if here.device.type == "cuda" and config.preset == "n1d6":
-        memory = torch.cuda.get_device_properties(here.device).total_memory / 1e9
-        views = len(experiment.processor.config.embodiment.video.names)
-        check_memory(config, experiment.config, memory, views, world=here.world, sharded=here.sharded)
-    if config.precision == "fp32":
-        experiment = replace(experiment, dtype=torch.float32)
+    return replace(experiment, dtype=torch.float32) if config.precision == "fp32" else experiment
+
+
+def _model(config: TrainConfig, experiment: Experiment, base: Path | None) -> Gr00tN1d6:
+    """The model with one row of its embodiment banks, its blocks computed again where that was asked for."""
     model = experiment.model(use_sheaf_streams=config.use_sheaf_streams, base=base)
     model.action_head.keep_embodiments(experiment.processor.config.embodiment_id)
     if config.gradient_checkpointing:
         recompute_blocks(model)
-    features = _features(config, experiment, model)
-    if features is not None and here.world == 1:
-        here.below = features.key.layer
-    held_out = _held_out(experiment, features)
-    with here.main_first() as writes:
-        if writes:
-            write_passport(config, output, experiment, base=base, accept=accept)
-    trained = _guarded(
-        config,
-        model,
-        experiment.samples(train=True, features=features, progress=progress),
-        held_out,
-        output,
-        phases=config.phase_values(),
-        chosen=config.phases,
-        loop=_loop(config),
-        micro=config.gradient_accumulation_steps,
-        workers=config.dataloader_num_workers,
-        validate=validator(held_out),
-        trackers=logs,
-        cluster=here,
-        progress=progress,
-        title="svms" if config.use_sheaf_streams else "plain",
-    )
-    for log in logs:
-        log.close()
-    _save(experiment, trained, output, here)
-    return trained
+    return model
+
+
+def _is_ready(model: Gr00tN1d6, base: Path | None) -> bool:
+    """Whether the model comes with what early phases train. A merge that is zero everywhere has learned nothing."""
+    return base is not None and (model.svms is None or bool(model.svms.merge.weight.any()))
+
+
+def announce(model: Gr00tN1d6, base: Path | None, *, begun: bool) -> None:
+    """Say in one line which weights are random; nothing where all come from a checkpoint, or from training `begun`."""
+    if base is None:
+        count, hint = sum(p.numel() for p in model.parameters()), "--base-model-path names a checkpoint to start from"
+        log.warning("FRESH RANDOM WEIGHTS: all %s parameters start without a checkpoint. %s", f"{count:,}", hint)
+    elif model.svms is not None and not begun and not _is_ready(model, base):
+        count = sum(p.numel() for p in model.svms.parameters())
+        log.warning("FRESH RANDOM WEIGHTS: %s parameters of SVMS; %s carries no trained SVMS", f"{count:,}", base)
+
+
+@contextmanager
+def _logging(
+    names: Sequence[TrackerName], output: Path, config: TrainConfig, here: Cluster
+) -> Iterator[tuple[Tracker, ...]]:
+    """The trackers of the process that writes, closed in the end."""
+    with ExitStack() as stack:
+        logs = make_trackers(names, output, asdict(config)) if here.rank == 0 else ()
+        for one in logs:
+            stack.callback(one.close)
+        yield logs
 
 
 def _held_out(experiment: Experiment, features: FeatureCache | None) -> Samples:
@@ -127,8 +160,11 @@ def _held_out(experiment: Experiment, features: FeatureCache | None) -> Samples:
     return experiment.samples(train=False, stride=4 * -(-len(steps) // GATE_SAMPLES), features=features)
 
 
-def _features(config: TrainConfig, experiment: Experiment, model: Gr00tN1d6) -> FeatureCache | None:
-    """The cache that --feature-cache names. Raises DataError unless it is of this model, data and pipeline."""
+def _features(config: TrainConfig, experiment: Experiment, model: Gr00tN1d6, here: Cluster) -> FeatureCache | None:
+    """The cache that --feature-cache names; what it replaces stays off a single card.
+
+    Raises DataError unless it is of this model, data and pipeline.
+    """
     if config.feature_cache is None:
         return None
     root = Path(config.feature_cache)
@@ -141,62 +177,9 @@ def _features(config: TrainConfig, experiment: Experiment, model: Gr00tN1d6) -> 
         variants=stored.variants,
         seed=config.seed if stored.variants else stored.seed,
     )
+    if here.world == 1:
+        here.below = key.layer
     return FeatureCache.open(root, key)
-
-
-def _guarded(config: TrainConfig, *args: Any, **kwargs: Any) -> Trained:
-    """Train; running out of GPU memory is one sentence that names the switch."""
-    try:
-        return train_in_turn(*args, **kwargs)
-    except torch.OutOfMemoryError as error:
-        total = torch.cuda.get_device_properties(0).total_memory / 1e9 if torch.cuda.is_available() else 0.0
-        want, hint = (
-            "a phase that fits",
-            f"{_advice(config, total)}; what is saved goes on from there with other settings",
-        )
-        raise TrainingError("GPU memory", got=str(error).split(".")[0], want=want, hint=hint) from error
-
-
-def check_memory(
-    config: TrainConfig,
-    model_config: Gr00tN1d6Config,
-    gpu_gb: float,
-    views: int,
-    *,
-    world: int = 1,
-    sharded: bool = False,
-) -> None:
-    """Refuse a phase that cannot fit the card. Raises TrainingError naming the cheapest switch."""
-    for number in config.phases:
-        phase = config.phase_values()[number - 1]
-        setup = setup_of(config, phase, views, world=world, sharded=sharded)
-        need, room = plan(model_config, phase, setup).peak_gib, usable(gpu_gb)
-        if need > room:
-            flags = cheapest(model_config, phase, setup, room)
-            hint = f"Add {flags}" if flags else "Use a smaller --global-batch-size, or a feature cache"
-            got, want = f"about {need:.1f} GiB", f"at most {room:.1f} GiB of this card"
-            raise TrainingError(f"memory of phase {phase.name}", got=got, want=want, hint=hint)
-
-
-def setup_of(config: TrainConfig, phase: Phase, views: int, *, world: int = 1, sharded: bool = False) -> Setup:
-    """The planner's view of a run on one of `world` cards."""
-    return Setup(
-        batch_size=-(-phase.batch_size // world),
-        views=views,
-        optimizer=config.optimizer,
-        accumulation=config.gradient_accumulation_steps,
-        checkpointing=config.gradient_checkpointing,
-        cached=config.feature_cache is not None and world == 1,
-        shared=world if sharded else 1,
-    )
-
-
-def _advice(config: TrainConfig, gpu_gb: float) -> str:
-    if config.preset != "n1d6":
-        return "Use a smaller --global-batch-size, or --gradient-accumulation-steps"
-    flags = [cheapest(Gr00tN1d6Config(), p, setup_of(config, p, 3), usable(gpu_gb)) for p in config.phase_values()]
-    found = [flag for flag in flags if flag]
-    return f"Add {found[-1]}" if found else "Add --optimizer adamw8bit or --gradient-accumulation-steps 2"
 
 
 def validator(held_out: Samples) -> Validate:
