@@ -136,7 +136,9 @@ def test_flags_override_the_file_and_every_setting_round_trips(tmp_path: Path) -
 
 
 def test_nvidias_spellings_and_the_seeds_are_understood() -> None:
-    flags = "--base-model-path B --dataset-path D --embodiment-tag gr1 --max-steps 7 --global-batch-size 64"
+    flags = (
+        "--base-model-path B --dataset-path D --embodiment-tag gr1 --max-steps 7 --global-batch-size 64 --preset tiny"
+    )
     more = "--gradient-accumulation-steps 4 --learning-rate 1e-4 --lambda-aux 0.8 --lambda-sheaf-max 0.2 --phase 1"
     command = parse(["train", *flags.split(), *more.split(), "--svms-rate", "3"])
     assert isinstance(command, Train)

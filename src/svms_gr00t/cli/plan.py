@@ -1,12 +1,16 @@
 """`svms-gr00t plan`: the memory of each phase before anything is loaded, and the cheapest switch that makes it fit."""
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from rich.table import Table
 
 from svms_gr00t.cli.console import console
+
+if TYPE_CHECKING:
+    from svms_gr00t.groot.config import Gr00tN1d6Config
+    from svms_gr00t.train.phases import Phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +23,10 @@ class PlanMemory:
     """Cameras."""
     global_batch_size: tuple[int, ...] = ()
     """Samples of a step: one number, or one for each phase; empty takes 16, 12, 8."""
+    base_model_path: str = "none"
+    """Checkpoint to plan for; without one, the released model."""
+    preset: str | None = None
+    """As in svms-gr00t train: by default the base's. Only the released size, n1d6, has a plan."""
     optimizer: Literal["adamw", "adamw8bit", "adamw-sr", "adamw8bit-sr"] = "adamw"
     """As in svms-gr00t train."""
     gradient_accumulation_steps: int = 1
@@ -36,18 +44,16 @@ class PlanMemory:
 
     def run(self) -> int:
         """Print the table."""
-        from svms_gr00t.groot.config import Gr00tN1d6Config
         from svms_gr00t.train.memory.planner import Setup, cheapest, plan, usable
         from svms_gr00t.train.memory.simulate import exact_plan
-        from svms_gr00t.train.phases import PHASES, plain_counterpart
+        from svms_gr00t.train.phases import plain_counterpart
 
-        config, room = Gr00tN1d6Config(use_sheaf_streams=self.use_sheaf_streams), usable(self.gpu_gb)
+        (config, phases), room = self._planned(), usable(self.gpu_gb)
         table = Table("phase", "trains", "batch", "peak GiB", f"fits {room:.1f} GiB", "cheapest switch that fits")
         rows, fits, planner = [], True, exact_plan if self.exact else plan
-        for number, phase in enumerate(PHASES.values()):
-            sizes = self.global_batch_size or (16, 12, 8)
+        for phase in phases:
             setup = Setup(
-                batch_size=sizes[min(number, len(sizes) - 1)],
+                batch_size=phase.batch_size,
                 views=self.views,
                 optimizer=self.optimizer,
                 accumulation=self.gradient_accumulation_steps,
@@ -68,3 +74,16 @@ class PlanMemory:
             console.print(table)
             console.print("Estimated from simulated runs; not measured on a GPU.", highlight=False)
         return int(not fits)
+
+    def _planned(self) -> "tuple[Gr00tN1d6Config, tuple[Phase, ...]]":
+        """The model and the phases. Raises ConfigError for a preset that contradicts the base, and for batch sizes."""
+        from svms_gr00t.data.processor.tokenizer import load_tokenizer
+        from svms_gr00t.recipes.shipped import starting_point
+        from svms_gr00t.recipes.training.experiment import continued
+        from svms_gr00t.recipes.training.presets import preset_for
+
+        base = starting_point(self.base_model_path)
+        chosen = preset_for(self.preset or (None if base else "n1d6"), base)
+        config = chosen.config(load_tokenizer("tiny"))
+        config = replace(continued(base, config, {}) if base else config, use_sheaf_streams=self.use_sheaf_streams)
+        return config, chosen.budget.changed(batch_sizes=self.global_batch_size).phases()

@@ -39,9 +39,9 @@ class Train:
     all_phases: bool = False
     """The three in turn, whatever --phase or the configuration file says."""
     base_model_path: str | None = None
-    """Checkpoint folder to start from; fresh weights without one."""
-    preset: str = "tiny"
-    """Model size: tiny or n1d6."""
+    """Checkpoint folder or hub id to start from, or "shipped"; fresh weights without one."""
+    preset: str | None = None
+    """Model size: tiny or n1d6; by default the base's, and tiny without one."""
     embodiment_tag: str | None = None
     """Robot; by default read from the dataset."""
     views: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class Train:
     optimizer: Literal["adamw", "adamw8bit", "adamw-sr", "adamw8bit-sr"] = "adamw"
     """-sr: bf16 weights with stochastic rounding; 8bit: moments in 8 bits (torchao)."""
     precision: Literal["fp32", "bf16"] | None = None
-    """Of the forward pass; by default fp32 for tiny and bf16 for n1d6."""
+    """Of the forward pass; by default fp32 for the tiny size and bf16 for the released one."""
     ema: float = 0.0
     """Decay of a moving average that replaces the weights at the end of a phase; 0: none."""
     feature_cache: str | None = None

@@ -7,6 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+from svms_gr00t.groot.checkpoint.hub import locate
+
 SHIPPED = "shipped"
 NONE = "none"
 
@@ -22,7 +24,10 @@ def demonstrations(chosen: str) -> Path:
 
 
 def starting_point(chosen: str) -> Path | None:
-    """The checkpoint behind a path or the word `shipped`; None for `none`, which means fresh weights."""
+    """The checkpoint behind a path, a hub id or the word `shipped`; None for `none`, which means fresh weights.
+
+    Raises CheckpointError when there is none.
+    """
     if chosen == NONE:
         return None
-    return shipped("tiny_base") if chosen == SHIPPED else Path(chosen)
+    return shipped("tiny_base") if chosen == SHIPPED else locate(chosen)

@@ -19,12 +19,12 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 class _Source:
     """What a cache depends on."""
 
-    dataset_path: Path
-    """A LeRobot dataset with a modality.json."""
-    base_model_path: Path | None = None
-    """Checkpoint whose frozen layers are run; without one, the fresh weights of the preset and seed."""
-    preset: str = "tiny"
-    """Model size without a checkpoint: tiny or n1d6."""
+    dataset_path: str
+    """A LeRobot dataset with a modality.json, or "shipped"."""
+    base_model_path: str = "none"
+    """Checkpoint whose frozen layers are run, or "shipped"; without one, the fresh weights of the preset and seed."""
+    preset: str | None = None
+    """Model size: tiny or n1d6; by default the base's, and tiny without one."""
     embodiment_tag: str | None = None
     """Robot; by default read from the dataset."""
     views: tuple[str, ...] = ()
@@ -36,16 +36,22 @@ class _Source:
     seed: int = 0
     """Seed of the run that will train: it fixes fresh weights and the augmentation draws."""
 
+    def _base(self) -> Path | None:
+        from svms_gr00t.recipes.shipped import starting_point
+
+        return starting_point(self.base_model_path)
+
     def _experiment(self) -> "Experiment":
+        from svms_gr00t.recipes.shipped import demonstrations
         from svms_gr00t.recipes.training.experiment import Experiment
 
         return Experiment.prepare(
-            self.dataset_path,
+            demonstrations(self.dataset_path),
             preset_name=self.preset,
             embodiment_tag=self.embodiment_tag,
             views=self.views,
             seed=self.seed,
-            base=self.base_model_path,
+            base=self._base(),
         )
 
     def _steps(self, experiment: "Experiment") -> "StepDataset":
@@ -96,7 +102,7 @@ class Build(_Source):
         steps = self._steps(experiment)
         size = estimate_cache(steps, experiment.config, dtype=self.dtype, variants=self.variants)
         console.print(f"{_human(size.total)} for {size.steps} steps, {self.variants} augmented copies", highlight=False)
-        model = experiment.model(use_sheaf_streams=False, base=self.base_model_path).to(self.device)
+        model = experiment.model(use_sheaf_streams=False, base=self._base()).to(self.device)
         build_cache(
             model,
             steps,
@@ -125,7 +131,7 @@ class Verify(_Source):
         from svms_gr00t.train.cache_features import verify_cache
 
         experiment = self._experiment()
-        model = experiment.model(use_sheaf_streams=False, base=self.base_model_path)
+        model = experiment.model(use_sheaf_streams=False, base=self._base())
         report = verify_cache(model, self._steps(experiment), FeatureCache.open(self.cache), samples=self.samples)
         for name in report.damaged:
             console.print(f"damaged: {name}. Delete its two files and build again", style="red", highlight=False)

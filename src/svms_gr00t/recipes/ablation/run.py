@@ -116,10 +116,11 @@ def build(experiment: Experiment, variant: Variant, base: Path | None) -> Gr00tN
 @lru_cache(maxsize=1)
 def _experiment(config: AblationConfig, seed: int) -> Experiment:
     """Kept for the next variant of the same seed in this process."""
+    base = starting_point(config.base)
     return Experiment.prepare(
         demonstrations(config.dataset_path),
-        preset_name=config.preset,
-        base=starting_point(config.base),
+        preset_name=config.preset if base is None else None,
+        base=base,
         seed=seed,
         svms=config.budget().short_schedules(),
     )
@@ -141,8 +142,8 @@ def _labelled(train: StepDataset, variant: Variant, model: Gr00tN1d6, seed: int)
 
 
 def _train(model: Gr00tN1d6, variant: Variant, train: Samples, folder: Path, config: AblationConfig, seed: int) -> None:
-    phases = variant.phases(config.budget())
-    train_in_turn(model, train, folder, phases=phases, loop=LoopConfig(seed=seed))
+    loop = LoopConfig(seed=seed, precision=_experiment(config, seed).precision)
+    train_in_turn(model, train, folder, phases=variant.phases(config.budget()), loop=loop)
 
 
 def _judge(policy: Policy, experiment: Experiment, config: AblationConfig, name: str, folder: Path) -> None:

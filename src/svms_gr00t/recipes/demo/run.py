@@ -89,7 +89,7 @@ class Demo:
             train,
             self.output / name,
             phases=self.config.budget().phases(),
-            loop=LoopConfig(seed=self.config.seed),
+            loop=LoopConfig(seed=self.config.seed, precision=experiment.precision),
             held_out=held_out,
             progress=self.progress,
             title=name,

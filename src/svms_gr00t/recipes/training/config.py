@@ -9,12 +9,14 @@ import yaml
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.data.loading.mixture import ALPHA, Part, soup
+from svms_gr00t.recipes.shipped import NONE, demonstrations
 from svms_gr00t.recipes.training.budget import Budget
-from svms_gr00t.recipes.training.presets import preset
+from svms_gr00t.recipes.training.presets import preset, preset_for
 from svms_gr00t.train.loop.step import Precision
 from svms_gr00t.train.optimizers.optimizer import OptimizerName
 from svms_gr00t.train.phases import Phase
 
+TINY = "tiny"
 HINT = "See svms-gr00t train --help for the names"
 
 
@@ -29,9 +31,9 @@ class TrainConfig:
     mixture_alpha: float = ALPHA
     """Without weights a dataset counts as (number of its steps) ** alpha."""
     base_model_path: str | None = None
-    """Checkpoint to start from; fresh weights without one."""
-    preset: str = "tiny"
-    """tiny, or n1d6 for the released size."""
+    """Checkpoint to start from, or "shipped"; fresh weights without one."""
+    preset: str | None = None
+    """tiny, or n1d6 for the released size; by default the base's, and tiny without one."""
     embodiment_tag: str | None = None
     """Robot; by default read from the dataset."""
     views: tuple[str, ...] = ()
@@ -89,17 +91,29 @@ class TrainConfig:
             raise ConfigError("svms", got=unknown, want=f"fields among {', '.join(sorted(known))}", hint=HINT)
         if not self.svms_rate > 0:
             raise ConfigError("svms_rate", got=self.svms_rate, want="above 0", hint="1 learns as fast as the rest")
-        self.budget()  # refuses what it cannot read
+        if self.base_model_path == NONE:
+            object.__setattr__(self, "base_model_path", None)
+        if self.preset is None and self.base_model_path is None:
+            object.__setattr__(self, "preset", TINY)
+        self._budget(self.preset or TINY)  # refuses what it cannot read
 
     def parts(self) -> tuple[Part, ...]:
         """The datasets to train on. Raises ConfigError or DataError for what cannot be read."""
         if self.soup is not None:
             return soup(Path(self.dataset_path[0]), self.soup)
-        return tuple(Part.parse(text) for text in self.dataset_path)
+        return tuple(_shipped(Part.parse(text)) for text in self.dataset_path)
+
+    def settled(self, base: Path | None) -> "TrainConfig":
+        """With the preset of the base where none was given. Raises ConfigError for one that contradicts it."""
+        return replace(self, preset=preset_for(self.preset, base).name)
 
     def budget(self) -> Budget:
         """The preset's, with this run's steps, rates and batch sizes."""
-        return preset(self.preset).budget.changed(
+        assert self.preset is not None, "settled() takes it from the base"
+        return self._budget(self.preset)
+
+    def _budget(self, name: str) -> Budget:
+        return preset(name).budget.changed(
             steps=self.max_steps,
             learning_rates=self.learning_rate,
             batch_sizes=self.global_batch_size,
@@ -113,7 +127,7 @@ class TrainConfig:
 
     def svms_fields(self) -> dict[str, Any]:
         """What this run changes in the SVMS configuration; a tiny run scales the schedules to its few steps."""
-        short = self.budget().short_schedules() if self.preset == "tiny" else {}
+        short = self.budget().short_schedules() if self.preset == TINY else {}
         aux = {} if self.lambda_aux is None else {"lambda_aux": self.lambda_aux}
         return short | aux | self.svms
 
@@ -142,3 +156,8 @@ class TrainConfig:
     def differences(self, other: "TrainConfig") -> list[str]:
         """Names of settings that differ."""
         return [f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)]
+
+
+def _shipped(part: Part) -> Part:
+    """The word `shipped` is the demonstrations that come with the package."""
+    return replace(part, path=demonstrations(str(part.path)))

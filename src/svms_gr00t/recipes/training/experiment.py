@@ -16,6 +16,7 @@ from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.data.doctor.compatibility import lost_commands
 from svms_gr00t.data.labels.labeler import Labeler
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.modality import Modality
 from svms_gr00t.data.lerobot.sound import Skipped
 from svms_gr00t.data.loading.feature_cache import FeatureCache
 from svms_gr00t.data.loading.mixed_steps import MixedSteps
@@ -32,9 +33,12 @@ from svms_gr00t.groot.checkpoint.loading import read_config
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
-from svms_gr00t.recipes.training.presets import preset
+from svms_gr00t.recipes.training.presets import Preset, preset_for
+from svms_gr00t.train.loop.step import Precision
 
 log = logging.getLogger(__name__)
+Described = Callable[[int], tuple[EmbodimentConfig, Statistics]]
+"""Longest horizon -> a dataset's robot and its statistics."""
 ROBOT_TAGS = {"PandaOmron": "robocasa_panda_omron", "GR1ArmsOnly": "gr1"}
 """Embodiment tag by the dataset's robot_type; others train the free row, new_embodiment."""
 
@@ -79,7 +83,7 @@ class Experiment:
         dataset_path: Path | str | Sequence[Part],
         *,
         alpha: float = ALPHA,
-        preset_name: str = "tiny",
+        preset_name: str | None = None,
         embodiment_tag: str | None = None,
         views: tuple[str, ...] = (),
         seed: int = 0,
@@ -93,10 +97,11 @@ class Experiment:
 
         Each dataset of a mixture has held-out episodes of its own; statistics are those of all training episodes.
         With a `base` checkpoint its configuration and processor are taken, so that its weights mean what they meant:
-        its statistics for a robot that it knows, the dataset's for one that it does not. `svms` changes fields of the
-        SVMS configuration. Raises DataError, ConfigError or CheckpointError for what does not exist or fit.
+        its statistics for a robot that it knows, the dataset's for one that it does not; `views` are cameras of the
+        dataset either way. The preset is the base's, or tiny; `svms` changes fields of the SVMS configuration. Raises
+        DataError, ConfigError or CheckpointError for what does not exist or fit.
         """
-        chosen = preset(preset_name)
+        chosen = preset_for(preset_name, base)
         parts = [Part(path=Path(dataset_path))] if isinstance(dataset_path, (Path, str)) else dataset_path
         mixture = open_mixture(parts, alpha=alpha, seed=seed, progress=progress)
         sources = tuple(_sources(mixture, validation, seed))
@@ -110,20 +115,21 @@ class Experiment:
             return found, mixture.statistics(chosen, embodiment=found, progress=progress)
 
         if base is not None:
-            processor = _taught(base, tag, described)
-            config = _continued(base, chosen.config(processor.tokenizer), svms or {})
+            processor = _looking(_taught(base, tag, described), dataset.modality, views)
+            config = continued(base, chosen.config(processor.tokenizer), svms or {})
         else:
-            _check_tag(tag, chosen.embodiment_ids)
-            tokenizer = load_tokenizer(chosen.tokenizer)
-            config = chosen.config(tokenizer, **(svms or {}))
-            embodiment, statistics = described(config.action_horizon)
-            processor = Processor(chosen.processor_config(tag, embodiment, config), tokenizer, statistics)
+            processor, config = _new(chosen, tag, described, svms or {})
         if min_max_embedding_keys:
             processor = processor.keeping_range(min_max_embedding_keys)
         for source in sources:
             _name_lost_commands(source, processor, progress)
         dtype = torch.bfloat16 if chosen.precision == "bf16" else torch.float32
         return cls(sources=sources, processor=processor, config=config, seed=seed, dtype=dtype)
+
+    @property
+    def precision(self) -> Precision:
+        """Of a forward pass that suits the loaded weights."""
+        return "bf16" if self.dtype == torch.bfloat16 else "fp32"
 
     def model(self, *, use_sheaf_streams: bool, base: Path | None = None) -> Gr00tN1d6:
         """A model with or without SVMS, from `base` or fresh; both variants of one seed start from the same weights."""
@@ -193,7 +199,7 @@ def _sources(mixture: Mixture, validation: float, seed: int) -> Iterator[Source]
         yield Source(dataset=dataset, split=split, weight=weight, skipped=skipped)
 
 
-def _continued(base: Path, fresh: Gr00tN1d6Config, svms: dict[str, object]) -> Gr00tN1d6Config:
+def continued(base: Path, fresh: Gr00tN1d6Config, svms: dict[str, object]) -> Gr00tN1d6Config:
     """The base's own dimensions; a plain base gets the SVMS fields of the preset."""
     stored = read_config(base)
     own = stored if stored.use_sheaf_streams else fresh
@@ -201,7 +207,7 @@ def _continued(base: Path, fresh: Gr00tN1d6Config, svms: dict[str, object]) -> G
     return replace(stored, **(streams | svms))  # type: ignore[arg-type]
 
 
-def _taught(base: Path, tag: str, described: Callable[[int], tuple[EmbodimentConfig, Statistics]]) -> Processor:
+def _taught(base: Path, tag: str, described: Described) -> Processor:
     """The base's processor at work on robot `tag`, which joins the robots it knows if it is new."""
     robots = known_robots(base)
     old = Processor.load(base, embodiment_tag=tag if tag in robots else robots[0])
@@ -211,6 +217,25 @@ def _taught(base: Path, tag: str, described: Callable[[int], tuple[EmbodimentCon
     embodiment, statistics = described(old.config.max_action_horizon)
     config = replace(old.config, embodiment_tag=tag, embodiments=old.config.embodiments | {tag: embodiment})
     return Processor(config, old.tokenizer, old.statistics | {tag: statistics})
+
+
+def _new(chosen: Preset, tag: str, described: Described, svms: dict[str, object]) -> tuple[Processor, Gr00tN1d6Config]:
+    """The preset's processor and configuration for robot `tag`."""
+    _check_tag(tag, chosen.embodiment_ids)
+    tokenizer = load_tokenizer(chosen.tokenizer)
+    config = chosen.config(tokenizer, **svms)
+    embodiment, statistics = described(config.action_horizon)
+    return Processor(chosen.processor_config(tag, embodiment, config), tokenizer, statistics), config
+
+
+def _looking(processor: Processor, modality: Modality, views: tuple[str, ...]) -> Processor:
+    """The processor with these cameras, all of them the dataset's; none leaves its own."""
+    if not views:
+        return processor
+    tag, robot = processor.config.embodiment_tag, processor.config.embodiment
+    chosen = from_modality(modality, views=views).video.modality_keys
+    robots = processor.config.embodiments | {tag: replace(robot, video=replace(robot.video, modality_keys=chosen))}
+    return Processor(replace(processor.config, embodiments=robots), processor.tokenizer, processor.statistics)
 
 
 def _check_tag(tag: str, known: Mapping[str, int]) -> None:

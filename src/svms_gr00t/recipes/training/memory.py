@@ -9,14 +9,15 @@ from svms_gr00t.core.errors import TrainingError
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.recipes.training.config import TrainConfig
 from svms_gr00t.recipes.training.experiment import Experiment
+from svms_gr00t.recipes.training.presets import size_of
 from svms_gr00t.train.memory.planner import Setup, cheapest, plan, usable
 from svms_gr00t.train.phases import Phase
 from svms_gr00t.train.processes.cluster import Cluster
 
 
 def check_card(config: TrainConfig, experiment: Experiment, here: Cluster) -> None:
-    """`check_memory` of this process's card; a CPU and a tiny model need none."""
-    if here.device.type == "cuda" and config.preset == "n1d6":
+    """`check_memory` of this process's card; a CPU and another size than the released one have none."""
+    if here.device.type == "cuda" and size_of(experiment.config) == "n1d6":
         memory = torch.cuda.get_device_properties(here.device).total_memory / 1e9
         views = len(experiment.processor.config.embodiment.video.names)
         check_memory(config, experiment.config, memory, views, world=here.world, sharded=here.sharded)

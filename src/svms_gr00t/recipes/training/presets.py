@@ -2,18 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.data.processor.config import ProcessorConfig
 from svms_gr00t.data.processor.embodiment import EMBODIMENT_IDS, EmbodimentConfig
 from svms_gr00t.data.processor.images import ColorJitter, ImagePipeline
-from svms_gr00t.data.processor.tokenizer import TextTokenizer
+from svms_gr00t.data.processor.tokenizer import TextTokenizer, load_tokenizer
+from svms_gr00t.groot.checkpoint.loading import read_config
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.recipes.training import budget
 from svms_gr00t.recipes.training.budget import Budget
 from svms_gr00t.train.loop.step import Precision
 
+_SIZE = ("backbone_embedding_dim", "input_embedding_dim", "hidden_size", "select_layer")
 TINY_IMAGE = 84
 TINY_EMBODIMENTS = {"robocasa_panda_omron": 0, "gr1": 1, "new_embodiment": 2}
 """Rows of the tiny embodiment banks; the released model has 32."""
@@ -130,3 +133,31 @@ def preset(name: str) -> Preset:
         hint = "tiny runs on a laptop; n1d6 is the released size"
         raise ConfigError("--preset", got=name, want=f"one of {', '.join(PRESETS)}", hint=hint)
     return PRESETS[name]
+
+
+def preset_for(name: str | None, base: Path | None) -> Preset:
+    """The preset of that name, which must not contradict the base; without a name the base's own, or tiny without one.
+
+    A base of neither size goes with the preset that is named. Raises ConfigError.
+    """
+    if base is None:
+        return preset(name or "tiny")
+    own = size_of(read_config(base))
+    if name is None and own is None:
+        got, hint = f"none, for {base}, which is of a size of its own", "It says rates, steps and precision"
+        raise ConfigError("--preset", got=got, want=f"one of {', '.join(PRESETS)}", hint=hint)
+    found = preset(name or own or "")
+    if own not in (None, found.name):
+        hint = "Leave --preset out: it follows the base"
+        raise ConfigError("--preset", got=found.name, want=f"{own}, the size of {base}", hint=hint)
+    return found
+
+
+def size_of(config: Gr00tN1d6Config) -> str | None:
+    """Name of the preset whose widths and depth these are."""
+    wanted = [getattr(config, name) for name in _SIZE]
+    for one in PRESETS.values():
+        known = one.config(load_tokenizer("tiny"))  # the vocabulary is no part of a size
+        if [getattr(known, name) for name in _SIZE] == wanted:
+            return one.name
+    return None

@@ -17,14 +17,13 @@ import torch
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.loading.feature_cache import FeatureCache
 from svms_gr00t.data.loading.protocols import Samples
-from svms_gr00t.groot.checkpoint.hub import locate
 from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.recipes.shipped import NONE, starting_point
 from svms_gr00t.recipes.training.config import TrainConfig
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.memory import advised, check_card
 from svms_gr00t.recipes.training.passport import Change, Resume, claimed, write_passport
 from svms_gr00t.recipes.training.phases_in_turn import Trained, train_in_turn, turns
-from svms_gr00t.recipes.training.presets import preset
 from svms_gr00t.train.cache_features import cache_key
 from svms_gr00t.train.loop.trackers import Tracker, TrackerName, make_trackers
 from svms_gr00t.train.loop.trainer import LoopConfig, Validate
@@ -50,12 +49,15 @@ def run_training(
     A run that goes on has the data and the code that it began with, but for the changes that `accept` names.
     """
     here = cluster()
+    base = starting_point(config.base_model_path or NONE)
+    config = config.settled(base)
     with claimed(config, output, resume, here):
-        return _train(config, output, here, accept, trackers, progress or Silent())
+        return _train(config, base, output, here, accept, trackers, progress or Silent())
 
 
 def _train(
     config: TrainConfig,
+    base: Path | None,
     output: Path,
     here: Cluster,
     accept: Collection[Change],
@@ -63,7 +65,6 @@ def _train(
     progress: Progress,
 ) -> Trained:
     """The run in a folder that is ours."""
-    base = locate(config.base_model_path) if config.base_model_path else None
     experiment = _experiment(config, base, progress)
     check_card(config, experiment, here)
     model = _model(config, experiment, base)
@@ -82,7 +83,7 @@ def _train(
             train,
             output,
             phases=config.phase_values(),
-            loop=_loop(config),
+            loop=_loop(config, experiment),
             held_out=held_out,
             chosen=config.phases,
             ready=ready,
@@ -208,14 +209,14 @@ def validator(held_out: Samples) -> Validate:
     return measure
 
 
-def _loop(config: TrainConfig) -> LoopConfig:
+def _loop(config: TrainConfig, experiment: Experiment) -> LoopConfig:
     return LoopConfig(
         seed=config.seed,
         checkpoint_every=config.save_steps,
         keep_last=config.save_total_limit,
         validate_every=config.eval_steps,
         optimizer=config.optimizer,
-        precision=config.precision or preset(config.preset).precision,
+        precision=config.precision or experiment.precision,
         ema=config.ema,
     )
 
