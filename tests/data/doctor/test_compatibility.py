@@ -164,3 +164,22 @@ def test_the_rows_of_the_released_checkpoint() -> None:
         "unitree_g1": 8,
     }
     assert (EMBODIMENT_IDS["gr1"], EMBODIMENT_IDS["behavior_r1_pro"], EMBODIMENT_IDS["new_embodiment"]) == (20, 24, 10)
+
+
+def test_percentiles_of_its_own_data_fit_but_for_what_they_remove(dataset: LeRobotDataset, tmp_path: Path) -> None:
+    report = compare_with_base(dataset, *parts(dataset), use_percentiles=True)
+    assert max(element.clipped for element in report.elements) > 0.01  # that is what percentiles are for
+    assert max(element.foreign for element in report.elements) == 0
+    assert report.findings == ()
+
+    def once(index: int, columns: dict[str, np.ndarray], _videos: Any) -> None:
+        columns["action"][:, 0:4] = 0
+        columns["action"][3, 1] = 0.5 if index == 0 else 0
+
+    rare = LeRobotDataset.open(write_omron(tmp_path / "rare", episodes=8, change=once))
+    robot = from_modality(rare.modality, horizon=4)
+    statistics = compute_statistics(rare)
+    (lost,) = compare_with_base(rare, robot, statistics, use_percentiles=True).findings
+    assert (lost.severity, lost.check, lost.where) == ("error", "percentiles", "action.base_motion")
+    assert "motion of element 1 in 0.42% of the steps" in lost.found
+    assert compare_with_base(rare, robot, statistics).findings == ()
