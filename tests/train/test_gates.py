@@ -70,6 +70,11 @@ def test_a_rank_that_began_at_nothing_is_no_error():
     assert first.passed is True
 
 
+def test_every_end_of_an_edge_has_a_start():
+    with pytest.raises(ValueError, match="zip"):
+        couple(start=(10.0,), rank=(8.0, 8.0))
+
+
 def test_the_end_is_below_plain_or_it_fails():
     assert [end_gate(svms, 0.02)[0].passed for svms in (0.019, 0.02, 0.021)] == [True, False, False]
     assert end_gate(0.019, 0.02)[0].measured == "0.0190 against 0.0200"

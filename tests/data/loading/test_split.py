@@ -95,6 +95,7 @@ def test_every_task_gives_an_equal_share_whatever_its_size():
 def test_the_seed_matters():
     every = episodes(*"a" * 40)
     assert split_episodes(every, seed=0) != split_episodes(every, seed=1)
+    assert split_episodes(every) == split_episodes(every, validation=0.1, seed=0), "a tenth, unless asked otherwise"
 
 
 def test_refusals_say_what_is_needed():
