@@ -47,6 +47,31 @@ def test_one_chunk_an_episode_is_ordinary_split_conformal():
     assert conformal_threshold([values[i : i + 1] for i in range(19)], 0.04) == float("inf")
 
 
+def test_a_rate_of_episodes_looks_at_the_largest_chunk_of_each():
+    """Nine episodes of one calm and one louder chunk, alpha 0.5: five episodes may alarm, or half of the chunks."""
+    scores = {k: np.array([0.0, 1.0 + k]) for k in range(9)}
+    assert calibrate(scores, alpha=0.5, edges=EDGES, per="episode").threshold == 5.0
+    assert calibrate(scores, alpha=0.5, edges=EDGES, per="chunk").threshold == 1.0
+    assert calibrate(scores, alpha=0.5, edges=EDGES).per == "chunk"
+
+
+def test_a_score_at_the_threshold_is_not_above_it_and_the_clean_scores_are_summed_up():
+    monitor = calibrate({k: [k / 100] for k in range(101)}, alpha=0.5, edges=EDGES)
+    assert (monitor.threshold, monitor.episodes, monitor.chunks) == (0.5, 101, 101)
+    assert monitor.quantiles == pytest.approx((0.05, 0.5, 0.95))
+    rho = np.array([[[0.5, 0.5]], [[0.5, 0.75]]])
+    assert [one.flag for one in monitor.read({"rho": rho, "mask": np.ones((2, 1))})] == [False, True]
+    assert conformal_threshold((np.array([float(k)]) for k in range(9)), 0.5) == 4.0
+    assert conformal_threshold([], 0.5) == float("inf")
+
+
+def test_one_real_token_is_the_whole_reading():
+    rho = np.array([[[9.0, 9.0], [0.4, 0.8]]])
+    np.testing.assert_allclose(chunk_rho({"rho": rho, "mask": np.array([[0.0, 1.0]])}), [[0.4, 0.8]])
+    np.testing.assert_allclose(chunk_rho({"rho": rho, "mask": np.zeros((1, 2))}), [[0.0, 0.0]])
+    np.testing.assert_allclose(chunk_rho({"rho": rho}), [[4.7, 4.9]])
+
+
 def test_a_rate_that_the_data_cannot_promise_is_refused():
     scores = clean(np.random.default_rng(3), 8)
     with pytest.raises(ConfigError, match="at least 19 episodes, not 8"):

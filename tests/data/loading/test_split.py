@@ -89,7 +89,9 @@ def test_every_task_gives_an_equal_share_whatever_its_size():
             assert tuple(held[task] for task in "abc") == pytest.approx(expected, abs=0 if share > 0.05 else 1)
     few = episodes(*("a" * 30 + "b" * 3))
     held = Counter("a" if i < 90 else "b" for i in split_episodes(few, validation=0.1).validation)
-    assert held == {"a": 3}, "three of a hundred and sixty-fifths come before the first of a sixth"
+    assert held == {"a": 3}, "1/60, 3/60 and 5/60 come before 1/6"
+    held = Counter("a" if i < 90 else "b" for i in split_episodes(few, validation=7 / 33).validation)
+    assert held == {"a": 6, "b": 1}, "and 1/6 before 11/60"
 
 
 def test_the_seed_matters():
