@@ -203,7 +203,8 @@ def test_a_few_seeds_that_agree_by_luck_are_not_certain():
     assert found.p > 0.05
     equal = compare_seeds(reference, reference, outcomes=True)
     assert equal.p == 1.0
-    assert equal.difference.high > 0.1
+    assert equal.difference.high == pytest.approx(scipy_stats.t.ppf(0.975, 14) / 17), "Agresti and Min: 1 of 15 + 2"
+    assert equal.difference.low == -equal.difference.high
     rng, alarms = np.random.default_rng(10), []
     for _ in range(TRIALS // 2):
         one = compare_seeds(*driven(rng, 3, 5, effect=0.0, spread=0.0), outcomes=True)
