@@ -1,8 +1,8 @@
 """Cut and join clips without decoding them: packets are copied, so every picture stays what it is.
 
 A cut needs its first frame to be a keyframe, which holds where LeRobot joined clips. Anywhere else the part is encoded
-again with x264's lossless mode in the source's pixel format: larger, but the decoded pictures are equal too.
-Clips join in one file when codec, size, pixel format and codec headers are equal.
+again with x264's lossless mode in the source's pixel format, upright: larger, but the pictures shown are equal too.
+Clips join in one file when codec, size, orientation, pixel format and codec headers are equal.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from typing import Any
 import av
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.data.lerobot.video import Orientation, orientation
 
 _HINT = "Copy or re-encode that video again"
 _OPTIONS = {"fflags": "+bitexact", "movflags": "+faststart"}
@@ -25,6 +26,7 @@ class ClipHead:
 
     codec: str
     size: tuple[int, int]
+    shown: Orientation
     pixels: str
     headers: bytes
     delay: Fraction
@@ -54,11 +56,20 @@ def clip_head(path: Path) -> tuple[ClipHead, int]:
         head = ClipHead(
             codec=context.codec.canonical_name,
             size=(context.width, context.height),
+            shown=orientation(_first_frame(container, stream, path), path),
             pixels=str(context.pix_fmt),
             headers=bytes(context.extradata or b""),
             delay=delay,
         )
         return head, len(packets)
+
+
+def _first_frame(container: Any, stream: Any, path: Path) -> Any:
+    try:
+        container.seek(0, stream=stream)
+        return next(container.decode(stream))
+    except (av.FFmpegError, StopIteration) as error:
+        raise DataError(path, got=f"a broken video ({error})", want="a clip", hint=_HINT) from error
 
 
 def join_clips(sources: Sequence[Path], starts: Sequence[int], target: Path, *, fps: Fraction) -> None:
@@ -124,16 +135,31 @@ def _encode_lossless(source: Path, times: set[int], target: Path, fps: Fraction)
     with av.open(str(source)) as container, av.open(str(target), "w", format="mp4", options=_OPTIONS) as out:
         original = container.streams.video[0]
         stream = out.add_stream("libx264", rate=fps, options=options)
-        stream.width, stream.height = original.codec_context.width, original.codec_context.height
         stream.pix_fmt = original.codec_context.pix_fmt
         stream.time_base = 1 / fps
-        number = 0
+        number, upright = 0, None
         try:
             for frame in container.decode(original):
                 if frame.pts in times:
+                    upright = upright or _upright(original, orientation(frame, source))
+                    upright.push(frame)
+                    frame = upright.pull()
+                    if number == 0:
+                        stream.width, stream.height = frame.width, frame.height
                     frame.pts, frame.time_base, frame.pict_type = number, 1 / fps, 0
                     out.mux(stream.encode(frame))
                     number += 1
             out.mux(stream.encode())
         except av.FFmpegError as error:
             raise DataError(source, got=f"a broken video ({error})", want="a clip", hint=_HINT) from error
+
+
+def _upright(stream: Any, shown: Orientation) -> Any:
+    """A filter that turns the stored planes themselves: what is encoded says no more how it is to be shown."""
+    graph = av.filter.Graph()
+    chain: list[Any] = [graph.add_buffer(template=stream)]
+    chain += [graph.add("transpose", "cclock_flip")] if shown.exchanged else []
+    chain += [graph.add("hflip")] if shown.left_right else []
+    chain += [graph.add("vflip")] if shown.up_down else []
+    graph.link_nodes(*chain, graph.add("buffersink")).configure()
+    return graph

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 from svms_gr00t.core.errors import DataError
 
@@ -71,8 +71,8 @@ def _picture(value: Any, where: str, root: Path) -> np.ndarray:
             raise ValueError("no picture")
         picture = Image.open(io.BytesIO(data))
         if picture.mode not in _DEEP:
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, ValueError) as error:
+            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:  # the last one: broken EXIF
         raise DataError(where, got=f"no readable picture ({error})", want="PNG or JPEG bytes", hint=_HINT) from error
     got, want = f"one channel of more than 8 bits ({picture.mode})", "RGB of 8 bits"
     raise DataError(where, got=got, want=want, hint=DEEP_HINT)

@@ -6,12 +6,15 @@ Frame k is the k-th packet in presentation order, read from the container's own 
 nor a time base that divides it is assumed. Reading seeks to the last keyframe before the frame, unless decoding on from
 where the decoder stands is shorter. The encoder writes h264 with a keyframe every 10 frames, no B frames and a cheap
 bitstream: random access costs a fraction of what it does with x264's defaults.
+
+A clip that says it is to be shown turned or mirrored (an upright phone, a camera hung upside down) is read that way.
 """
 
 import os
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,38 @@ _HINT = "Copy or re-encode that video again"
 _X264 = {"crf": "23", "g": "10", "bf": "0", "tune": "fastdecode", "preset": "medium", "threads": "1"}
 # A pool of threads costs more than it saves on a camera frame, and cannot be freed after a fork. Old PyAV had none.
 _ONE_THREAD: dict[str, Any] = {"threads": 1} if "threads" in (VideoReformatter.reformat.__doc__ or "") else {}
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How a stored picture is to be shown: rows and columns exchanged, then mirrored."""
+
+    exchanged: bool = False
+    left_right: bool = False
+    up_down: bool = False
+
+    def __call__(self, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
+        """The picture as it is to be shown."""
+        picture = picture.transpose(1, 0, 2) if self.exchanged else picture
+        return picture[:: -1 if self.up_down else 1, :: -1 if self.left_right else 1]
+
+
+def orientation(frame: Any, path: Path) -> Orientation:
+    """Of a decoded frame. Raises DataError for an angle that is no multiple of 90 degrees.
+
+    The container's matrix sends a stored point (x, y) to (a x + c y, b x + d y), in units of 2^-16.
+    """
+    found = frame.side_data.get("DISPLAYMATRIX")
+    if found is None:
+        return Orientation()
+    a, b, _, c, d = np.frombuffer(bytes(found), np.int32)[:5] / 65536
+    if np.allclose((b, c), 0) and np.allclose(np.abs((a, d)), 1):
+        return Orientation(left_right=bool(a < 0), up_down=bool(d < 0))
+    if np.allclose((a, d), 0) and np.allclose(np.abs((b, c)), 1):
+        return Orientation(exchanged=True, left_right=bool(c < 0), up_down=bool(b < 0))
+    angle = round(float(np.degrees(np.arctan2(b, a))))
+    got, hint = f"a video to be shown turned clockwise by {angle} degrees, or stretched", "Encode it upright"
+    raise DataError(path, got=got, want="quarter turns and mirrors", hint=hint)
 
 
 class VideoReader:
@@ -60,6 +95,7 @@ class VideoReader:
             raise DataError(path, got="a video without frames", want=_WANT, hint=_HINT)
         self._keys, self._key_dts = [pts for pts, _ in keys], [dts for _, dts in keys]
         self._reformatter = VideoReformatter()  # kept: setting up the colour conversion costs more than a small frame
+        self._shown: Orientation | None = None
         self._frames: Iterator[Any] | None = None
         self._at = -1  # presentation time of the frame decoded last
 
@@ -79,8 +115,16 @@ class VideoReader:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
-        return int(self._stream.height), int(self._stream.width)
+        """Height and width of a picture as it is to be shown. Raises DataError when none can be decoded."""
+        height, width = int(self._stream.height), int(self._stream.width)
+        return (width, height) if self.orientation.exchanged else (height, width)
+
+    @property
+    def orientation(self) -> Orientation:
+        """How every picture of the clip is to be shown; a decoded one says it, for PyAV does not read it otherwise."""
+        if self._shown is None:
+            self._shown = orientation(self._frame(self._times[0]), self.path)
+        return self._shown
 
     @property
     def keyframes(self) -> int:
@@ -103,11 +147,19 @@ class VideoReader:
         rows: dict[int, int] = {}  # where a frame already decoded is, for repeats
         for row in sorted(range(len(indices)), key=lambda row: indices[row]):
             index = indices[row]
-            images[row] = images[rows[index]] if index in rows else self._decode(self._times[index])
+            picture = images[rows[index]] if index in rows else self._decode(self._times[index])
+            if not rows:  # the first picture knows how it is to be shown
+                images = images.reshape(len(indices), *picture.shape)
+            images[row] = picture
             rows[index] = row
         return images
 
     def _decode(self, time: int) -> np.ndarray:
+        frame = self._frame(time)
+        self._shown = self._shown or orientation(frame, self.path)
+        return self._shown(self._reformatter.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray())
+
+    def _frame(self, time: int) -> Any:
         key = max(bisect_right(self._keys, time) - 1, 0)
         try:
             if self._frames is None or time <= self._at or self._keys[key] > self._at:
@@ -124,7 +176,7 @@ class VideoReader:
             self._frames = None
             got = f"no picture for frame {self._times.index(time)} of {len(self)}"
             raise DataError(self.path, got=got, want="a complete video", hint=_HINT)
-        return self._reformatter.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray()
+        return frame
 
     def _seek(self, key: int) -> None:
         self._container.seek(self._key_dts[key], stream=self._stream, backward=True)
