@@ -86,7 +86,7 @@ def _usable(root: Path, info: Info, modality: Modality) -> tuple[Modality, list[
                 fault = f"{kind}.{key} is read from {column}, which info.json does not list"
             elif kind == "video" and feature is not None and feature.depth:
                 fault = f"{kind}.{key} is read from {column}, a depth map, which a model of colours cannot read"
-            elif kind == "video" and (feature is None or feature.dtype not in ("video", "image")):
+            elif kind == "video" and (feature is None or not (feature.dtype == "video" or feature.tabled)):
                 fault = f"{kind}.{key} is read from {column}, which holds no pictures"
             elif kind in ("state", "action") and feature is not None and len(feature.shape) == 1:
                 end = getattr(modality, kind)[key].end

@@ -7,13 +7,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.lerobot.fingerprint import fingerprint
-from svms_gr00t.data.lerobot.metadata import Episode, Info, Metadata, read_info, read_metadata, version_of
+from svms_gr00t.data.lerobot.metadata import Episode, Info, Metadata, read_info, read_metadata, version_of, videos_of
 from svms_gr00t.data.lerobot.modality import Kind, LowDim, Modality
 from svms_gr00t.data.lerobot.table import read_columns, read_images
 from svms_gr00t.data.lerobot.video import VideoCache
@@ -162,11 +163,11 @@ class LeRobotDataset:
             got, want = f"step {bad[0]}", f"steps 0 to {episode.length - 1}"
             raise DataError(f"{self.root}, episode {index}", got=got, want=want, hint="Ask for steps of the episode")
         column = self.modality.column("video", view)
-        if self.info.features[column].dtype == "image":
+        feature = self.info.features[column]
+        if feature.tabled:
             only = index if self.metadata.shared else None
-            return read_images(
-                self.metadata.data[index], column, steps, length=episode.length, only_episode=only, root=self.root
-            )
+            place: dict[str, Any] = {"length": episode.length, "only_episode": only, "root": self.root}
+            return read_images(self.metadata.data[index], column, steps, shape=feature.shape, **place)
         clip = self.metadata.clips.get((index, column))
         if clip is None:
             want, hint = (
@@ -203,14 +204,14 @@ class LeRobotDataset:
         """A hash that names the data: "content:..." for sets up to 2 GiB, else "sampled:..." (see `fingerprint`)."""
         cameras = {self.modality.column("video", key) for key in self.modality.video}
         clips = {clip.path for (_, camera), clip in self.metadata.clips.items() if camera in cameras}
-        pictures = [name for name, feature in self.info.features.items() if feature.dtype == "image"]
+        pictures = [name for name, feature in self.info.features.items() if feature.tabled]
         return fingerprint(self.root, set(self.metadata.data.values()), clips, pictures)
 
 
 def _check_features(root: Path, info: Info, modality: Modality) -> None:
-    """Every camera that modality.json names must be a video feature with a path, or an image feature."""
-    kinds = ("video", "image") if info.video_path else ("image",)
-    known = [name for name, feature in info.features.items() if feature.dtype in kinds]
+    """Every camera that modality.json names must be a video feature with a path, or pictures in the parquet files."""
+    videos = videos_of(info)
+    known = [name for name, feature in info.features.items() if feature.tabled or name in videos]
     for key in modality.video:
         column = modality.column("video", key)
         if column in info.features and info.features[column].depth:

@@ -77,7 +77,7 @@ def _numeric(info: Info, reasons: list[str]) -> tuple[dict[str, Feature], dict[s
     actions: dict[str, Feature] = {}
     others: dict[str, Feature] = {}
     for name, feature in info.features.items():
-        if _BOOKKEEPING.fullmatch(name) or feature.dtype in ("video", "image", "depth"):
+        if _BOOKKEEPING.fullmatch(name) or feature.dtype in ("video", "depth") or feature.tabled:
             continue
         kind = actions if _ACTION.fullmatch(name) else states if _STATE.fullmatch(name) else others
         if not _NUMBERS.fullmatch(feature.dtype) or not _width(feature):
@@ -184,7 +184,7 @@ def _cameras(info: Info, reasons: list[str]) -> dict[str, Any]:
     for column, feature in info.features.items():
         if feature.depth:
             reasons.append(f"{column}: left out, for it is a depth map, which a model of colours cannot read")
-        elif feature.dtype in ("video", "image"):
+        elif feature.dtype == "video" or feature.tabled:
             prefix = next((p for p in _IMAGE_PREFIXES if column.startswith(p)), "")
             video[column.removeprefix(prefix).replace(".", "_")] = {"original_key": column}
     if {"robot0_agentview_left", "robot0_agentview_right", "robot0_eye_in_hand"} <= video.keys():

@@ -39,6 +39,12 @@ class Feature(BaseModel):
     video_info: Any = None
 
     @property
+    def tabled(self) -> bool:
+        """A camera whose pictures stand in the parquet files, as image files or as arrays with three colours."""
+        array = len(self.shape) == 3 and 3 in (self.shape[0], self.shape[2]) and self.dtype != "video"
+        return self.dtype == "image" or (array and not self.depth)
+
+    @property
     def depth(self) -> bool:
         """A camera that measures distances: its numbers are no brightness."""
         said = [table for table in (self.info, self.video_info) if isinstance(table, dict)]

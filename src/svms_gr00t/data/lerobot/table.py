@@ -4,6 +4,7 @@ Axes: T steps, D elements of a column (1 for a scalar column), n pictures asked 
 """
 
 import io
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.data.pictures import as_uint8_rgb
 
 _HINT = "Fetch or convert that file again"
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow would clip them to white
@@ -38,11 +40,21 @@ def read_columns(
 
 
 def read_images(
-    path: Path, name: str, steps: Sequence[int], *, length: int, only_episode: int | None, root: Path
+    path: Path,
+    name: str,
+    steps: Sequence[int],
+    *,
+    length: int,
+    only_episode: int | None,
+    root: Path,
+    shape: Sequence[int] = (),
 ) -> UInt8[np.ndarray, "n H W 3"]:
-    """Pictures of an image column at `steps`: PNG or JPEG bytes, or a path under `root`. Raises DataError."""
+    """Pictures of a column at `steps`: PNG or JPEG bytes, a path under `root`, or arrays (`shape` of flat ones).
+
+    Arrays may be fractions or channels first (`data/pictures.py`). Raises DataError.
+    """
     column = _rows(path, [name], length, only_episode)[name]
-    rows = [_picture(column[step].as_py(), f"{path}, {name}, step {step}", root) for step in steps]
+    rows = [_shown(column[step], f"{path}, {name}, step {step}", root, shape) for step in steps]
     if len({row.shape for row in rows}) > 1:
         raise DataError(f"{path}, {name}", got="pictures of several sizes", want="one size", hint=_HINT)
     return np.stack(rows) if rows else np.zeros((0, 1, 1, 3), np.uint8)
@@ -56,6 +68,20 @@ def _rows(path: Path, names: list[str], length: int, only_episode: int | None) -
         want = f"the {length} that the list of episodes says"
         raise DataError(path, got=f"{len(table)} rows", want=want, hint=_HINT)
     return table
+
+
+def _shown(value: pa.Scalar, where: str, root: Path, shape: Sequence[int]) -> np.ndarray:
+    """One picture, however it is stored."""
+    if not isinstance(value, pa.ListScalar | pa.LargeListScalar | pa.FixedSizeListScalar) or value.values is None:
+        return _picture(value.as_py(), where, root)
+    axes, values = [len(value.values)], value.values
+    while pa.types.is_nested(values.type):
+        if (total := len(values.flatten())) % max(len(values), 1):
+            raise DataError(where, got="an array of unequal rows", want="one picture", hint=_HINT)
+        axes, values = [*axes, total // max(len(values), 1)], values.flatten()
+    array = values.to_numpy(zero_copy_only=False).reshape(axes)
+    flat = array.ndim == 1 and array.size == math.prod(shape)
+    return as_uint8_rgb(where, array.reshape(tuple(shape)) if flat else array, want="uint8 (height, width, 3)")
 
 
 def _picture(value: Any, where: str, root: Path) -> np.ndarray:
