@@ -79,11 +79,16 @@ class Accelerated(Cluster):
 
     def __init__(self) -> None:
         from accelerate import Accelerator
-        from accelerate.utils import DistributedDataParallelKwargs
+        from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
 
         # A term of weight 0 (a warm-up's first step, a batch without labels) leaves its parameters unused.
         handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
-        self._accelerator = Accelerator(kwargs_handlers=handlers)
+        # What is given here holds against `accelerate launch`: it would cast the forward pass to its own precision,
+        # divide every loss by its own accumulation and compile. Casting and cutting batches are the loop's business.
+        once = GradientAccumulationPlugin(num_steps=1)
+        self._accelerator = Accelerator(
+            mixed_precision="no", dynamo_backend="no", gradient_accumulation_plugin=once, kwargs_handlers=handlers
+        )
         super().__init__(self._accelerator.device)
         self.rank, self.world = self._accelerator.process_index, self._accelerator.num_processes
 
