@@ -215,3 +215,20 @@ def test_commands_too_rare_for_percentiles_are_named(tmp_path: Path) -> None:
     (finding,) = examine(write_omron(tmp_path / "once", episodes=8, change=once)).of("percentiles")
     assert (finding.severity, finding.where) == ("warning", "action.base_motion")
     assert "motion of element 1 in 0.42% of the steps" in finding.found
+
+
+def test_a_set_of_nothing_but_nan_is_examined_to_the_end(tmp_path: Path) -> None:
+    root = write(tmp_path / "set", episodes=2)
+
+    def spoil(table: pa.Table) -> pa.Table:
+        for name in ("observation.state", "action"):
+            rows = np.full((len(table), 6), np.nan)
+            table = table.set_column(table.column_names.index(name), name, pa.array(list(rows)))
+        return table
+
+    each_table(root, spoil)
+    report = examine(root)
+    assert {(f.check, f.where) for f in report.findings if f.severity == "error"} == {
+        ("finite", "state.arm"),
+        ("finite", "action.joints"),
+    }

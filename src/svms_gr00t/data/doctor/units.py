@@ -54,7 +54,9 @@ def unit_of(subject: Subject, name: str) -> Unit:
     if is_quaternion(subject, name):
         return RADIAN
     rows = subject.stacked(name)
-    rows = rows[np.isfinite(rows).all(axis=1)] if rows.size else np.zeros((1, 1))
+    rows = rows[np.isfinite(rows).all(axis=1)]
+    if not len(rows):
+        return Unit("", np.inf)
     largest, half = float(np.abs(rows).max(initial=0.0)), float(np.ptp(rows, axis=0).max(initial=0.0)) / 2
     if len(np.unique(rows)) < _FINEST:
         return Unit("", np.inf)
@@ -98,7 +100,7 @@ def check_units(subject: Subject) -> Iterator[Finding]:
     """Joints that are no radians, positions that are no metres; episodes, or state and action, of two units."""
     for name in (name for name in subject.keys if name.startswith("state.")):
         rows, unit = subject.stacked(name), unit_of(subject, name)
-        if not rows.size:
+        if not np.isfinite(rows).any():
             continue
         largest = float(np.nanmax(np.abs(rows)))
         if unit is DEGREE:
