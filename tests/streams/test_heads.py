@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from svms_gr00t.streams.heads import StreamHeads
+from svms_gr00t.streams.heads import StreamHeads, pick
 
 
 def one_stream(heads: StreamHeads, s: int) -> nn.Module:
@@ -43,3 +43,19 @@ def test_fresh_streams_have_unit_variance_and_differ():
     x = StreamHeads(64, n_streams=3, d_stream=32)(torch.randn(2, 50, 64))
     torch.testing.assert_close(x.var(-1, correction=0), torch.ones(2, 50, 3), rtol=1e-3, atol=0)
     assert (x[:, :, 0] - x[:, :, 1]).abs().mean() > 0.5
+
+
+def test_some_streams_alone_are_those_of_all():
+    heads = StreamHeads(10, n_streams=4, d_stream=6)
+    for parameter in heads.parameters():
+        nn.init.normal_(parameter)
+    h = torch.randn(2, 5, 10)
+    for chosen in [(1,), (3, 0), (0, 1, 2, 3)]:
+        torch.testing.assert_close(heads.only(h, chosen), heads(h)[:, :, list(chosen)], rtol=1e-4, atol=1e-5)
+
+
+def test_picking_is_indexing_along_an_axis():
+    values = torch.arange(24.0).view(2, 3, 4)
+    assert torch.equal(pick(values, (1, 0)), values[[1, 0]])
+    assert torch.equal(pick(values, (2, 0), dim=2), values[:, :, [2, 0]])
+    assert torch.equal(pick(values, (2,), 1), values[:, 2:])
