@@ -11,7 +11,7 @@ from svms_gr00t.train.schedules import SheafWeight, cosine, ramp, temperature
 
 @pytest.mark.parametrize(
     ("step", "length", "expected"),
-    [(0, 10, 0.0), (5, 10, 0.5), (10, 10, 1.0), (99, 10, 1.0), (0, 0, 1.0), (3, -1, 1.0)],
+    [(0, 10, 0.0), (5, 10, 0.5), (0, 1, 0.0), (10, 10, 1.0), (99, 10, 1.0), (0, 0, 1.0), (3, -1, 1.0)],
 )
 def test_ramp(step, length, expected):
     assert ramp(step, length) == expected
@@ -30,6 +30,7 @@ def test_ramp(step, length, expected):
         (1, 1, 0.0, 1.0),
         (2, 2, 1.0, 1.0),
         (3, 4, 0.5, 0.5),
+        (2, 2, 0.5, 0.0),
     ],
 )
 def test_cosine(step, steps, warmup, expected):
