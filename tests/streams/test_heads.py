@@ -1,5 +1,6 @@
 """Stacked streams equal one module per stream, built the slow way."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -43,6 +44,22 @@ def test_fresh_streams_have_unit_variance_and_differ():
     x = StreamHeads(64, n_streams=3, d_stream=32)(torch.randn(2, 50, 64))
     torch.testing.assert_close(x.var(-1, correction=0), torch.ones(2, 50, 3), rtol=1e-3, atol=0)
     assert (x[:, :, 0] - x[:, :, 1]).abs().mean() > 0.5
+
+
+def test_a_fresh_start_keeps_the_variance_and_has_no_bias():
+    heads = StreamHeads(200, n_streams=3, d_stream=100)
+    assert heads.hidden == 200
+    assert StreamHeads(8, n_streams=2, d_stream=4, hidden=5).hidden == 5
+    with torch.no_grad():
+        for parameter in heads.parameters():
+            parameter.fill_(float("nan"))
+    heads.reset_parameters()
+    for weight, fan_in in ((heads.project.weight, 200), (heads.up, 100), (heads.down, 200)):
+        assert weight.std().item() == pytest.approx(fan_in**-0.5, rel=0.05)
+        assert weight.mean().item() == pytest.approx(0.0, abs=0.01)
+    for zero in (heads.project.bias, heads.up_bias, heads.down_bias, heads.shift):
+        assert not zero.any()
+    assert torch.equal(heads.scale, torch.ones(3, 100))
 
 
 def test_some_streams_alone_are_those_of_all():
