@@ -54,6 +54,33 @@ def test_relative_actions_depend_on_the_state_and_need_it_back():
     assert set(PLAIN.decode(torch.zeros(1, 6, 7))) == {"arm", "gripper"}
 
 
+@pytest.mark.parametrize("p", [PLAIN, RELATIVE], ids=["absolute", "relative"])
+def test_actions_in_bfloat16_decode_as_the_numbers_that_they_are(p):
+    """Numpy has no such type, and a model in bfloat16 samples nothing else."""
+    seen, actions = observation(), chunk()
+    sampled = p.encode(seen, actions).action[None].bfloat16().requires_grad_()
+    low, exact = p.decode(sampled, seen), p.decode(sampled.detach().float(), seen)
+    for key, rows in exact.items():
+        assert low[key].dtype == np.float32
+        np.testing.assert_array_equal(low[key], rows)
+        assert not np.array_equal(rows, p.decode(p.encode(seen, actions).action[None], seen)[key]), "it is coarser"
+
+
+def test_relative_actions_are_taken_and_given_back_in_float64():
+    """At 1e7 a float32 has steps of 1: two states that it tells apart are all that can be asked, and no less."""
+    far = np.float32(2**24 - 3)
+    seen = Observation.single(video={}, state={"arm": np.full(3, far), "gripper": np.zeros(1)}, language="go")
+    step = np.float64(0.25)
+    actions = {"arm": np.full((HORIZON, 3), np.float64(far) + step), "gripper": np.zeros((HORIZON, 1))}
+    assert np.float32(np.float64(far) + step) == far, "what single precision would make of it"
+    sample = RELATIVE.encode(seen, actions, image_tokens=(1,))
+    np.testing.assert_allclose(
+        sample.action[:HORIZON, :3].numpy(), 0.25 / np.arange(1, 5)[:, None].repeat(3, 1), rtol=1e-6
+    )
+    decoded = RELATIVE.decode(sample.action[None] * 4, seen)["arm"][0]  # 1 away, which float32 can hold
+    np.testing.assert_array_equal(decoded, np.full((HORIZON, 3), far + 1))
+
+
 def test_padding_and_mask():
     pad = np.array([False, False, True, True])
     sample = PLAIN.encode(observation(), chunk(), pad)

@@ -67,6 +67,32 @@ def test_moving_the_world_changes_no_relative_pose(form, seed):
     assert not np.allclose((absolute_pose(pose, world, form) - absolute_pose(reference, world, form)), pose - reference)
 
 
+@pytest.mark.parametrize("bad", [[0.0] * 6, [1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0], [1, 2, 3, -2, -4, -6]])
+@pytest.mark.parametrize("at", [0, 3, 6])
+def test_one_degenerate_row_among_good_ones_is_refused(bad: list[float], at: int):
+    rows = matrix_to_rot6d(Rotation.random(7, random_state=0).as_matrix())
+    rot6d_to_matrix(rows)
+    rows[at] = bad
+    with pytest.raises(DataError, match="zero or parallel"):
+        rot6d_to_matrix(rows)
+    with pytest.raises(DataError, match="zero or parallel"):
+        rot6d_to_matrix(rows.reshape(1, 7, 6))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_single_precision_poses_are_computed_in_double(form: str):
+    """Far from the origin a difference in float32 loses millimetres; the rotation would be none by 1e-7."""
+    pose, reference = (poses(form, seed).astype(np.float32) for seed in (0, 1))
+    pose[:, :3] += 1000
+    reference[:, :3] += 1000
+    found = relative_pose(pose, reference, form)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, relative_pose(pose.astype(float), reference.astype(float), form))
+    if form == "xyz+rot6d":
+        rows = found[:, 3:].reshape(-1, 2, 3)
+        np.testing.assert_allclose(rows @ rows.swapaxes(1, 2), np.eye(2)[None].repeat(5, 0), atol=1e-13)
+
+
 def test_degenerate_rows_and_wrong_widths_are_refused():
     with pytest.raises(DataError, match="zero or parallel"):
         rot6d_to_matrix(np.array([1.0, 0, 0, 2.0, 0, 0]))

@@ -13,7 +13,7 @@ from svms_gr00t.core.errors import ConfigError, DataError
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.processor.embodiment import ActionConfig, EmbodimentConfig, ModalityConfig
 from svms_gr00t.data.processor.lowdim import LowDimCodec
-from svms_gr00t.data.processor.relative import with_relative
+from svms_gr00t.data.processor.relative import relative_rows, with_relative
 from svms_gr00t.data.processor.rotations import join_pose
 from svms_gr00t.data.processor.statistics import RunningStatistics, compute_statistics
 
@@ -170,3 +170,10 @@ def test_relative_keys_by_name() -> None:
     for spec, text in (("leg", "a key among arm"), ("hand=tip:quat", "the format"), ("hand", "state_key among")):
         with pytest.raises(ConfigError, match=text):
             with_relative(plain, [spec])
+
+
+def test_relative_rows_of_single_precision_are_differences_in_double() -> None:
+    action, state = (np.array([[x]], np.float32) for x in (0.1, -0.3))
+    found = relative_rows(action, state, ActionConfig(rep="relative"), 0)
+    assert found.dtype == np.float64
+    assert found.item() == float(action.item()) - float(state.item()) != float((action - state).item())
