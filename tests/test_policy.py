@@ -17,6 +17,7 @@ from svms_gr00t.data.processor.embodiment import ActionConfig, EmbodimentConfig,
 from svms_gr00t.data.processor.observation import Observation
 from svms_gr00t.data.processor.processor import Processor
 from svms_gr00t.data.processor.tokenizer import load_tokenizer
+from svms_gr00t.groot.checkpoint.finite import PIECE, is_finite
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
 from svms_gr00t.request import read_request, read_robot
@@ -329,6 +330,40 @@ def test_any_number_of_views_of_any_size(count: int) -> None:
     assert not np.array_equal(policy.get_action(other, {"seed": 1})[0]["arm"], actions["arm"])  # the last view is read
     with pytest.raises(ConfigError, match="at least one"):
         ModalityConfig(modality_keys=())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_weight_that_is_not_finite_is_found_when_it_is_read(tmp_path: Path, value: float) -> None:
+    """One number in one tensor, of the base or of a delta on a good base."""
+    good = Policy(model(), processor())
+    good.save_pretrained(tmp_path / "good")
+    Policy.from_pretrained(tmp_path / "good")
+    broken = Gr00tN1d6.from_pretrained(tmp_path / "good")
+    with torch.no_grad():
+        broken.action_head.vlln.weight[3] = value
+    second = Policy(broken, good.processor)
+    second.save_pretrained(tmp_path / "broken")
+    second.save_delta(tmp_path / "delta", base=tmp_path / "good")
+    for folder in (tmp_path / "broken", tmp_path / "delta"):
+        for dtype in (None, torch.bfloat16):
+            with pytest.raises(CheckpointError, match=r"found NaN or infinity in action_head\.vlln\.weight, but need"):
+                Policy.from_pretrained(folder, dtype=dtype)
+        anyway = Policy.from_pretrained(folder, check=False)
+        assert not torch.isfinite(anyway.model.action_head.vlln.weight[3])
+
+
+def test_large_weights_are_no_infinite_ones() -> None:
+    """Their sum in float32 is infinite, so each is looked at."""
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        values = torch.full((3 * PIECE + 1,), 3e38, dtype=dtype)
+        assert not values[:PIECE].sum(dtype=torch.float32).isfinite()
+        assert is_finite(values)
+        values[-1] = float("nan")
+        assert not is_finite(values)
+    two = torch.zeros(2 * PIECE)
+    two[0], two[-1] = float("inf"), -float("inf")
+    assert not is_finite(two)
+    assert is_finite(torch.zeros(0))
 
 
 def test_a_saved_policy_and_a_saved_delta_act_the_same(tmp_path: Path) -> None:

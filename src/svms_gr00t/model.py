@@ -152,6 +152,7 @@ class Gr00tN1d6(nn.Module, OnTheHub):
         token: str | bool | None = None,
         cache_dir: Path | str | None = None,
         local_files_only: bool = False,
+        check: bool = True,
     ) -> "Gr00tN1d6":
         """Load a folder or a hub id; `config` may switch SVMS on for a plain checkpoint (it then starts fresh).
 
@@ -159,8 +160,8 @@ class Gr00tN1d6(nn.Module, OnTheHub):
         A delta finds its base where it was saved from, or at `base`. All weights get `dtype`, or else the type that
         most numbers of the checkpoint (of the base) have: N1.6 fine-tunings are saved in two types.
         Weights stream from the files into a model without storage, so memory peaks near the size of what is kept.
-        Raises CheckpointError for missing, unexpected or misshapen tensors, for a wrong base, and for other GR00T
-        versions.
+        Raises CheckpointError for missing, unexpected or misshapen tensors, for a wrong base, for other GR00T
+        versions, and, unless `check` is off, for weights that are not finite.
         """
         hub = Hub(revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
         folder = locate(source, hub=hub)
@@ -169,7 +170,7 @@ class Gr00tN1d6(nn.Module, OnTheHub):
             model = cls(config)
         whole, overlay, name = base_and_delta(folder, base, hub=hub)
         dtype = dtype or _usual_type(weight_files(whole))
-        load_weights(model, whole, config, dtype=dtype, device=device, fresh=FRESH, overlay=overlay)
+        load_weights(model, whole, config, dtype=dtype, device=device, fresh=FRESH, overlay=overlay, check=check)
         left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
         if left:
             hint = "Check that config.json and the weights belong together"

@@ -51,12 +51,13 @@ class Policy(OnTheHub):
         token: str | bool | None = None,
         cache_dir: Path | str | None = None,
         local_files_only: bool = False,
+        check: bool = True,
     ) -> "Policy":
         """Load a checkpoint or delta folder, or a hub id; in float32 on the CPU unless `dtype` says otherwise.
 
         `revision` (of a hub id), `token`, `cache_dir` and `local_files_only` are huggingface_hub's.
         A delta without processor files takes those of its base. Raises CheckpointError or DataError when a file is
-        missing or does not fit.
+        missing or does not fit, and, unless `check` is off, for weights that are not finite.
         """
         hub = Hub(revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
         source = locate(folder, hub=hub)
@@ -66,7 +67,7 @@ class Policy(OnTheHub):
         processor = Processor.load(files, embodiment_tag=embodiment_tag)  # first: it is cheap to find at fault
         dtype = torch.float32 if dtype is None and str(device) == "cpu" else dtype
         ways: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-        model = Gr00tN1d6.from_pretrained(source, base=base, dtype=dtype, device=device, **ways)
+        model = Gr00tN1d6.from_pretrained(source, base=base, dtype=dtype, device=device, check=check, **ways)
         if not is_delta(source):
             model.base = str(folder)  # a hub id says more than the cache that it lies in
         return cls(model, processor, device=device)

@@ -41,6 +41,8 @@ class Serve:
     """What clients must send; by default the variable SVMS_GR00T_TOKEN. Without one nobody can stop the server."""
     device: str = "cpu"
     """cpu, or cuda."""
+    check: bool = True
+    """Look for weights that are not finite; --no-check saves one pass over them."""
     max_mb: int = 256
     """Largest request."""
     max_robots: int = 64
@@ -96,7 +98,8 @@ class Serve:
 
         limits = self._limits()
         folder = policy_folder(Path(self.model_path)) if Path(self.model_path).is_dir() else self.model_path
-        policy = Policy.from_pretrained(folder, embodiment_tag=self.embodiment_tag, device=self.device)
+        tag, device = self.embodiment_tag, self.device
+        policy = Policy.from_pretrained(folder, embodiment_tag=tag, device=device, check=self.check)
         monitor = Monitor.beside(folder) if Path(folder).is_dir() else None
         token = None if self.replay is not None else self._token  # recordings hold none
         return Service(policy=policy, token=token, judge=Judge(monitor), limits=limits)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.groot.checkpoint.finite import refuse_not_finite_weights
 from svms_gr00t.groot.checkpoint.foreign import refuse_adapter, refuse_other_weights
 from svms_gr00t.groot.checkpoint.saving import index_of, save_checkpoint, save_weights, single_of
 from svms_gr00t.groot.checkpoint.tensors import AGAIN, LOOK_BYTES, Stored, header, new_scratch, refuse_stand_in, some
@@ -123,6 +124,7 @@ def load_weights(
     fresh: tuple[str, ...] = (),
     partial: bool = False,
     overlay: Mapping[str, Stored] | None = None,
+    check: bool = True,
 ) -> LoadReport:
     """Fill the parameters and buffers of `module` from a checkpoint folder.
 
@@ -132,7 +134,7 @@ def load_weights(
     file lack anything; a name that the module lacks is an error all the same. `overlay` tensors take the place of those
     of the folder, or join them (a delta on its base).
     Raises `CheckpointError` naming the tensors that are missing, unexpected or of the wrong shape; the module is then
-    untouched.
+    untouched. With `check`, one that names those that hold NaN or infinity, once all are read.
     """
     folder = Path(folder)
     files = weight_files(folder) | dict(overlay or {})
@@ -151,6 +153,9 @@ def load_weights(
     for name, stored in sorted(files.items(), key=lambda item: (str(item[1].file), item[1].offset)):
         if name in targets:
             _assign(module, name, targets[name], stored, dtype, device, scratch)
+    if check:
+        loaded = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        refuse_not_finite_weights(folder, {name: loaded[name] for name in targets if name in files})
     return LoadReport(loaded=len(files) - len(dropped), dropped=tuple(sorted(dropped)), fresh=tuple(sorted(excused)))
 
 
