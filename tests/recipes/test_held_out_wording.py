@@ -150,8 +150,8 @@ def test_training_measures_the_gate_on_unseen_wordings(experiment: Experiment, t
     trained = train_in_turn(
         experiment.model(use_sheaf_streams=True, base=shipped("tiny_base")),
         train,
-        held_out,
         tmp_path,
+        held_out=held_out,
         phases=[replace(PHASES["specialise"], steps=2, batch_size=4)],
         chosen=(1,),
         loop=LoopConfig(seed=0),
