@@ -44,6 +44,11 @@ def test_epochs_and_seeds_shuffle_differently():
     assert first[:50] != list(range(50))
 
 
+def test_seed_and_epoch_begin_at_zero():
+    assert next(ResumableSampler(50, 50)) == next(ResumableSampler(50, 50, 0))
+    assert Draw(3).epoch == 0
+
+
 def test_iterating_is_the_same_stream():
     by_next, by_iter = ResumableSampler(10, 4, 3), ResumableSampler(10, 4, 3)
     assert [next(by_next) for _ in range(6)] == [batch for batch, _ in zip(by_iter, range(6), strict=False)]
