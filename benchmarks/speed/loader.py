@@ -27,7 +27,7 @@ from svms_gr00t.data.labels.tokens import TokenLabels
 from svms_gr00t.data.loading.batches import Batches
 from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.data.loading.feature_cache import FeatureCache
-from svms_gr00t.data.loading.steps import StepDataset
+from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.data.processor.observation import Observation
 from svms_gr00t.data.processor.processor import Sample
 from svms_gr00t.recipes.training.experiment import Experiment
@@ -76,7 +76,7 @@ class EpisodeAtOnce:
             yield processor.encode(observation, action, step + offsets >= length, self._rng, self._labels)
 
 
-def ours(steps: StepDataset) -> Source:
+def ours(steps: SampleDataset) -> Source:
     """Batches of this package, one after the other."""
     batches, number = Batches(steps, BATCH, seed=0), iter(range(sys.maxsize))
     return lambda: len(batches(next(number)).input_ids)
@@ -90,9 +90,9 @@ def sources(experiment: Experiment, episodes: list[int], folder: Path) -> dict[s
         began = time.perf_counter()
         return make(), time.perf_counter() - began
 
-    def steps(**where: object) -> StepDataset:
+    def steps(**where: object) -> SampleDataset:
         dataset, processor = experiment.dataset, experiment.processor
-        return StepDataset(dataset, processor, episodes=episodes, labeler=labeler, augment=True, **where)  # type: ignore[arg-type]
+        return SampleDataset(dataset, processor, episodes=episodes, labeler=labeler, augment=True, **where)  # type: ignore[arg-type]
 
     def cached() -> Source:
         model = experiment.model(use_sheaf_streams=False)

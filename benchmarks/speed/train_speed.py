@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks"))
     args = parser.parse_args()
     experiment = Experiment.prepare(shipped("kitchen"), base=shipped("tiny_base"))
-    batches = Batches(experiment.steps(train=True), 32, 0)
+    batches = Batches(experiment.first_samples(train=True), 32, 0)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     lines = [
         "# Training speed at tiny size",

@@ -93,7 +93,7 @@ def imported(source: str) -> set[str]:
 
 
 def violations(module: str, source: str) -> set[str]:
-    """What `module` ("data.loading.steps") imports and may not: packages, and rooms of its own package."""
+    """What `module` ("data.loading.samples") imports and may not: packages, and rooms of its own package."""
     package, _, inside = module.partition(".")
     names = imported(source)
     wrong = {name.split(".")[0] for name in names} - PACKAGES.get(package, set()) - {package}
@@ -131,7 +131,7 @@ def test_a_file_imports_only_the_layers_and_rooms_below_it(module: str) -> None:
 def test_the_rules_notice_an_import_hidden_in_a_function() -> None:
     assert violations("sheaf.graph", "def f():\n    from svms_gr00t.train import loop\n") == {"train"}
     assert violations("data.files", "import svms_gr00t.groot.dit") == {"groot"}
-    assert violations("data.processor.images", "from svms_gr00t.data.loading.steps import Step") == {"data.loading"}
+    assert violations("data.processor.images", "from svms_gr00t.data.loading.samples import At") == {"data.loading"}
 
 
 def test_no_modules_import_one_another() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
-from svms_gr00t.data.loading.steps import StepDataset
+from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.data.processor.config import ProcessorConfig
 from svms_gr00t.data.processor.embodiment import from_modality
 from svms_gr00t.data.processor.images import ColorJitter, ImagePipeline
@@ -28,7 +28,7 @@ def labeler(text: str) -> list[tuple[int, int, tuple[float, float, float]]]:
 
 def build(
     root: Path, *, offsets: Mapping[str, tuple[int, ...]] | None = None, **changes
-) -> tuple[LeRobotDataset, StepDataset]:
+) -> tuple[LeRobotDataset, SampleDataset]:
     """`offsets` are delta_indices other than those of the present, by modality."""
     dataset = LeRobotDataset.open(root)
     robot = from_modality(dataset.modality, horizon=HORIZON)
@@ -42,7 +42,7 @@ def build(
         max_action_horizon=HORIZON,
     )
     processor = Processor(config, load_tokenizer("tiny"), compute_statistics(dataset))
-    return dataset, StepDataset(dataset, processor, **({"episodes": [0, 1, 2], "labeler": labeler} | changes))
+    return dataset, SampleDataset(dataset, processor, **({"episodes": [0, 1, 2], "labeler": labeler} | changes))
 
 
 def equal(a: ModelInputs, b: ModelInputs) -> bool:

@@ -73,7 +73,7 @@ def test_a_broken_episode_is_left_out_by_name_and_the_others_train(
     assert 4 not in (*found.split.train, *found.split.validation)
     assert len((*found.split.train, *found.split.validation)) == 8
     assert "episode 4 is left out" in caplog.text
-    assert len(found.steps(train=True)) > 0
+    assert len(found.first_samples(train=True)) > 0
     whole = Experiment.prepare(small_kitchen, base=BASE)
     assert not whole.sources[0].skipped
     for index in range(4):  # with a third of the episodes broken it is no accident

@@ -10,8 +10,8 @@ import torch
 from svms_gr00t.core.progress import Silent
 from svms_gr00t.data.labels.labeler import Labeler
 from svms_gr00t.data.loading.collate import collate
-from svms_gr00t.data.loading.mixed_steps import MixedSteps
-from svms_gr00t.data.loading.steps import StepDataset
+from svms_gr00t.data.loading.mixed_samples import MixedSamples
+from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.data.processor.prompt import formalize_language
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.shipped import shipped
@@ -69,7 +69,7 @@ def model(experiment: Experiment) -> Gr00tN1d6:
 
 def test_words_without_pictures_read_as_with_them(experiment: Experiment, model: Gr00tN1d6) -> None:
     """Pictures follow the words in the prompt, and the language model looks back only."""
-    steps = experiment.steps(train=False, stride=30)
+    steps = experiment.first_samples(train=False, stride=30)
     sentence = "slide the drawer on the left out"
     (blind,) = steps.worded([sentence])
     observation = replace(steps.observation(steps.steps[0]), language=(sentence,))
@@ -104,7 +104,7 @@ def know_all(model: Gr00tN1d6, monkeypatch: pytest.MonkeyPatch, table: dict[int,
     monkeypatch.setattr(model.svms, "forward", answer)
 
 
-def tokens_of(steps: StepDataset, sentences) -> dict[int, torch.Tensor]:
+def tokens_of(steps: SampleDataset, sentences) -> dict[int, torch.Tensor]:
     found: dict[int, list[torch.Tensor]] = {}
     for sample in steps.worded(sorted(sentences)):
         for number, label in zip(sample.input_ids[sample.label_mask], sample.labels[sample.label_mask], strict=True):
@@ -115,7 +115,7 @@ def tokens_of(steps: StepDataset, sentences) -> dict[int, torch.Tensor]:
 def test_streams_that_learned_training_words_by_heart_fail_and_streams_that_know_the_words_pass(
     experiment: Experiment, model: Gr00tN1d6, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train, held_out = (experiment.steps(train=flag, stride=30) for flag in (True, False))
+    train, held_out = (experiment.first_samples(train=flag, stride=30) for flag in (True, False))
     assert held_out.texts() <= train.texts() | held_out.texts()
     known = train.texts() | held_out.texts()
     unseen = unseen_wordings(known)
@@ -132,21 +132,21 @@ def test_streams_that_learned_training_words_by_heart_fail_and_streams_that_know
 
 
 def test_without_labels_or_sentences_nothing_is_measured(experiment: Experiment, model: Gr00tN1d6) -> None:
-    bare = StepDataset(experiment.dataset, experiment.processor, episodes=experiment.split.validation, stride=30)
+    bare = SampleDataset(experiment.dataset, experiment.processor, episodes=experiment.split.validation, stride=30)
     found = word_gate(model, bare, bare)
     assert [one.passed for one in found] == [None] * 3
     assert read_words(model, []) == {}
 
 
 def test_a_mixture_reads_the_sentences_of_all_its_parts(experiment: Experiment) -> None:
-    parts = [experiment.steps(train=flag, stride=30) for flag in (True, False)]
-    mixed = MixedSteps(parts, [1.0, 2.0])
+    parts = [experiment.first_samples(train=flag, stride=30) for flag in (True, False)]
+    mixed = MixedSamples(parts, [1.0, 2.0])
     assert mixed.texts() == parts[0].texts() | parts[1].texts()
     assert torch.equal(mixed.worded(["open it"])[0].input_ids, parts[1].worded(["open it"])[0].input_ids)
 
 
 def test_training_measures_the_gate_on_unseen_wordings(experiment: Experiment, tmp_path: Path) -> None:
-    train, held_out = (experiment.steps(train=flag, stride=30) for flag in (True, False))
+    train, held_out = (experiment.first_samples(train=flag, stride=30) for flag in (True, False))
     trained = train_in_turn(
         experiment.model(use_sheaf_streams=True, base=shipped("tiny_base")),
         train,

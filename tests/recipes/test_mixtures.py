@@ -91,7 +91,7 @@ def test_statistics_are_those_of_all_training_episodes(small_kitchen: Path) -> N
 def test_held_out_samples_are_of_every_dataset_and_told_apart(small_kitchen: Path, other: Path) -> None:
     mixed = Experiment.prepare([Part(path=small_kitchen), Part(path=other)], base=BASE, validation=0.5)
     held_out = mixed.samples(train=False, stride=20)
-    first = len(mixed.steps(train=False, stride=20))
+    first = len(mixed.first_samples(train=False, stride=20))
     mine, theirs = ({held_out.origin(i) for i in part} for part in (range(first), range(first, len(held_out))))
     assert len(mine) == len(theirs) == 4
     assert not {episode for episode, _ in mine} & {episode for episode, _ in theirs}

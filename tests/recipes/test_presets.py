@@ -123,9 +123,9 @@ def test_views_are_honoured_or_refused_with_a_base_that_knows_the_robot(small_ki
     for base in (TINY_BASE, None):
         experiment = Experiment.prepare(small_kitchen, base=base, views=chosen)
         assert experiment.processor.config.embodiment.video.modality_keys == chosen
-        assert len(experiment.steps(train=False).batch([0, 1]).images) == 2 * len(chosen)
-    pictures = whole.steps(train=False)[0].images
-    seen = Experiment.prepare(small_kitchen, base=TINY_BASE, views=chosen).steps(train=False)[0].images
+        assert len(experiment.first_samples(train=False).batch([0, 1]).images) == 2 * len(chosen)
+    pictures = whole.first_samples(train=False)[0].images
+    seen = Experiment.prepare(small_kitchen, base=TINY_BASE, views=chosen).first_samples(train=False)[0].images
     assert torch.equal(seen[0], pictures[-1])
     assert torch.equal(seen[1], pictures[0])
     for base in (TINY_BASE, None):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from svms_gr00t.cli.main import main, parse
 from svms_gr00t.cli.train import Train
 from svms_gr00t.core.errors import CheckpointError, ConfigError, DataError, TrainingError
-from svms_gr00t.data.loading.steps import StepDataset
+from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.groot.backbone import EagleBackbone
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.recipes.training.config import TrainConfig
@@ -172,7 +172,7 @@ def test_a_feature_cache_trains_and_judges_without_a_picture(
 ) -> None:
     experiment = Experiment.prepare(small_kitchen, base=Path(BASE))
     episodes = [episode.index for episode in experiment.dataset.episodes]
-    steps = StepDataset(experiment.dataset, experiment.processor, episodes=episodes)
+    steps = SampleDataset(experiment.dataset, experiment.processor, episodes=episodes)
     model = experiment.model(use_sheaf_streams=False, base=Path(BASE))
     build_cache(model, steps, tmp_path / "cache", dtype="float32", batch_size=64)
 

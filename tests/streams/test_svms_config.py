@@ -11,7 +11,7 @@ from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.data.labels.labeler import Labeler
 from svms_gr00t.data.loading.batches import Batches
-from svms_gr00t.data.loading.steps import StepDataset
+from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.training.experiment import Experiment
@@ -104,7 +104,7 @@ def test_settings_of_memory_change_the_module_or_its_loss(name):
 @pytest.fixture(scope="module")
 def batches(small_kitchen) -> tuple[Experiment, Batches]:
     experiment = Experiment.prepare(small_kitchen, seed=0, svms=BASE)
-    steps = StepDataset(experiment.dataset, experiment.processor, episodes=[0], labeler=Labeler(), stride=30)
+    steps = SampleDataset(experiment.dataset, experiment.processor, episodes=[0], labeler=Labeler(), stride=30)
     return experiment, Batches(steps, 1, 0)
 
 

@@ -27,7 +27,9 @@ switches = {
     "lambda_sheaf_min": 0.0,
 }
 experiment = Experiment.prepare(dataset, base=shipped("tiny_base"), svms=switches)
-batches = shared_batches(Batches(experiment.steps(train=True), 8, 0), Share(rank=here.rank, world=here.world), 8)
+batches = shared_batches(
+    Batches(experiment.first_samples(train=True), 8, 0), Share(rank=here.rank, world=here.world), 8
+)
 model = experiment.model(use_sheaf_streams=True, base=shipped("tiny_base"))
 if here.sharded:
     recompute_blocks(model)  # neither this nor sharding may change a number

@@ -44,7 +44,7 @@ def gradient(
     parameters = prepare(model, END_TO_END)
     if model.svms is not None:
         model.svms.eval()  # freezes the running bound of the Laplacian, which each forward in training would move
-    batches = Batches(experiment.steps(train=True), 8, 0)
+    batches = Batches(experiment.first_samples(train=True), 8, 0)
     weights = loss_weights(END_TO_END, model.config, 500, 0.1, labels=True)
     weights |= {name: value for name, value in NOT_MEANS.items() if name in weights}
     stepper = Stepper(model, Cluster(), seed=0)
@@ -65,7 +65,7 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_whole(experiment: Ex
 
 def test_a_plain_average_over_micro_batches_would_not_do(experiment: Experiment) -> None:
     """Chunks end early in some parts: their means count for less, and equal weights get it wrong."""
-    batches = shared_batches(Batches(experiment.steps(train=True), 8, 0), Share(micro=4), 8)(3)
+    batches = shared_batches(Batches(experiment.first_samples(train=True), 8, 0), Share(micro=4), 8)(3)
     real = [float(part.action_mask.sum()) for part in batches]
     assert len(set(real)) > 1
 
@@ -136,7 +136,7 @@ def test_a_changed_row_is_noticed(experiment: Experiment) -> None:
     model = experiment.model(use_sheaf_streams=False, base=shipped("tiny_base"))
     parameters = prepare(model, END_TO_END)
     stepper = Stepper(model, Cluster(), seed=0)
-    parts = shared_batches(Batches(experiment.steps(train=True), 8, 0), Share(), 8)(3)
+    parts = shared_batches(Batches(experiment.first_samples(train=True), 8, 0), Share(), 8)(3)
     draws = stepper.draw(3, parts)
     noise = draws.noise.clone()
     noise[7] += 0.5

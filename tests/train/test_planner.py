@@ -173,7 +173,7 @@ def test_the_command_says_no_by_its_exit_code(capsys: pytest.CaptureFixture[str]
 
 def test_recomputed_blocks_give_the_same_gradients_and_hold_less(small_kitchen: Path) -> None:
     experiment = Experiment.prepare(small_kitchen, base=shipped("tiny_base"))
-    inputs = experiment.steps(train=True).batch(range(8))
+    inputs = experiment.first_samples(train=True).batch(range(8))
 
     def run(recompute: bool) -> tuple[dict[str, torch.Tensor], int]:
         model = experiment.model(use_sheaf_streams=True, base=shipped("tiny_base"))

@@ -36,7 +36,7 @@ def pretrain(
     `steps` alone to repeat a run.
     """
     experiment = Experiment.prepare(dataset_path, seed=seed, validation=0.05, progress=progress)
-    batches = Batches(experiment.steps(train=True, progress=progress), batch_size, seed)
+    batches = Batches(experiment.first_samples(train=True, progress=progress), batch_size, seed)
     model = experiment.model(use_sheaf_streams=False).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
     began = time.monotonic()

@@ -30,7 +30,7 @@ from svms_gr00t.data.loading.feature_cache import (
     image_fingerprint,
     prompt_fingerprint,
 )
-from svms_gr00t.data.loading.steps import Step, StepDataset
+from svms_gr00t.data.loading.samples import At, SampleDataset
 from svms_gr00t.data.processor.processor import Processor, Sample
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
@@ -105,17 +105,17 @@ def cache_key(
 
 
 def estimate_cache(
-    steps: StepDataset, config: Gr00tN1d6Config, *, dtype: Dtype = "bfloat16", variants: int = 0
+    dataset: SampleDataset, config: Gr00tN1d6Config, *, dtype: Dtype = "bfloat16", variants: int = 0
 ) -> CacheSize:
     """Disk that a cache of these episodes takes; one prompt of each instruction is tokenised, no model runs."""
     counts: Counter[str] = Counter()
-    where: dict[str, Step] = {}
-    for episode in steps.episodes:
-        for step in range(steps.length(episode)):
-            at = Step(episode=episode, step=step)
-            counts[steps.instruction(at)] += 1
-            where.setdefault(steps.instruction(at), at)
-    tokens = [len(steps.sample(where[text]).input_ids) for text in counts]
+    where: dict[str, At] = {}
+    for episode in dataset.episodes:
+        for step in range(dataset.length(episode)):
+            at = At(episode=episode, step=step)
+            counts[dataset.instruction(at)] += 1
+            where.setdefault(dataset.instruction(at), at)
+    tokens = [len(dataset.sample(where[text]).input_ids) for text in counts]
     return cache_size(
         tokens, list(counts.values()), width=config.backbone_embedding_dim, dtype=dtype, variants=variants
     )
@@ -123,7 +123,7 @@ def estimate_cache(
 
 def build_cache(
     model: Gr00tN1d6,
-    steps: StepDataset,
+    dataset: SampleDataset,
     root: Path,
     *,
     dtype: Dtype = "bfloat16",
@@ -136,28 +136,28 @@ def build_cache(
     Raises DataError when `root` holds a cache of another model, data, prompt, image pipeline or type, or when another
     process builds there.
     """
-    key = cache_key(model, steps.dataset, steps.processor, dtype=dtype, variants=variants, seed=steps.seed)
+    key = cache_key(model, dataset.dataset, dataset.processor, dtype=dtype, variants=variants, seed=dataset.seed)
     was_training = model.training
     model.eval()
     with only_one(root):
         cache = FeatureCache.create(root, key)
-        _fill(model, steps, cache, batch_size, progress)
+        _fill(model, dataset, cache, batch_size, progress)
     model.train(was_training)
     return cache
 
 
 def _fill(
-    model: Gr00tN1d6, steps: StepDataset, cache: FeatureCache, batch_size: int, progress: Progress | None
+    model: Gr00tN1d6, dataset: SampleDataset, cache: FeatureCache, batch_size: int, progress: Progress | None
 ) -> None:
     """Every episode and copy that is not complete."""
-    missing = cache.missing(steps.episodes)
+    missing = cache.missing(dataset.episodes)
     with (progress or Silent()).task("caching features", len(missing)) as task:
         for variant, episode in missing:
             states: list[Tensor] = []
             image_tokens: tuple[int, ...] = ()
-            for first in range(0, steps.length(episode), batch_size):
-                last = min(first + batch_size, steps.length(episode))
-                samples = [_sample(steps, cache.key, variant, episode, step) for step in range(first, last)]
+            for first in range(0, dataset.length(episode), batch_size):
+                last = min(first + batch_size, dataset.length(episode))
+                samples = [_sample(dataset, cache.key, variant, episode, step) for step in range(first, last)]
                 image_tokens = tuple(image.shape[-2] * image.shape[-1] // 784 for image in samples[0].images)
                 states += _states(model, samples, cache.key.layer)
             cache.write(variant, episode, states, image_tokens)
@@ -165,26 +165,26 @@ def _fill(
 
 
 def verify_cache(
-    model: Gr00tN1d6, steps: StepDataset, cache: FeatureCache, *, samples: int = 8, seed: int = 0
+    model: Gr00tN1d6, dataset: SampleDataset, cache: FeatureCache, *, samples: int = 8, seed: int = 0
 ) -> CacheReport:
     """Compare every checksum, and `samples` random steps with what the model computes now.
 
     Raises DataError when the cache is not one of this model, data and pipeline, or is not complete.
     """
     dtype, variants, seeded = cache.key.dtype, cache.key.variants, cache.key.seed
-    key = cache_key(model, steps.dataset, steps.processor, dtype=dtype, variants=variants, seed=seeded)
+    key = cache_key(model, dataset.dataset, dataset.processor, dtype=dtype, variants=variants, seed=seeded)
     cache = FeatureCache.open(cache.root, key)
-    if missing := cache.missing(steps.episodes):
+    if missing := cache.missing(dataset.episodes):
         got, hint = f"{len(missing)} episodes of a copy missing", "Run data cache build again; it goes on"
         raise DataError(cache.root, got=got, want="all of them", hint=hint)
-    pairs = [(variant, episode) for variant in range(key.variants + 1) for episode in steps.episodes]
+    pairs = [(variant, episode) for variant in range(key.variants + 1) for episode in dataset.episodes]
     damaged = tuple(f"v{v:02d}/episode {e}" for v, e in pairs if cache.damaged(v, e))
     rng, worst = np.random.default_rng(seed), 0.0
     model.eval()
     for _ in range(samples):
         variant, episode = pairs[int(rng.integers(len(pairs)))]
-        step = int(rng.integers(steps.length(episode)))
-        (fresh,) = _states(model, [_sample(steps, key, variant, episode, step)], key.layer)
+        step = int(rng.integers(dataset.length(episode)))
+        (fresh,) = _states(model, [_sample(dataset, key, variant, episode, step)], key.layer)
         stored = cache.read(variant, episode, step).float()
         fresh = fresh.float().cpu()
         same = stored.shape == fresh.shape
@@ -193,10 +193,10 @@ def verify_cache(
     return CacheReport(episodes=len(pairs), damaged=damaged, recomputed=samples, worst=worst, tolerance=tolerance)
 
 
-def _sample(steps: StepDataset, key: CacheKey, variant: int, episode: int, step: int) -> Sample:
+def _sample(dataset: SampleDataset, key: CacheKey, variant: int, episode: int, step: int) -> Sample:
     """The step under the draw of its copy: a function of (seed, copy, episode, step) alone."""
     rng = np.random.default_rng([key.seed, variant, episode, step]) if variant else None
-    return steps.sample(Step(episode=episode, step=step), rng)
+    return dataset.sample(At(episode=episode, step=step), rng)
 
 
 @torch.no_grad()

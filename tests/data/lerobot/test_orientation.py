@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from toy_dataset import LENGTHS, pictures, write_toy
-from toy_steps import build
+from toy_samples import build
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.convert.remux import cut_clip

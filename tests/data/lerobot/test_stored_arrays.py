@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from lerobot_files import change_json
 from toy_dataset import LENGTHS, pictures, write_toy
-from toy_steps import build
+from toy_samples import build
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.doctor.examine import examine

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from toy_dataset import LENGTHS
-from toy_steps import build
+from toy_samples import build
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.lock import only_one
@@ -22,7 +22,7 @@ from svms_gr00t.data.loading.feature_cache import (
     image_fingerprint,
     prompt_fingerprint,
 )
-from svms_gr00t.data.loading.steps import Step, StepDataset
+from svms_gr00t.data.loading.samples import At, SampleDataset
 from svms_gr00t.data.processor.images import ImagePipeline
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
@@ -37,14 +37,14 @@ from svms_gr00t.train.cache_features import (
 
 
 @pytest.fixture
-def steps(toy: Path) -> StepDataset:
+def steps(toy: Path) -> SampleDataset:
     tasks = toy / "meta" / "tasks.jsonl"  # prompts of different lengths, so that batches hold padding
     tasks.write_text(tasks.read_text(encoding="utf-8").replace("open the door", "open the door, then wait a little"))
     return build(toy, labeler=Labeler())[1]
 
 
 @pytest.fixture
-def model(steps: StepDataset) -> Gr00tN1d6:
+def model(steps: SampleDataset) -> Gr00tN1d6:
     torch.manual_seed(0)
     config = preset("tiny").config(
         steps.processor.tokenizer, max_state_dim=6, max_action_dim=6, action_horizon=4, max_num_embodiments=16
@@ -52,9 +52,9 @@ def model(steps: StepDataset) -> Gr00tN1d6:
     return Gr00tN1d6(config).eval()
 
 
-def from_cache(steps: StepDataset, cache: FeatureCache, **changes) -> StepDataset:
+def from_cache(steps: SampleDataset, cache: FeatureCache, **changes) -> SampleDataset:
     settings = {"episodes": steps.episodes, "labeler": steps.labels.labeler, "features": cache} | changes
-    return StepDataset(steps.dataset, steps.processor, **settings)
+    return SampleDataset(steps.dataset, steps.processor, **settings)
 
 
 def losses(model: Gr00tN1d6, batch: ModelInputs) -> dict[str, float]:
@@ -69,7 +69,7 @@ def test_the_cut_follows_the_configuration(kept: int, cut: int) -> None:
     assert cache_layer(Gr00tN1d6Config(select_layer=kept)) == cut
 
 
-def test_cached_and_uncached_training_are_the_same(steps: StepDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
+def test_cached_and_uncached_training_are_the_same(steps: SampleDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
     cache = build_cache(model, steps, tmp_path / "cache", dtype="float32", batch_size=5)
     assert cache.key.layer == cache_layer(model.config) == 2
     indices = [0, 5, LENGTHS[0] + 1, sum(LENGTHS) - 1]  # two prompts of different lengths: one row is padded
@@ -84,7 +84,7 @@ def test_cached_and_uncached_training_are_the_same(steps: StepDataset, model: Gr
     assert losses(model, wrong) != pytest.approx(losses(model, plain), rel=1e-4)
 
 
-def test_gradients_of_the_top_layers_are_the_same(steps: StepDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
+def test_gradients_of_the_top_layers_are_the_same(steps: SampleDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
     cache = build_cache(model, steps, tmp_path / "cache", dtype="float32")
     name = "backbone.model.language_model.model.layers.2.mlp.up_proj.weight"
     parameter = dict(model.named_parameters())[name]
@@ -98,7 +98,7 @@ def test_gradients_of_the_top_layers_are_the_same(steps: StepDataset, model: Gr0
     torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-6)
 
 
-def test_bfloat16_rounds_and_halves(steps: StepDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
+def test_bfloat16_rounds_and_halves(steps: SampleDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
     full = build_cache(model, steps, tmp_path / "full", dtype="float32").read(0, 1, 3)
     half = build_cache(model, steps, tmp_path / "half", dtype="bfloat16").read(0, 1, 3)
     assert half.dtype == torch.bfloat16
@@ -111,7 +111,7 @@ def test_bfloat16_rounds_and_halves(steps: StepDataset, model: Gr00tN1d6, tmp_pa
     assert cache_size([3, 5], [2, 1], width=4, dtype="float32", variants=1).total == (3 * 2 + 5) * 4 * 4 * 2
 
 
-def test_an_interrupted_build_goes_on(steps: StepDataset, model: Gr00tN1d6, tmp_path: Path, monkeypatch) -> None:
+def test_an_interrupted_build_goes_on(steps: SampleDataset, model: Gr00tN1d6, tmp_path: Path, monkeypatch) -> None:
     root, write, written = tmp_path / "cache", FeatureCache.write, []
 
     def interrupted(self, variant, episode, *rest):
@@ -138,7 +138,7 @@ def test_an_interrupted_build_goes_on(steps: StepDataset, model: Gr00tN1d6, tmp_
 
 
 def test_augmented_copies_differ_repeat_and_are_drawn_by_epoch(
-    steps: StepDataset, model: Gr00tN1d6, tmp_path: Path
+    steps: SampleDataset, model: Gr00tN1d6, tmp_path: Path
 ) -> None:
     cache = build_cache(model, steps, tmp_path / "a", dtype="float32", variants=2)
     copies = [cache.read(variant, 0, 4) for variant in range(3)]
@@ -156,7 +156,7 @@ def test_augmented_copies_differ_repeat_and_are_drawn_by_epoch(
     assert torch.equal(from_cache(steps, cache)[4].hidden, copies[0])
 
 
-def test_every_difference_is_refused(steps: StepDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
+def test_every_difference_is_refused(steps: SampleDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
     cache = build_cache(model, steps, tmp_path / "cache")
     for name, value in cache.key.model_dump().items():
         other = value + 1 if isinstance(value, int) else {"bfloat16": "float16"}.get(value, "another")
@@ -170,7 +170,7 @@ def test_every_difference_is_refused(steps: StepDataset, model: Gr00tN1d6, tmp_p
         build_cache(model, steps, tmp_path / "mine")
 
 
-def test_the_key_follows_weights_below_the_cut_only(steps: StepDataset, model: Gr00tN1d6) -> None:
+def test_the_key_follows_weights_below_the_cut_only(steps: SampleDataset, model: Gr00tN1d6) -> None:
     before = prefix_fingerprint(model, 2)
     parameters = dict(model.named_parameters())
     layers = "backbone.model.language_model.model.layers"
@@ -183,7 +183,7 @@ def test_the_key_follows_weights_below_the_cut_only(steps: StepDataset, model: G
     assert prefix_fingerprint(model, 2) != before
 
 
-def test_the_key_follows_pictures_and_prompt(steps: StepDataset) -> None:
+def test_the_key_follows_pictures_and_prompt(steps: SampleDataset) -> None:
     config, tokenizer = steps.processor.config, steps.processor.tokenizer
     assert image_fingerprint(config) == image_fingerprint(replace(config, use_percentiles=True))
     assert image_fingerprint(config) != image_fingerprint(replace(config, images=ImagePipeline.cheap(56)))
@@ -191,7 +191,9 @@ def test_the_key_follows_pictures_and_prompt(steps: StepDataset) -> None:
     assert prompt_fingerprint(tokenizer, config) != prompt_fingerprint(tokenizer, plain)
 
 
-def test_verification_finds_flipped_bits_and_other_states(steps: StepDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
+def test_verification_finds_flipped_bits_and_other_states(
+    steps: SampleDataset, model: Gr00tN1d6, tmp_path: Path
+) -> None:
     cache = build_cache(model, steps, tmp_path / "cache")
     report = verify_cache(model, steps, cache, samples=4)
     assert report.passed
@@ -217,7 +219,7 @@ def bend(file: Path, bit: int) -> None:
     file.write_bytes(raw)
 
 
-def test_a_flipped_bit_is_noticed_where_it_is_read(steps: StepDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
+def test_a_flipped_bit_is_noticed_where_it_is_read(steps: SampleDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
     cache = build_cache(model, steps, tmp_path / "cache")
     file = cache.root / "v00" / "episode_000001.npy"
     whole = file.read_bytes()
@@ -233,7 +235,7 @@ def test_a_flipped_bit_is_noticed_where_it_is_read(steps: StepDataset, model: Gr
         from_cache(steps, reader).batch([sum(LENGTHS[:2]) - 1])
 
 
-def test_no_flipped_bit_of_an_index_is_complete(steps: StepDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
+def test_no_flipped_bit_of_an_index_is_complete(steps: SampleDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
     cache = build_cache(model, steps, tmp_path / "cache")
     index = cache.root / "v00" / "episode_000000.json"
     whole = index.read_bytes()
@@ -249,7 +251,7 @@ def test_no_flipped_bit_of_an_index_is_complete(steps: StepDataset, model: Gr00t
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b'{"tokens": []', b"\xff", None])
 def test_an_empty_or_torn_index_is_not_complete_and_built_again(
-    steps: StepDataset, model: Gr00tN1d6, tmp_path: Path, damage: bytes | None
+    steps: SampleDataset, model: Gr00tN1d6, tmp_path: Path, damage: bytes | None
 ) -> None:
     cache = build_cache(model, steps, tmp_path / "cache")
     index, file = (cache.root / "v00" / f"episode_000002{end}" for end in (".json", ".npy"))
@@ -266,13 +268,13 @@ def test_an_empty_or_torn_index_is_not_complete_and_built_again(
     assert (index.read_bytes(), file.read_bytes()) == before
 
 
-def test_a_second_builder_is_refused(steps: StepDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
+def test_a_second_builder_is_refused(steps: SampleDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
     with only_one(tmp_path / "cache"), pytest.raises(DataError, match="another process at work"):
         build_cache(model, steps, tmp_path / "cache")
 
 
-def test_a_cache_of_another_prompt_length_is_noticed(steps: StepDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
+def test_a_cache_of_another_prompt_length_is_noticed(steps: SampleDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
     cache = build_cache(model, steps, tmp_path / "cache")
     cache.write(0, 0, [torch.zeros(3, 8)] * LENGTHS[0], [1])
     with pytest.raises(DataError, match="3 cached tokens"):
-        from_cache(steps, FeatureCache.open(cache.root)).cached(Step(episode=0, step=0), 0)
+        from_cache(steps, FeatureCache.open(cache.root)).cached(At(episode=0, step=0), 0)

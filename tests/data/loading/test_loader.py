@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from toy_dataset import LENGTHS
-from toy_steps import build, equal
+from toy_samples import build, equal
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.lerobot import table

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 from toy_dataset import episode, open_writer, write_toy
-from toy_steps import build, equal
+from toy_samples import build, equal
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.data.loading.batches import Batches
-from svms_gr00t.data.loading.mixed_steps import MixedSteps
-from svms_gr00t.data.loading.steps import StepDataset
+from svms_gr00t.data.loading.mixed_samples import MixedSamples
+from svms_gr00t.data.loading.samples import SampleDataset
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> tuple[StepDataset, StepDataset]:
+def parts(tmp_path: Path) -> tuple[SampleDataset, SampleDataset]:
     """28 steps about drawers and doors, 30 steps about lamps."""
     with open_writer(tmp_path / "lamps") as writer:
         for index in range(3):
@@ -24,16 +24,16 @@ def parts(tmp_path: Path) -> tuple[StepDataset, StepDataset]:
     return build(write_toy(tmp_path / "toy"), augment=True)[1], build(tmp_path / "lamps", augment=True)[1]
 
 
-def test_samples_are_those_of_the_datasets(parts: tuple[StepDataset, StepDataset]) -> None:
-    mixed = MixedSteps(parts, (0.25, 0.75))
+def test_samples_are_those_of_the_datasets(parts: tuple[SampleDataset, SampleDataset]) -> None:
+    mixed = MixedSamples(parts, (0.25, 0.75))
     assert len(mixed) == 58
     for index, (part, own) in {0: (0, 0), 27: (0, 27), 28: (1, 0), 57: (1, 29)}.items():
         assert torch.equal(mixed[index].action, parts[part][own].action)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_batches_keep_the_shares_and_resume(parts: tuple[StepDataset, StepDataset], workers: int) -> None:
-    mixed = MixedSteps(parts, (0.25, 0.75))
+def test_batches_keep_the_shares_and_resume(parts: tuple[SampleDataset, SampleDataset], workers: int) -> None:
+    mixed = MixedSamples(parts, (0.25, 0.75))
     batches, later = (Batches(mixed, 6, seed=3, workers=workers) for _ in range(2))
     whole = [batches(number) for number in range(3)]
     assert equal(later(2), whole[2])
@@ -44,10 +44,10 @@ def test_batches_keep_the_shares_and_resume(parts: tuple[StepDataset, StepDatase
     assert np.mean(drawn >= 28) == pytest.approx(0.75, abs=0.01)
 
 
-def test_class_weights_count_what_is_drawn(parts: tuple[StepDataset, StepDataset]) -> None:
+def test_class_weights_count_what_is_drawn(parts: tuple[SampleDataset, SampleDataset]) -> None:
     """The label is on words with d, which only one dataset has: the more it is drawn, the lighter they weigh."""
     weights = (0.2, 0.8)
-    mixed = MixedSteps(parts, weights)
+    mixed = MixedSamples(parts, weights)
     sampler = mixed.sampler(58, seed=0)
     seen = [mixed[draw] for batch in islice(sampler, 8) for draw in batch]
     labels = torch.cat([sample.labels[sample.label_mask] for sample in seen])  # type: ignore[index]
@@ -61,7 +61,7 @@ def test_class_weights_count_what_is_drawn(parts: tuple[StepDataset, StepDataset
     assert found[1] == 1  # no positives anywhere
 
 
-def test_weights_must_fit(parts: tuple[StepDataset, StepDataset]) -> None:
+def test_weights_must_fit(parts: tuple[SampleDataset, SampleDataset]) -> None:
     for weights in ((1.0,), (1.0, 0.0)):
         with pytest.raises(ConfigError, match="2 positive numbers"):
-            MixedSteps(parts, weights)
+            MixedSamples(parts, weights)

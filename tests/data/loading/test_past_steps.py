@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from toy_dataset import LENGTHS
-from toy_steps import HORIZON, build, equal
+from toy_samples import HORIZON, build, equal
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.history import clipped_steps
 from svms_gr00t.data.labels.labeler import Labeler
 from svms_gr00t.data.loading.feature_cache import image_fingerprint
-from svms_gr00t.data.loading.steps import Step, StepDataset
+from svms_gr00t.data.loading.samples import At, SampleDataset
 from svms_gr00t.data.processor.embodiment import ActionConfig
 from svms_gr00t.data.processor.processor import Sample
 from svms_gr00t.data.processor.relative import relative_chunks
@@ -31,7 +31,7 @@ def test_steps_before_the_first_are_the_first_and_never_the_last() -> None:
     assert clipped_steps(40, (-15, 0)) == [25, 40]
 
 
-def expected(steps: StepDataset, at: Step) -> tuple[list[torch.Tensor], torch.Tensor]:
+def expected(steps: SampleDataset, at: At) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Oracle: one frame and one state at a time, straight from the files, by the definition."""
     dataset, codec, images = steps.dataset, steps.processor.codec, steps.processor.config.images
     pictures = [images(dataset.frames(at.episode, "front", [max(at.step + d, 0)]))[0] for d in OFFSETS["video"]]
@@ -78,10 +78,10 @@ def test_a_feature_cache_holds_the_past_frames_and_knows_them_by_its_key(toy: Pa
     cache = build_cache(model, steps, tmp_path / "cache", dtype="float32", batch_size=5)
     assert len(cache.image_tokens(0)) == 2
     assert verify_cache(model, steps, cache, samples=8).passed
-    cached = StepDataset(steps.dataset, steps.processor, episodes=steps.episodes, labeler=Labeler(), features=cache)
+    cached = SampleDataset(steps.dataset, steps.processor, episodes=steps.episodes, labeler=Labeler(), features=cache)
     noise = torch.ones(3, HORIZON, 6)
 
-    def flow(source: StepDataset, indices: list[int]) -> float:
+    def flow(source: SampleDataset, indices: list[int]) -> float:
         batch = source.batch(indices)
         return float(model(batch, noise=noise, time=torch.full((3,), 0.4)).terms["flow"].detach())
 
@@ -111,7 +111,7 @@ def test_an_observation_of_the_future_is_refused(toy: Path) -> None:
 
 def test_a_sample_without_its_past_is_not_encoded(toy: Path) -> None:
     _, steps = build(toy, offsets=OFFSETS)
-    seen = steps.observation(Step(episode=0, step=3))
+    seen = steps.observation(At(episode=0, step=3))
     short = replace(seen, video={key: frames[:, -1:] for key, frames in seen.video.items()})
     assert isinstance(steps.processor.encode(seen), Sample)
     with pytest.raises(ValueError, match=r"video.front: found 1 steps, but need 2 \(delta \(-5, 0\)\)"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from toy_dataset import LENGTHS
-from toy_steps import HORIZON, build
+from toy_samples import HORIZON, build
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.loading.batches import Batches

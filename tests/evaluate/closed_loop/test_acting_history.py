@@ -9,12 +9,12 @@ import pytest
 import torch
 from evaluate_toys import LineEnv, Listener
 from toy_dataset import LENGTHS, write_toy
-from toy_steps import build
+from toy_samples import build
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.history import History
 from svms_gr00t.core.protocols import INSTRUCTION
-from svms_gr00t.data.loading.steps import Step, StepDataset
+from svms_gr00t.data.loading.samples import At, SampleDataset
 from svms_gr00t.data.processor.processor import Sample
 from svms_gr00t.evaluate.closed_loop.result import RolloutConfig
 from svms_gr00t.evaluate.closed_loop.rollout import rollout
@@ -33,46 +33,46 @@ STEPS = (0, 1, 4, 5, 6, LENGTHS[0] - 1)
 
 
 @pytest.fixture(scope="module")
-def steps(tmp_path_factory: pytest.TempPathFactory) -> StepDataset:
+def steps(tmp_path_factory: pytest.TempPathFactory) -> SampleDataset:
     return build(write_toy(tmp_path_factory.mktemp("acting") / "toy"), offsets=OFFSETS)[1]
 
 
 @pytest.fixture(scope="module")
-def policy(steps: StepDataset) -> Policy:
+def policy(steps: SampleDataset) -> Policy:
     sizes = {"max_state_dim": 6, "max_action_dim": 6, "action_horizon": 4, "max_num_embodiments": 16}
     torch.manual_seed(0)
     return Policy(Gr00tN1d6(preset("tiny").config(steps.processor.tokenizer, **sizes)), steps.processor)
 
 
-def recorded(steps: StepDataset, history: History) -> Recorded:
+def recorded(steps: SampleDataset, history: History) -> Recorded:
     states, _ = split_lowdim(steps.dataset.lowdim(0))
     return Recorded(steps.dataset, 0, states, steps.dataset.instructions(0), history)
 
 
-def present(steps: StepDataset, step: int) -> dict[str, Any]:
+def present(steps: SampleDataset, step: int) -> dict[str, Any]:
     """What a robot sees at a step, without any past."""
     return recorded(steps, History()).at([step])[0]
 
 
-def by_open_loop(steps: StepDataset, policy: Policy, step: int) -> Sample:
+def by_open_loop(steps: SampleDataset, policy: Policy, step: int) -> Sample:
     return steps.processor.encode(*policy.read(recorded(steps, History.of(policy)).at([step])))
 
 
-def by_rollout(steps: StepDataset, policy: Policy, step: int) -> Sample:
+def by_rollout(steps: SampleDataset, policy: Policy, step: int) -> Sample:
     history = History.of(policy)
     for past in range(step + 1):
         history.see(past, present(steps, past))
     return steps.processor.encode(read_robot(history.at(step), steps.processor.config))
 
 
-def by_client(steps: StepDataset, policy: Policy, step: int) -> Sample:
+def by_client(steps: SampleDataset, policy: Policy, step: int) -> Sample:
     history = History.of(policy)
     for past in range(step + 1):
         history.see(past, present(steps, past))
     return steps.processor.encode(read_request(history.request(step), steps.processor.config))
 
 
-def by_openpi(steps: StepDataset, policy: Policy, step: int) -> Sample:
+def by_openpi(steps: SampleDataset, policy: Policy, step: int) -> Sample:
     history = History.of(policy)
     for past in range(step + 1):
         history.see(past, present(steps, past))
@@ -84,19 +84,19 @@ def by_openpi(steps: StepDataset, policy: Policy, step: int) -> Sample:
 
 @pytest.mark.parametrize("way", [by_open_loop, by_rollout, by_client, by_openpi])
 def test_every_way_to_the_model_gives_what_training_saw(
-    steps: StepDataset, policy: Policy, way: Callable[[StepDataset, Policy, int], Sample]
+    steps: SampleDataset, policy: Policy, way: Callable[[SampleDataset, Policy, int], Sample]
 ) -> None:
     for step in STEPS:
-        trained, acted = steps.sample(Step(episode=0, step=step)), way(steps, policy, step)
+        trained, acted = steps.sample(At(episode=0, step=step)), way(steps, policy, step)
         assert torch.equal(acted.state, trained.state), step
         assert torch.equal(acted.input_ids, trained.input_ids)
         assert len(acted.images) == len(trained.images) == 2
         assert all(torch.equal(a, b) for a, b in zip(acted.images, trained.images, strict=True)), step
     other = way(steps, policy, 7)  # mutant: one step further is something else
-    assert not torch.equal(other.images[0], steps.sample(Step(episode=0, step=8)).images[0])
+    assert not torch.equal(other.images[0], steps.sample(At(episode=0, step=8)).images[0])
 
 
-def test_evaluation_runs_on_a_policy_that_looks_back(steps: StepDataset, policy: Policy) -> None:
+def test_evaluation_runs_on_a_policy_that_looks_back(steps: SampleDataset, policy: Policy) -> None:
     statistics = steps.processor.statistics["new_embodiment"]
     config = OpenLoopConfig(horizon=4, executed=2, stride=3)
     result = evaluate_open_loop(policy, steps.dataset, [0, 1], statistics=statistics, config=config)

@@ -12,7 +12,7 @@ from svms_gr00t.core.protocols import ActionPolicy, Factory, FlowScorer
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.modality import Modality
 from svms_gr00t.data.lerobot.writer import LeRobotWriter
-from svms_gr00t.data.loading.steps import StepDataset
+from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.data.processor.embodiment import from_modality
 from svms_gr00t.data.processor.processor import Processor
 from svms_gr00t.data.processor.statistics import compute_statistics
@@ -122,7 +122,7 @@ def labeler(instruction: str):
 
 
 def test_streams_are_reported_from_a_model(policy, dataset):
-    steps = StepDataset(dataset, policy.processor, episodes=[2, 3], labeler=labeler, stride=6)
+    steps = SampleDataset(dataset, policy.processor, episodes=[2, 3], labeler=labeler, stride=6)
     found, ranks = read_streams(policy.model, steps, batch_size=4)
     assert found.samples == len(steps)
     assert found.streams == ("visual", "temporal", "state")
@@ -133,12 +133,12 @@ def test_streams_are_reported_from_a_model(policy, dataset):
     assert sum(found.shares["image"].routes) == pytest.approx(1, abs=1e-5)
     assert found.task_information is not None, "two instructions"
     with pytest.raises(DataError, match="labeler"):
-        read_streams(policy.model, StepDataset(dataset, policy.processor, episodes=[2], stride=9))
+        read_streams(policy.model, SampleDataset(dataset, policy.processor, episodes=[2], stride=9))
 
 
 def test_routes_are_read_from_a_model(policy, dataset):
     """Every word of the instruction, and a 3 x 3 grid for a picture of 84 pixels."""
-    steps = StepDataset(dataset, policy.processor, episodes=[2], stride=9)
+    steps = SampleDataset(dataset, policy.processor, episodes=[2], stride=9)
     (words,), (patch,) = read_routes(policy.model, steps, [0])
     assert [word.word for word in words.words] == ["open", "the", "red", "drawer", "then", "wait"]
     assert np.array(patch.routes).shape == (3, 3, 3)

@@ -9,7 +9,7 @@ from svms_gr00t.core.errors import ConfigError, DataError
 from svms_gr00t.core.protocols import INSTRUCTION
 from svms_gr00t.data.labels.labeler import Labeler
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
-from svms_gr00t.data.loading.steps import StepDataset
+from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.evaluate.open_loop.scoring import Recorded
 from svms_gr00t.evaluate.streams.detectors import _interval, detect, detectors
 from svms_gr00t.evaluate.streams.knockout import OFF, silenced
@@ -238,7 +238,7 @@ def test_a_silenced_stream_weighs_nothing_and_silence_ends(policy, dataset):
 
 def test_the_study_reads_a_real_policy(policy, dataset, tmp_path):
     episodes = (0, 1, 2, 3)
-    steps = StepDataset(dataset, policy.processor, episodes=episodes, labeler=Labeler(), stride=45)
+    steps = SampleDataset(dataset, policy.processor, episodes=episodes, labeler=Labeler(), stride=45)
     report, _ = read_streams(policy.model, steps)
     statistics = policy.processor.statistics[policy.processor.config.embodiment_tag]
     study = study_streams(policy, dataset, episodes, report, statistics=statistics, stride=45, alpha=0.34, draws=2)

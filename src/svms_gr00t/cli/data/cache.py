@@ -9,7 +9,7 @@ import tyro
 from svms_gr00t.cli.console import Bars, console
 
 if TYPE_CHECKING:
-    from svms_gr00t.data.loading.steps import StepDataset
+    from svms_gr00t.data.loading.samples import SampleDataset
     from svms_gr00t.recipes.training.experiment import Experiment
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -54,11 +54,11 @@ class _Source:
             base=self._base(),
         )
 
-    def _steps(self, experiment: "Experiment") -> "StepDataset":
-        from svms_gr00t.data.loading.steps import StepDataset
+    def _samples(self, experiment: "Experiment") -> "SampleDataset":
+        from svms_gr00t.data.loading.samples import SampleDataset
 
         episodes = [episode.index for episode in experiment.dataset.episodes]
-        return StepDataset(
+        return SampleDataset(
             experiment.dataset, experiment.processor, episodes=episodes, seed=self.seed, frames="clips", progress=Bars()
         )
 
@@ -72,7 +72,7 @@ class Estimate(_Source):
         from svms_gr00t.train.cache_features import cache_layer, estimate_cache
 
         experiment = self._experiment()
-        size = estimate_cache(self._steps(experiment), experiment.config, dtype=self.dtype, variants=self.variants)
+        size = estimate_cache(self._samples(experiment), experiment.config, dtype=self.dtype, variants=self.variants)
         copies = self.variants + 1
         console.print(
             f"states after language layer {cache_layer(experiment.config)}: {size.steps} steps x {copies} copies x "
@@ -99,13 +99,13 @@ class Build(_Source):
         from svms_gr00t.train.cache_features import build_cache, estimate_cache
 
         experiment = self._experiment()
-        steps = self._steps(experiment)
-        size = estimate_cache(steps, experiment.config, dtype=self.dtype, variants=self.variants)
+        samples = self._samples(experiment)
+        size = estimate_cache(samples, experiment.config, dtype=self.dtype, variants=self.variants)
         console.print(f"{_human(size.total)} for {size.steps} steps, {self.variants} augmented copies", highlight=False)
         model = experiment.model(use_sheaf_streams=False, base=self._base()).to(self.device)
         build_cache(
             model,
-            steps,
+            samples,
             self.output,
             dtype=self.dtype,
             variants=self.variants,
@@ -132,7 +132,7 @@ class Verify(_Source):
 
         experiment = self._experiment()
         model = experiment.model(use_sheaf_streams=False, base=self._base())
-        report = verify_cache(model, self._steps(experiment), FeatureCache.open(self.cache), samples=self.samples)
+        report = verify_cache(model, self._samples(experiment), FeatureCache.open(self.cache), samples=self.samples)
         for name in report.damaged:
             console.print(f"damaged: {name}. Delete its two files and build again", style="red", highlight=False)
         verdict = "pass" if report.passed else "FAIL"

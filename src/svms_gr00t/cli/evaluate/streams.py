@@ -97,7 +97,7 @@ class Streams(_OnHeldOut):
     def run(self) -> int:
         """Print the tables."""
         from svms_gr00t.data.labels.labeler import Labeler
-        from svms_gr00t.data.loading.steps import StepDataset
+        from svms_gr00t.data.loading.samples import SampleDataset
         from svms_gr00t.evaluate.streams.knockout import streams_of
         from svms_gr00t.evaluate.streams.study import study_streams
         from svms_gr00t.recipes.training.evidence import read_streams
@@ -105,14 +105,14 @@ class Streams(_OnHeldOut):
         policy, dataset, episodes = self._open()
         streams_of(policy)  # a plain policy is refused before anything is read
         bars, tag = Bars(), policy.processor.config.embodiment_tag
-        steps = StepDataset(
+        samples = SampleDataset(
             dataset, policy.processor, episodes=episodes, labeler=Labeler(), stride=self.stride, progress=bars
         )
         study = study_streams(
             policy,
             dataset,
             episodes,
-            read_streams(policy.model, steps)[0],
+            read_streams(policy.model, samples)[0],
             statistics=policy.processor.statistics[tag],
             stride=self.stride,
             alpha=self.alpha,

@@ -25,16 +25,16 @@ class Batches:
 
     def __init__(
         self,
-        steps: Samples,
+        samples: Samples,
         batch_size: int,
         seed: int,
         *,
         workers: int = 0,
         rows: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        self.steps, self.label_weight, self.workers = steps, steps.label_weight(), workers
+        self.samples, self.label_weight, self.workers = samples, samples.label_weight(), workers
         self.rows = rows or (range(batch_size),)
-        self._sampler = steps.sampler(batch_size, seed)
+        self._sampler = samples.sampler(batch_size, seed)
         self._ahead: Iterator[ModelInputs | SvmsError] | None = None
         self._next = 0
 
@@ -45,7 +45,7 @@ class Batches:
     def parts(self, number: int) -> tuple[ModelInputs, ...]:
         """The parts of batch `number`."""
         if self.workers == 0:
-            return tuple(self.steps.batch(chosen, self.label_weight) for chosen in self._chosen(number))
+            return tuple(self.samples.batch(chosen, self.label_weight) for chosen in self._chosen(number))
         if self._ahead is None or number != self._next:
             self._ahead = self._start(number)
         self._next = number + 1
@@ -69,7 +69,7 @@ class Batches:
         self.close()
         return iter(
             DataLoader(
-                _Caught(self.steps),
+                _Caught(self.samples),
                 batch_sampler=(part for n in count(number) for part in self._chosen(n)),  # type: ignore[arg-type]
                 num_workers=self.workers,
                 collate_fn=partial(_collated, label_weight=self.label_weight),
@@ -84,12 +84,12 @@ class Batches:
 class _Caught(Dataset[Sample | SvmsError]):
     """Hands errors over as values: the way out of a worker would turn them into another type with a long text."""
 
-    def __init__(self, steps: Samples) -> None:
-        self._steps = steps
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
 
     def __getitem__(self, index: int) -> Sample | SvmsError:
         try:
-            return self._steps[index]
+            return self._samples[index]
         except SvmsError as error:
             return error
 
@@ -100,7 +100,7 @@ def _collated(items: Sequence[Sample | SvmsError], label_weight: Float[Tensor, "
     return bad[0] if bad else collate(samples, label_weight)
 
 
-def in_order(steps: Samples, batch_size: int) -> Iterator[list[int]]:
+def in_order(samples: Samples, batch_size: int) -> Iterator[list[int]]:
     """Every sample once, in order: what validation reads."""
-    for start in range(0, len(steps), batch_size):
-        yield list(range(start, min(start + batch_size, len(steps))))
+    for start in range(0, len(samples), batch_size):
+        yield list(range(start, min(start + batch_size, len(samples))))

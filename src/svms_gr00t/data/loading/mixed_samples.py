@@ -18,14 +18,14 @@ from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.data.loading.mixture import MixedSampler
 from svms_gr00t.data.loading.sampler import Draw
-from svms_gr00t.data.loading.steps import StepDataset, negatives_over_positives
+from svms_gr00t.data.loading.samples import SampleDataset, negatives_over_positives
 from svms_gr00t.data.processor.processor import Sample
 
 
-class MixedSteps(Dataset[Sample]):
+class MixedSamples(Dataset[Sample]):
     """Steps of `parts`, drawn by `weights`."""
 
-    def __init__(self, parts: Sequence[StepDataset], weights: Sequence[float]) -> None:
+    def __init__(self, parts: Sequence[SampleDataset], weights: Sequence[float]) -> None:
         """Raises ConfigError unless there is one positive weight for each part."""
         if len(parts) != len(weights) or min(weights, default=0.0) <= 0:
             hint = "Take the weights of the opened mixture"

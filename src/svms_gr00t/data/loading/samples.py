@@ -35,14 +35,14 @@ from svms_gr00t.data.processor.processor import Processor, Sample
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class At:
     """Where a sample comes from."""
 
     episode: int
     step: int
 
 
-class StepDataset(Dataset[Sample]):
+class SampleDataset(Dataset[Sample]):
     """Steps of `episodes`.
 
     `frames` says where pictures come from ("memory", "clips", "auto": memory when they fit, or the folder of a pack).
@@ -81,8 +81,8 @@ class StepDataset(Dataset[Sample]):
         elif missing := features.missing(self.episodes):
             got, want = f"{len(missing)} episodes of a copy missing", "all episodes and copies"
             raise DataError(features.root, got=got, want=want, hint="Run data cache build again; it goes on")
-        self.steps: tuple[Step, ...] = tuple(
-            Step(episode=index, step=step) for index in self.episodes for step in range(0, self.length(index), stride)
+        self.places: tuple[At, ...] = tuple(
+            At(episode=index, step=step) for index in self.episodes for step in range(0, self.length(index), stride)
         )
 
     def length(self, episode: int) -> int:
@@ -90,22 +90,22 @@ class StepDataset(Dataset[Sample]):
         return self.dataset.episode(episode).length
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.places)
 
     def __getitem__(self, index: int) -> Sample:
         """Sample `index`; a `Draw` carries its epoch, so that augmentation differs between epochs."""
-        at, epoch = self.steps[index], getattr(index, "epoch", 0)
+        at, epoch = self.places[index], getattr(index, "epoch", 0)
         if self.features is not None:
             copies = self.features.key.variants if self.augment else 0
             return self.cached(at, 1 + (epoch + int(index)) % copies if copies else 0)
         return self.sample(at, np.random.default_rng([self.seed, epoch, int(index)]) if self.augment else None)
 
-    def sample(self, at: Step, rng: np.random.Generator | None = None) -> Sample:
+    def sample(self, at: At, rng: np.random.Generator | None = None) -> Sample:
         """The sample at a step from its pictures; `rng` switches the training augmentation on."""
         actions, pad = self._chunk(at)
         return self.processor.encode(self.observation(at), actions, pad, rng, self.labels)
 
-    def cached(self, at: Step, variant: int) -> Sample:
+    def cached(self, at: At, variant: int) -> Sample:
         """The sample at a step with copy `variant` of its cached states."""
         assert self.features is not None
         actions, pad = self._chunk(at)
@@ -118,34 +118,34 @@ class StepDataset(Dataset[Sample]):
             raise DataError(f"{self.features.root}, episode {at.episode}", got=got, want=want, hint="Build it again")
         return replace(plain, hidden=hidden, hidden_layer=self.features.key.layer)
 
-    def relabeled(self, labeler: Labeler) -> "StepDataset":
+    def relabeled(self, labeler: Labeler) -> "SampleDataset":
         """The same steps with the labels of another labeler."""
         changed = copy(self)
         changed.labels = TokenLabels(labeler)
         return changed
 
-    def instruction(self, at: Step) -> str:
+    def instruction(self, at: At) -> str:
         """The instruction in force at a step."""
         return self._table.instruction(at.episode, at.step)
 
     def origin(self, index: int) -> tuple[int, str]:
         """Episode and instruction of sample `index`."""
-        at = self.steps[index]
+        at = self.places[index]
         return at.episode, self.instruction(at)
 
     def texts(self) -> frozenset[str]:
         """Every instruction of the steps' episodes."""
-        return frozenset(self.instruction(Step(**at)) for at, _ in self._table.examples())
+        return frozenset(self.instruction(At(**at)) for at, _ in self._table.examples())
 
     def worded(self, sentences: Sequence[str]) -> list[Sample]:
         """Sentences as the prompt of a sample each, without pictures: those follow the words, which cannot see them."""
-        blind = self.observation(self.steps[0], pictures=False)
+        blind = self.observation(self.places[0], pictures=False)
         return [
             self.processor.encode(replace(blind, language=(sentence,)), labels=self.labels, image_tokens=())
             for sentence in sentences
         ]
 
-    def observation(self, at: Step, *, pictures: bool = True) -> Observation:
+    def observation(self, at: At, *, pictures: bool = True) -> Observation:
         """What the robot saw at a step and at the past ones that its embodiment looks back to, frames resized.
 
         With a feature cache there are no frames.
@@ -159,7 +159,7 @@ class StepDataset(Dataset[Sample]):
         state = {key: rows[None] for key, rows in self._table.rows(at.episode, np.array(past), "state").items()}
         return Observation(video=video, state=state, language=(self.instruction(at),))
 
-    def _chunk(self, at: Step) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def _chunk(self, at: At) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Actions (H, D) of each key from the step on, and which of them lie beyond the end."""
         offsets, length = self.processor.config.embodiment.action.delta_indices, self.length(at.episode)
         actions = self._table.rows(at.episode, np.array(clipped_steps(at.step, offsets, length)), "action")
@@ -187,7 +187,7 @@ class StepDataset(Dataset[Sample]):
             return None
         positives, total = torch.zeros(0), 0
         for at, times in self._table.examples():
-            blind = self.observation(Step(**at), pictures=False)
+            blind = self.observation(At(**at), pictures=False)
             sample = self.processor.encode(blind, labels=self.labels, image_tokens=(1,))
             assert sample.labels is not None
             assert sample.label_mask is not None

@@ -16,7 +16,7 @@ import torch
 from svms_gr00t.core.lock import only_one
 from svms_gr00t.core.records import JsonRecord
 from svms_gr00t.data.loading.protocols import Samples
-from svms_gr00t.data.loading.steps import StepDataset
+from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.evaluate.closed_loop.result import RolloutConfig
 from svms_gr00t.evaluate.closed_loop.rollout import rollout
 from svms_gr00t.evaluate.comparison.run_facts import FACTS, RunFacts
@@ -85,7 +85,7 @@ def _run_variant(config: AblationConfig, name: str, seed: int, folder: Path) -> 
     experiment = _experiment(config, seed)
     changed = Gr00tN1d6Config.from_dict(experiment.config.to_dict() | variant.changes)
     experiment = replace(experiment, config=changed)
-    train, held_out = _steps(config, seed)
+    train, held_out = _samples(config, seed)
     model = build(experiment, variant, base)
     _train(model, variant, _labelled(train, variant, model, seed), folder, config, seed)
     policy = Policy(model, experiment.processor)
@@ -127,13 +127,13 @@ def _experiment(config: AblationConfig, seed: int) -> Experiment:
 
 
 @lru_cache(maxsize=1)
-def _steps(config: AblationConfig, seed: int) -> tuple[StepDataset, StepDataset]:
+def _samples(config: AblationConfig, seed: int) -> tuple[SampleDataset, SampleDataset]:
     """(training, held-out) samples, decoded once for all variants of a seed in this process."""
     experiment = _experiment(config, seed)
-    return experiment.steps(train=True), experiment.steps(train=False, stride=4)
+    return experiment.first_samples(train=True), experiment.first_samples(train=False, stride=4)
 
 
-def _labelled(train: StepDataset, variant: Variant, model: Gr00tN1d6, seed: int) -> Samples:
+def _labelled(train: SampleDataset, variant: Variant, model: Gr00tN1d6, seed: int) -> Samples:
     """The training samples with the labels that the variant learns from."""
     if variant.shuffle_labels:
         assert train.labels is not None, "the recipe labels its data"

@@ -6,7 +6,7 @@ import torch
 
 from svms_gr00t import __version__
 from svms_gr00t.core.provenance import commit, versions
-from svms_gr00t.data.loading.steps import StepDataset
+from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.evaluate.closed_loop.result import RolloutResult
 from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
 from svms_gr00t.evaluate.report.comparison import build_comparison
@@ -25,7 +25,7 @@ def assemble(
     trained: dict[str, Trained],
     open_loop: dict[str, OpenLoopResult],
     closed_loop: dict[str, RolloutResult],
-    held_out: StepDataset,
+    held_out: SampleDataset,
     *,
     seconds: float,
 ) -> ReportData:
@@ -57,10 +57,10 @@ def assemble(
     )
 
 
-def _examples(held_out: StepDataset) -> list[int]:
+def _examples(held_out: SampleDataset) -> list[int]:
     """First samples of up to three episodes with different instructions."""
     seen: dict[str, int] = {}
-    for index, step in enumerate(held_out.steps):
+    for index, step in enumerate(held_out.places):
         if step.step == 0:
             seen.setdefault(held_out.instruction(step), index)
     return list(seen.values())[:3]

@@ -17,7 +17,7 @@ from svms_gr00t.core.errors import CheckpointError, MissingExtra
 from svms_gr00t.core.lock import only_one
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.records import JsonRecord, write_text
-from svms_gr00t.data.loading.steps import StepDataset
+from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.evaluate.closed_loop.result import RolloutResult
 from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
 from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, evaluate_open_loop
@@ -52,8 +52,8 @@ class Demo:
         """All of it, in a folder that is ours."""
         base = starting_point(self.config.base)
         experiment = self._experiment(base)
-        train = experiment.steps(train=True, progress=self.progress)
-        held_out = experiment.steps(train=False, stride=4)
+        train = experiment.first_samples(train=True, progress=self.progress)
+        held_out = experiment.first_samples(train=False, stride=4)
         trained = {name: self._train(experiment, name, train, held_out, base) for name in POLICIES}
         open_loop = {name: self._open_loop(experiment, name) for name in POLICIES}
         if base is not None:
@@ -81,7 +81,7 @@ class Demo:
         write_text(file, text)
 
     def _train(
-        self, experiment: Experiment, name: str, train: StepDataset, held_out: StepDataset, base: Path | None
+        self, experiment: Experiment, name: str, train: SampleDataset, held_out: SampleDataset, base: Path | None
     ) -> Trained:
         model = experiment.model(use_sheaf_streams=name == "svms", base=base)
         trained = train_in_turn(

@@ -14,7 +14,7 @@ from svms_gr00t.data.labels.tokens import N_LABELS
 from svms_gr00t.data.loading.batches import in_order
 from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.data.loading.protocols import Samples
-from svms_gr00t.data.loading.steps import StepDataset
+from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.data.processor.processor import Sample
 from svms_gr00t.evaluate.open_loop.metrics import number
 from svms_gr00t.evaluate.report.data import PatchExample, WordExample
@@ -29,20 +29,20 @@ from svms_gr00t.train.gates import GateResult, specialise_gate
 
 @torch.no_grad()
 def read_streams(
-    model: Gr00tN1d6, steps: Samples, *, batch_size: int = 64
+    model: Gr00tN1d6, samples: Samples, *, batch_size: int = 64
 ) -> tuple[StreamReport, dict[str, tuple[float, float]]]:
-    """The stream report on every sample of `steps`, and the effective rank of each edge's (tail, head) projections."""
+    """The stream report on every one of `samples`, and the effective rank of each edge's (tail, head) projections."""
     assert model.svms is not None
     model.eval()
     batches: list[StreamBatch] = []
     device = next(model.svms.parameters()).device
     projections: list[torch.Tensor] = []
     tasks: dict[str, int] = {}
-    for indices in in_order(steps, batch_size):
-        inputs = steps.batch(indices).to(device)
+    for indices in in_order(samples, batch_size):
+        inputs = samples.batch(indices).to(device)
         features = model.observe(inputs)
         states = model.svms(features, inputs.labels, inputs.label_mask, losses=False)
-        episodes, names = zip(*(steps.origin(i) for i in indices), strict=True)
+        episodes, names = zip(*(samples.origin(i) for i in indices), strict=True)
         numbers = [tasks.setdefault(name, len(tasks)) for name in names]
         batches.append(StreamBatch.of(states, features, inputs, episodes=list(episodes), tasks=numbers))
         valid = features.tokens[features.mask].to(model.svms.merge.weight.dtype)
@@ -105,23 +105,23 @@ def word_gate(model: Gr00tN1d6, train: Samples, held_out: Samples) -> list[GateR
 
 @torch.no_grad()
 def read_routes(
-    model: Gr00tN1d6, steps: StepDataset, indices: Sequence[int]
+    model: Gr00tN1d6, samples: SampleDataset, indices: Sequence[int]
 ) -> tuple[tuple[WordExample, ...], tuple[PatchExample, ...]]:
     """Where the router sends the words and the image patches of a few samples."""
     assert model.svms is not None
     model.eval()
     words, patches = [], []
-    processor = steps.processor
+    processor = samples.processor
     for index in indices:
-        sample = steps[index]
-        inputs = steps.batch([index])
+        sample = samples[index]
+        inputs = samples.batch([index])
         features = model.backbone(inputs.images, inputs.input_ids, inputs.attention_mask)
         weights = model.svms(features, losses=False).weights[0].numpy()
         pieces = [processor.tokenizer.decode([int(i)]) for i in sample.input_ids[sample.instruction_mask]]
         ends = np.cumsum([len(piece) for piece in pieces]).tolist()
         offsets = [(end - len(piece), end) for piece, end in zip(pieces, ends, strict=True)]
         routes = word_routes("".join(pieces), offsets, weights[sample.instruction_mask.numpy()])
-        words.append(WordExample(words=routes, note=f"episode {steps.steps[index].episode}"))
+        words.append(WordExample(words=routes, note=f"episode {samples.places[index].episode}"))
         grids = [grid_of(*image.shape[-2:]) for image in sample.images]
         found = patch_routes(weights, features.image_mask[0].numpy(), grids)
         views = processor.config.embodiment.video.names

@@ -19,11 +19,11 @@ from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.modality import Modality
 from svms_gr00t.data.lerobot.sound import Skipped
 from svms_gr00t.data.loading.feature_cache import FeatureCache
-from svms_gr00t.data.loading.mixed_steps import MixedSteps
+from svms_gr00t.data.loading.mixed_samples import MixedSamples
 from svms_gr00t.data.loading.mixture import ALPHA, Mixture, Part, open_mixture
 from svms_gr00t.data.loading.protocols import Samples
+from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.data.loading.split import Split, split_episodes
-from svms_gr00t.data.loading.steps import StepDataset
 from svms_gr00t.data.processor.config import known_robots
 from svms_gr00t.data.processor.embodiment import EmbodimentConfig, from_modality
 from svms_gr00t.data.processor.processor import Processor
@@ -149,28 +149,28 @@ class Experiment:
         """The model as a policy for this experiment's robot."""
         return Policy(model, self.processor)
 
-    def steps(
+    def first_samples(
         self, *, train: bool, stride: int = 1, features: FeatureCache | None = None, progress: Progress | None = None
-    ) -> StepDataset:
+    ) -> SampleDataset:
         """Labelled steps of the first dataset's training or validation episodes, from pictures or cached features."""
-        return self._steps(self.sources[0], train, stride, features, progress)
+        return self._samples(self.sources[0], train, stride, features, progress)
 
     def samples(
         self, *, train: bool, stride: int = 1, features: FeatureCache | None = None, progress: Progress | None = None
     ) -> Samples:
-        """`steps` of all datasets, mixed by weight. Raises ConfigError for cached features of more than one."""
+        """`first_samples` of all datasets, mixed by weight. Raises ConfigError for cached features of more than one."""
         if len(self.sources) == 1:
-            return self._steps(self.sources[0], train, stride, features, progress)
+            return self._samples(self.sources[0], train, stride, features, progress)
         if features is not None:
             got, hint = f"{len(self.sources)} datasets", "Leave out --feature-cache, or train on one dataset"
             raise ConfigError("--feature-cache", got=got, want="one dataset, whose states it holds", hint=hint)
-        parts = [self._steps(source, train, stride, None, progress) for source in self.sources]
-        return MixedSteps(parts, [source.weight for source in self.sources])
+        parts = [self._samples(source, train, stride, None, progress) for source in self.sources]
+        return MixedSamples(parts, [source.weight for source in self.sources])
 
-    def _steps(
+    def _samples(
         self, source: Source, train: bool, stride: int, features: FeatureCache | None, progress: Progress | None
-    ) -> StepDataset:
-        return StepDataset(
+    ) -> SampleDataset:
+        return SampleDataset(
             source.dataset,
             self.processor,
             episodes=source.split.train if train else source.split.validation,
