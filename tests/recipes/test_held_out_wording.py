@@ -72,7 +72,7 @@ def test_words_without_pictures_read_as_with_them(experiment: Experiment, model:
     steps = experiment.first_samples(train=False, stride=30)
     sentence = "slide the drawer on the left out"
     (blind,) = steps.worded([sentence])
-    observation = replace(steps.observation(steps.steps[0]), language=(sentence,))
+    observation = replace(steps.observation(steps.places[0]), language=(sentence,))
     seen = steps.processor.encode(observation, labels=steps.labels)
     assert seen.images
     assert not blind.images

@@ -45,7 +45,7 @@ def expected(steps: SampleDataset, at: At) -> tuple[list[torch.Tensor], torch.Te
 def test_a_sample_holds_the_past_frames_and_states_in_order(toy: Path, tmp_path: Path, frames: str) -> None:
     _, steps = build(toy, offsets=OFFSETS, frames=tmp_path / "pack" if frames == "pack" else frames)
     for index in (0, 2, 5, LENGTHS[0] - 1, LENGTHS[0], LENGTHS[0] + 1):
-        pictures, state = expected(steps, steps.steps[index])
+        pictures, state = expected(steps, steps.places[index])
         sample = steps[index]
         assert sample.state.shape == (3, 6)
         torch.testing.assert_close(sample.state, state)

@@ -16,7 +16,7 @@ def test_each_step_is_a_sample_with_the_recorded_actions_and_a_masked_tail(toy: 
     dataset, steps = build(toy)
     assert len(steps) == sum(LENGTHS)
     for index in (0, LENGTHS[0] - 2, LENGTHS[0]):
-        at, sample = steps.steps[index], steps[index]
+        at, sample = steps.places[index], steps[index]
         recorded = dataset.lowdim(at.episode)
         real = min(HORIZON, LENGTHS[at.episode] - at.step)
         assert sample.action_mask is not None
