@@ -150,7 +150,7 @@ def test_augmented_copies_differ_repeat_and_are_drawn_by_epoch(
     seen = []
     for epoch in range(2):
         (draw,) = [d for d in training.indices(epoch) if d == 4]
-        seen.append(training.places[draw].hidden)
+        seen.append(training.samples[draw].hidden)
     assert any(torch.equal(seen[0], copy) for copy in copies[1:])
     assert not torch.equal(seen[0], seen[1])
     assert torch.equal(from_cache(steps, cache)[4].hidden, copies[0])
