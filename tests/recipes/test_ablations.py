@@ -102,7 +102,7 @@ def test_remedies_change_what_they_say(config, tmp_path, monkeypatch):
     for name in ("full", "image_labels", "full_together", "plain_together"):
         experiment = Experiment.prepare(config.dataset_path, seed=0)
         model = build(experiment, ALL[name], None)
-        train = ablation_run._labelled(ablation_run._steps(config, 0)[0], ALL[name], model, 0)
+        train = ablation_run._labelled(ablation_run._samples(config, 0)[0], ALL[name], model, 0)
         assert isinstance(train, ImagesAreVisual) == (name == "image_labels")
         ablation_run._train(model, ALL[name], train, tmp_path, config, 0)
         phase, inputs = seen["specialise"]

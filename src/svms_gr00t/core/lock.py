@@ -17,7 +17,7 @@ NAME = ".lock"
 
 @contextmanager
 def only_one(folder: Path | str) -> Iterator[None]:
-    """Hold `folder`, made if need be; a folder that the block left empty goes again.
+    """Hold `folder`, made if need be. Afterwards it is as the block left it, and gone if it was made and left empty.
 
     Raises DataError at once when another process holds it.
     """
@@ -29,11 +29,10 @@ def only_one(folder: Path | str) -> Iterator[None]:
         try:
             yield
         finally:
-            if made:
-                with suppress(OSError):
-                    if [entry.name for entry in folder.iterdir()] == [NAME]:
-                        (folder / NAME).unlink()
-                        folder.rmdir()
+            with suppress(OSError):
+                (folder / NAME).unlink()  # still held: whoever opened it in vain sees that it is gone
+                if made:
+                    folder.rmdir()
 
 
 def _hold(folder: Path, file: TextIO) -> None:

@@ -56,7 +56,7 @@ def test_training_goes_on_and_its_passport_names_the_episode(broken: Path) -> No
     facts = data_facts(experiment)
     assert list(facts["skipped"]) == [BAD]
     assert facts["fingerprint"].startswith("content:")
-    assert {at.episode for at in experiment.first_samples(train=True).steps} == set(experiment.split.train)
+    assert {at.episode for at in experiment.first_samples(train=True).places} == set(experiment.split.train)
 
 
 def test_statistics_are_those_of_the_other_episodes(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
