@@ -87,7 +87,7 @@ def test_off_leaves_no_trace():
 def test_acting_step_by_step_is_reading_the_whole_past():
     model = build(MEMORY, torch.float64, trained=True)
     steps = [step(k, torch.float64) for k in range(K + 2)]
-    ring = [model.sample(one).states.moments for one in steps]  # moments depend on their own step alone
+    ring = [model.sample(one).states.recalled.moments for one in steps]  # moments depend on their own step alone
     for now in range(K, K + 2):
         before, everything = steps[now - K : now], torch.ones(3, K, dtype=torch.bool)
         whole = act(model, replace(steps[now], past=past(model, before, everything)))
@@ -109,7 +109,7 @@ def test_recall_is_the_error_of_what_memory_alone_expects():
     model = build(MEMORY, trained=True)
     batch = replace(step(9), past=past(model, [step(k) for k in range(K)], VALID))
     output = model(batch, noise=torch.zeros(3, 4, 5), time=torch.zeros(3))
-    told = model.svms.memory.tells(output.states.present)
+    told = model.svms.memory.tells(output.states.recalled.present)
     expected = (told - batch.action)[batch.action_mask.bool()].square().mean()
     torch.testing.assert_close(output.terms["recall"], expected)
     for phase in (SPECIALISE, COUPLE, END_TO_END):

@@ -88,7 +88,8 @@ class Gr00tN1d6(nn.Module, OnTheHub):
             past=inputs.past,
             losses=losses,
         )
-        return replace(features, tokens=states.tokens, state_offset=states.state_offset), states
+        offset = None if states.recalled is None else states.recalled.offset
+        return replace(features, tokens=states.tokens, state_offset=offset), states
 
     @torch.no_grad()
     def glance(self, inputs: ModelInputs) -> tuple[Float[Tensor, "B _P M"], Bool[Tensor, "B _P"]]:
@@ -118,11 +119,11 @@ class Gr00tN1d6(nn.Module, OnTheHub):
 
     def _recall(self, states: StreamStates | None, inputs: ModelInputs) -> dict[str, Float[Tensor, ""]]:
         """The recall loss of a model with memory: mean squared error over the real elements of the chunk."""
-        if states is None or states.present is None or inputs.action is None:
+        if states is None or states.recalled is None or inputs.action is None:
             return {}
         assert self.svms is not None
         assert self.svms.memory is not None
-        error = (self.svms.memory.tells(states.present) - inputs.action).square()
+        error = (self.svms.memory.tells(states.recalled.present) - inputs.action).square()
         mask = torch.ones_like(error) if inputs.action_mask is None else inputs.action_mask.to(error.dtype)
         return {"recall": (error * mask).sum() / (mask.sum() + 1e-6)}
 

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.svms_config import SvmsConfig
-from svms_gr00t.core.types import Features, Moments, Past, StreamStates
+from svms_gr00t.core.types import Features, Moments, Past, Recalled, StreamStates
 from svms_gr00t.sheaf.coboundary import Coboundary
 from svms_gr00t.sheaf.diffusion import Diffusion
 from svms_gr00t.sheaf.energy import collapse, masked_mean, residual
 from svms_gr00t.sheaf.graph import Edges, build_graph
 from svms_gr00t.streams.heads import StreamHeads, pick
-from svms_gr00t.streams.memory import Memory, MemorySize, Recalled
+from svms_gr00t.streams.memory import Memory, MemorySize
 from svms_gr00t.streams.merge import Merge
 from svms_gr00t.streams.router import Router, RouterMode, balance_loss
 from svms_gr00t.streams.token_labels import TokenLabelHeads, label_loss
@@ -134,10 +134,7 @@ class SheafStreams(nn.Module):
             rho=rho.of_edges.masked_fill(padding, 0),
             aux_logits=logits,
             terms=terms,
-            moments=None if recalled is None else recalled.moments,
-            present=None if recalled is None else recalled.present,
-            ages=None if recalled is None else recalled.ages,
-            state_offset=None if recalled is None else recalled.offset,
+            recalled=recalled,
         )
 
     def moments(self, past: Past) -> Float[Tensor, "B K Q D"]:

@@ -99,6 +99,22 @@ class Features(_Movable):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recalled(_Movable):
+    """What a memory says at one step."""
+
+    moments: Float[Tensor, "B Q D"]
+    """This step's own, to be kept."""
+    present: Float[Tensor, "B Q D"]
+    """M_now: this step's moments after they have seen the earlier ones."""
+    streams: Float[Tensor, "B T S D"]
+    """The remembering streams with what was read."""
+    offset: Float[Tensor, "B W"]
+    """What is added to the action head's state token."""
+    ages: Float[Tensor, "B _K"]
+    """Share of the last layer's attention of the present on each step, oldest first; hidden steps 0, the sum 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StreamStates(_Movable):
     """What SVMS did to each token: the merged tokens, and the evidence for reports and for the monitor."""
 
@@ -114,11 +130,5 @@ class StreamStates(_Movable):
     """Each stream's own logit for its own label."""
     terms: dict[str, Float[Tensor, ""]]
     """Named losses: sheaf, collapse, balance, and aux when labels were given."""
-    moments: Float[Tensor, "B Q D"] | None = None
-    """This step's own, for the memory of later steps; None without memory."""
-    present: Float[Tensor, "B Q D"] | None = None
-    """What this step's moments became after they saw the earlier ones."""
-    ages: Float[Tensor, "B _K"] | None = None
-    """How much of memory's attention went to each step, oldest first, now last."""
-    state_offset: Float[Tensor, "B W"] | None = None
-    """What memory adds to the action head's state tokens."""
+    recalled: Recalled | None = None
+    """What memory said; None without one."""

@@ -21,6 +21,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from svms_gr00t.core.types import Recalled
+
 AGE_STD = 0.3
 """Ages must stand out among moments of unit size; at 0.02 the mixer hardly told them apart."""
 
@@ -51,22 +53,6 @@ class MemorySize:
     def block(self) -> int:
         """Q, moments of one step: those of each stream, and the state's."""
         return self.moments * len(self.streams) + 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recalled:
-    """What a memory says at one step."""
-
-    moments: Float[Tensor, "B Q D"]
-    """This step's own, to be kept."""
-    present: Float[Tensor, "B Q D"]
-    """M_now: this step's moments after they have seen the earlier ones."""
-    streams: Float[Tensor, "B T S D"]
-    """The remembering streams with what was read."""
-    offset: Float[Tensor, "B W"]
-    """What is added to the action head's state token."""
-    ages: Float[Tensor, "B _K"]
-    """Share of the last layer's attention of the present on each step, oldest first; hidden steps 0, the sum 1."""
 
 
 class Memory(nn.Module):

@@ -69,18 +69,7 @@ def convert_hdf5(
         key: dict[str, Any] = {"converter": "hdf5", "source": source.name, "content": content_of(source)}
         key |= {"demos": names, "fps": fps, "flip": flip}
         key |= {"instruction": instruction, "robot": plan.robot, "actions": plan.action_from}
-        provenance = {**key, "notes": list(plan.notes)}
-        writer = LeRobotWriter(
-            target,
-            fps=fps,
-            robot_type=plan.robot,
-            modality=plan.modality,
-            lowdim={"observation.state": _elements(plan.state_slices), "action": _elements(plan.action_slices)},
-            videos={f"observation.images.{name}": size for name, (_, size) in plan.cameras.items()},
-            provenance=provenance,
-            float_type="float64",
-            resume=key,
-        )
+        writer = _writer(target, plan, fps, key)
         resumed = writer.done
         with writer, (progress or Silent()).task("converting demonstrations", len(names)) as task:
             task.advance(resumed)
@@ -95,6 +84,20 @@ def convert_hdf5(
                     ) from error
                 task.advance()
     return Converted(root=target, episodes=len(names), resumed=resumed, notes=plan.notes)
+
+
+def _writer(target: Path, plan: Plan, fps: float | int, key: dict[str, Any]) -> LeRobotWriter:
+    return LeRobotWriter(
+        target,
+        fps=fps,
+        robot_type=plan.robot,
+        modality=plan.modality,
+        lowdim={"observation.state": _elements(plan.state_slices), "action": _elements(plan.action_slices)},
+        videos={f"observation.images.{name}": size for name, (_, size) in plan.cameras.items()},
+        provenance={**key, "notes": list(plan.notes)},
+        float_type="float64",
+        resume=key,
+    )
 
 
 def _convert(
