@@ -16,6 +16,7 @@ from svms_gr00t.evaluate.open_loop.metrics import (
     geodesic,
     key_specs,
     known_mean,
+    number,
     pooled,
     valid_steps,
 )
@@ -196,3 +197,52 @@ def test_hold_on_the_real_demonstrations_is_a_sane_baseline(shared):
         }
         error[name] = float(known_mean(pooled({key: value.squared for key, value in found.items()}, specs)))
     assert error["hold"] < error["mean"] < 1
+
+
+def test_what_is_measured_is_averaged_and_what_is_not_stays_unknown():
+    values = np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, 5.0]])
+    np.testing.assert_array_equal(known_mean(values, 0), [1.0, np.nan, 4.0])
+    np.testing.assert_array_equal(known_mean(values, 1), [2.0, 5.0])
+    assert known_mean(values) == 3.0
+    assert [number(v) for v in (2.5, np.float32(0.5), np.nan, np.inf)] == [2.5, 0.5, None, None]
+
+
+def test_an_element_that_moves_by_rounding_is_a_constant_and_costs_nothing():
+    specs = key_specs({"arm": {"min": [0.0, 0.5, 0.0], "max": [4.0, 0.5 + 1e-9, 3e-8]}})
+    assert specs["arm"].varying.tolist() == [True, False, True]
+    still = key_specs({"arm": {"min": [0.0], "max": [2e-8]}})["arm"]
+    assert not still.varying.any()
+    p, r = np.array([[[1.0, 9.0, 0.0]]]), np.array([[[3.0, 0.5, 0.0]]])
+    found = chunk_errors(p, r, np.ones((1, 1), bool), specs["arm"])
+    assert found.squared == pytest.approx(0.5)  # (2 / 2)^2 and 0 over the two that vary
+    mixed = pooled({"arm": np.array([2.0]), "leg": np.array([5.0])}, specs | {"leg": key_specs(LEG)["leg"]})
+    assert mixed == pytest.approx((2 * 2.0 + 1 * 5.0) / 3)
+
+
+LEG = {"leg": {"min": [0.0], "max": [1.0]}}
+
+
+def test_a_middle_is_off_and_rotations_in_radians_are_taken_as_they_are():
+    spec = key_specs({"grip": {"min": [-1.0], "max": [1.0]}}, kinds={"grip": "binary"})["grip"]
+    middle, on = np.zeros((1, 1, 1)), np.ones((1, 1, 1))
+    assert chunk_errors(middle, on, np.ones((1, 1), bool), spec).correct == 0.0
+    assert chunk_errors(on, middle, np.ones((1, 1), bool), spec).correct == 0.0
+    assert chunk_errors(middle, middle, np.ones((1, 1), bool), spec).correct == 1.0
+    turn = key_specs({"turn": {"min": [-1.0] * 3, "max": [1.0] * 3}}, rotations={"turn": "axis_angle"})["turn"]
+    about_x, about_y = np.array([[[0.3, 0.0, 0.0]]]), np.array([[[0.0, 0.4, 0.0]]])
+    both = np.ones((1, 1), bool)
+    expected = (Rotation.from_rotvec([0.3, 0, 0]).inv() * Rotation.from_rotvec([0, 0.4, 0])).magnitude()
+    assert chunk_errors(about_x, about_y, both, turn).angle == pytest.approx(expected)
+    half = key_specs({"turn": {"min": [-1.0] * 3, "max": [1.0] * 3}}, radians=0.5, rotations={"turn": "axis_angle"})
+    expected = (Rotation.from_rotvec([0.15, 0, 0]).inv() * Rotation.from_rotvec([0, 0.2, 0])).magnitude()
+    assert chunk_errors(about_x, about_y, both, half["turn"]).angle == pytest.approx(expected)
+
+
+def test_a_quaternion_of_nothing_is_no_turn_and_its_neighbours_keep_theirs():
+    quarter = [0.0, 0.0, np.sin(np.pi / 4), np.cos(np.pi / 4)]
+    rows, still = np.array([[0.0, 0.0, 0.0, 0.0], quarter]), np.array([[0.0, 0.0, 0.0, 1.0]] * 2)
+    np.testing.assert_allclose(geodesic(rows, still, "quaternion"), [0.0, np.pi / 2], atol=1e-9)
+    with pytest.raises(ConfigError, match="quaternion of 3 elements"):
+        geodesic(rows[:, :3], still[:, :3], "quaternion")
+    grid = np.stack([np.eye(3).reshape(9)] * 2)[None]
+    assert geodesic(grid, grid, "matrix").shape == (1, 2)
