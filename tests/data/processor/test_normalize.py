@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.processor.embodiment import ActionConfig, EmbodimentConfig, ModalityConfig
 from svms_gr00t.data.processor.lowdim import LowDimCodec
-from svms_gr00t.data.processor.normalize import MeanStd, MinMax, SinCos, min_max
+from svms_gr00t.data.processor.normalize import MeanStd, MinMax, SinCos, mean_std, min_max, still
 
 numbers = st.floats(-100, 100, allow_nan=False, width=32)
 rows = arrays(np.float64, (5, 3), elements=numbers)
@@ -140,3 +140,16 @@ def test_the_parity_test_notices_another_reference_state(case):
     state["arm"] = state["arm"] + 0.01
     encoded = codec.encode_action(action, state)[: codec.horizon, : codec.action_dim]
     assert np.abs(encoded - expected).max() > 1e-3
+
+
+def test_what_counts_as_standing_still_is_a_millionth_of_the_value_or_of_one():
+    low = np.array([0.0, 0.0, 0.5, 50.0, 50.0, -50.0])
+    width = np.array([1e-6, 1.5e-6, 1.5e-6, 4e-5, 8e-5, 4e-5])
+    assert still(low, low + width).tolist() == [True, False, False, True, False, True]
+    spread = MeanStd(mean=np.array([0.0, 0.0, 50.0, 50.0]), std=np.array([1e-6, 1.5e-6, 4e-5, 8e-5]))
+    assert (spread.encode(spread.mean + spread.std) != 0).tolist() == [False, True, False, True]
+
+
+def test_a_deviation_below_nothing_is_refused():
+    with pytest.raises(DataError, match="a negative or missing deviation"):
+        mean_std({"mean": [0.0, 1.0], "std": [1.0, -1.0]}, "arm")
