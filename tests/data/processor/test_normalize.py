@@ -150,6 +150,26 @@ def test_what_counts_as_standing_still_is_a_millionth_of_the_value_or_of_one():
     assert (spread.encode(spread.mean + spread.std) != 0).tolist() == [False, True, False, True]
 
 
-def test_a_deviation_below_nothing_is_refused():
-    with pytest.raises(DataError, match="a negative or missing deviation"):
-        mean_std({"mean": [0.0, 1.0], "std": [1.0, -1.0]}, "arm")
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [([0.0, 1.0], [1.0, 0.5]), ([0.0], [1.0, 2.0]), ([0.0, float("nan")], [1.0, 1.0]), ([0.0], [float("inf")])],
+    ids=["one upside down", "other widths", "one NaN", "infinite"],
+)
+def test_one_wrong_bound_is_enough(low, high):
+    with pytest.raises(DataError):
+        min_max({"min": low, "max": high}, "arm", percentiles=False, clip=True)
+
+
+def test_one_deviation_below_nothing_is_enough_and_zero_is_a_constant():
+    for std in ([1.0, -1.0], [1.0]):
+        with pytest.raises(DataError, match="a negative or missing deviation"):
+            mean_std({"mean": [0.0, 1.0], "std": std}, "arm")
+    assert mean_std({"mean": [0.0], "std": [0.0]}, "arm").encode(np.array([3.0])).tolist() == [0.0]
+
+
+def test_angles_of_many_steps_and_robots_are_coded_along_the_last_axis():
+    angles = np.linspace(-3, 3, 2 * 4 * 3).reshape(2, 4, 3)
+    coded = SinCos(width=3).encode(angles)
+    np.testing.assert_array_equal(coded[..., :3], np.sin(angles))
+    np.testing.assert_array_equal(coded[..., 3:], np.cos(angles))
+    np.testing.assert_allclose(SinCos(width=3).decode(coded), angles)
