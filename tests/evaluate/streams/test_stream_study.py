@@ -109,6 +109,16 @@ def test_the_covariance_is_drawn_a_tenth_of_the_way_to_its_mean_variance():
     assert np.isfinite(alone([at(feature=np.array([1.0, 2.0]))])).all(), "one look has no spread, and says so"
 
 
+def test_detectors_are_fitted_on_the_other_episodes_and_tried_on_these():
+    """The tried ones disagree more than those before: alarms there, and no difference from equal ones that are broken."""
+    rng, tried = np.random.default_rng(0), [4, 5, 6, 7]
+    clean = looks(rng, range(4), rho=0.3) + looks(rng, tried, rho=0.6)
+    found = detect(clean, {"alike": looks(rng, tried, rho=0.6)}, tried, alpha=0.2)
+    assert found["clean"]["rho"].flagged == 1.0
+    assert found["alike"]["rho"].flagged == 1.0
+    assert 0.35 < found["alike"]["rho"].auroc < 0.65
+
+
 def test_one_chunk_an_observation_has_no_variance_to_detect_by():
     fit = [at(variance=float("nan")), at()]
     assert "action variance" not in detectors(fit)
