@@ -110,7 +110,7 @@ def test_the_covariance_is_drawn_a_tenth_of_the_way_to_its_mean_variance():
 
 
 def test_detectors_are_fitted_on_the_other_episodes_and_tried_on_these():
-    """The tried ones disagree more than those before: alarms there, and no difference from equal ones that are broken."""
+    """The tried ones disagree more than those before: alarms there, and no difference from others like them."""
     rng, tried = np.random.default_rng(0), [4, 5, 6, 7]
     clean = looks(rng, range(4), rho=0.3) + looks(rng, tried, rho=0.6)
     found = detect(clean, {"alike": looks(rng, tried, rho=0.6)}, tried, alpha=0.2)
