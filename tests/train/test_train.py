@@ -21,6 +21,7 @@ from svms_gr00t.train.losses import total_loss
 from svms_gr00t.train.optimizers.optimizer import make_optimizer
 from svms_gr00t.train.phases import COUPLE, END_TO_END, PHASES, SPECIALISE, Phase, plain_counterpart
 from svms_gr00t.train.schedules import SheafWeight, cosine, temperature
+from svms_gr00t.train.trainable import prepare
 
 EXPECTED = {
     "specialise": {"svms"},
@@ -244,3 +245,13 @@ def test_temperature_and_learning_rate_end_where_they_should() -> None:
     assert rates[-1] < 0.01
     assert rates.index(1.0) == 4
     assert END_TO_END.sheaf == "constant"
+
+
+def test_a_phase_wakes_what_it_trains_and_refuses_to_train_nothing():
+    model = fresh().eval()
+    prepare(model, END_TO_END)
+    assert model.svms.router.training
+    assert model.action_head.model.transformer_blocks[0].training
+    assert not model.backbone.model.vision_model.training
+    with pytest.raises(TrainingError, match="nothing trains"):
+        prepare(fresh(use_sheaf_streams=False), SPECIALISE)

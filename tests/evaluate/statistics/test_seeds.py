@@ -34,10 +34,23 @@ def test_seeds_that_agree_are_no_surer_than_their_episodes():
     assert success_rate({}) is None
 
 
+def test_two_seeds_count_alike_however_many_episodes_each_drove():
+    runs = {0: {0: 1.0, 1: 0.0}, 1: {e: float(e < 9) for e in range(10)}}
+    assert success_rate(runs).estimate == pytest.approx((0.5 + 0.9) / 2)
+
+
+def test_differences_of_errors_may_leave_the_range_of_outcomes():
+    reference = {k: {1: 5.0 + k, 2: 6.0} for k in range(3)}
+    candidate = {k: {1: 1.0 - k, 2: 2.5} for k in range(3)}
+    found = compare_seeds(reference, candidate)
+    assert found.difference.estimate == pytest.approx(-(4 + 3.5 + 6 + 3.5 + 8 + 3.5) / 6)
+    assert found.difference.low < -4.75 < found.difference.high
+
+
 def test_the_variance_of_paired_outcomes_is_agresti_and_mins():
-    """Five won, one lost, two equal: half an episode in each of four cells makes ten."""
-    differences = np.array([1, 1, 1, 1, 1, -1, 0, 0], dtype=float)
-    gain, loss = 5.5 / 10, 1.5 / 10
+    """Three won, one lost, four equal: half an episode in each of four cells makes ten."""
+    differences = np.array([1, 1, 1, -1, 0, 0, 0, 0], dtype=float)
+    gain, loss = 3.5 / 10, 1.5 / 10
     variance, freedom = _of_pairs(differences)
     assert variance == pytest.approx((gain + loss - (gain - loss) ** 2) / 10)
     assert freedom == 7
