@@ -232,3 +232,28 @@ def test_episodes_needed_grows_with_the_square_of_the_gap():
     assert episodes_needed(0.5, 0.55) > 3.9 * episodes_needed(0.5, 0.6)
     with pytest.raises(ConfigError):
         episodes_needed(0.5, 0.5)
+
+
+def test_the_interval_of_a_mean_is_scipys_and_on_the_logarithm_only_where_all_are_positive():
+    with_zero = [0.0, 1.0, 2.0, 5.0]
+    low, high = scipy_stats.t.interval(0.95, df=3, loc=2.0, scale=scipy_stats.sem(with_zero))
+    plain = mean_interval(with_zero)
+    assert (plain.low, plain.high) == pytest.approx((low, high))
+    positive = [0.5, 1.0, 2.0, 4.5]
+    reach = scipy_stats.t.ppf(0.975, 3) * scipy_stats.sem(positive)
+    logged = mean_interval(positive)
+    assert (logged.low, logged.high) == pytest.approx((2 / np.exp(reach / 2), 2 * np.exp(reach / 2)))
+    assert mean_interval([3.0]) is None
+
+
+def test_an_effect_on_success_is_in_percent_of_the_references_rate():
+    reference, candidate = {e: float(e < 4) for e in range(10)}, {e: float(e < 7) for e in range(10)}
+    found = compare_paired(reference, candidate, outcomes=True)
+    assert found.difference.estimate == pytest.approx(0.3)
+    assert found.relative.estimate == pytest.approx(75.0)
+
+
+@pytest.mark.parametrize("rates", [(0.5, 0.5), (1.2, 0.5), (0.5, -0.1)])
+def test_rates_that_cannot_be_are_refused_one_by_one(rates):
+    with pytest.raises(ConfigError, match="two different rates"):
+        episodes_needed(*rates)
