@@ -9,6 +9,7 @@ from rich.table import Table
 from svms_gr00t.cli.console import console, tell_skipped
 from svms_gr00t.cli.labels import label_table, word_table
 from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.whole import whole_file
 
 _UNKNOWN_SHOWN = 30
 
@@ -66,10 +67,8 @@ class DataLabels:
         if self.output is None:
             print(text, end="")
             return
-        self.output.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.output.with_name(self.output.name + ".partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.output)
+        with whole_file(self.output) as partial:
+            partial.write_text(text, encoding="utf-8")
         console.print(f"{len(rows)} instructions -> {self.output}", highlight=False)
 
     def _dataset_path(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.whole import whole_file
 from svms_gr00t.data.files import dump_json
 from svms_gr00t.data.lerobot.metadata import Feature, Info, read_info, read_metadata
 from svms_gr00t.data.lerobot.modality import Modality
@@ -247,7 +248,6 @@ def write_modality(root: Path, modality: Modality, *, replace: bool = False) -> 
     if path.exists() and not replace:
         hint = "Keep it, or pass --replace"
         raise DataError(path, got="a modality.json already", want="none", hint=hint)
-    partial = path.with_name(".modality.json.partial")
-    dump_json(partial, modality.to_dict())
-    partial.replace(path)
+    with whole_file(path) as partial:
+        dump_json(partial, modality.to_dict())
     return path

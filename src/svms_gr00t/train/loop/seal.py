@@ -1,9 +1,9 @@
 """SHA256SUMS: the digest of every file of a folder, as `sha256sum` writes it and `sha256sum -c` reads it."""
 
-import hashlib
 from collections.abc import Collection
 from pathlib import Path
 
+from svms_gr00t.core.digest import file_digest
 from svms_gr00t.core.errors import CheckpointError
 
 SUMS = "SHA256SUMS"
@@ -29,8 +29,7 @@ def check_seal(folder: Path, names: Collection[str]) -> None:
 
 def digest(file: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return file_digest(file).hex()
 
 
 def _line(file: Path) -> str:
