@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.core.types import Features, ModelInputs, StreamStates
+from svms_gr00t.core.types import Earlier, Features, ModelInputs, Moments, Past, StreamStates
 from svms_gr00t.groot.action_head import ActionHead
 from svms_gr00t.groot.backbone import EagleBackbone
 from svms_gr00t.groot.checkpoint.delta import Delta, base_and_delta, save_delta
@@ -85,11 +85,19 @@ class Gr00tN1d6(nn.Module, OnTheHub):
             inputs.label_mask,
             inputs.label_weight,
             state=inputs.state,
-            past=inputs.past,
+            past=self.moments(inputs.past) if isinstance(inputs.past, Earlier) else inputs.past,
             losses=losses,
         )
         offset = None if states.recalled is None else states.recalled.offset
         return replace(features, tokens=states.tokens, state_offset=offset), states
+
+    def moments(self, earlier: Earlier) -> Moments:
+        """What memory keeps of earlier steps: the backbone sees each of them once, without gradient."""
+        assert self.svms is not None, "the plain model keeps nothing"
+        tokens, mask = self.glance(earlier.steps)
+        seen = torch.ones_like(mask[:, :1])
+        once = Past(tokens=tokens[:, None], mask=mask[:, None], state=earlier.steps.state[:, None], valid=seen)
+        return Moments(values=self.svms.moments(once)[:, 0][earlier.place], valid=earlier.valid)
 
     @torch.no_grad()
     def glance(self, inputs: ModelInputs) -> tuple[Float[Tensor, "B _P M"], Bool[Tensor, "B _P"]]:

@@ -1,7 +1,8 @@
 """The records that stages hand to one another: frozen, shape-typed, moved between devices as one value.
 
 Axes: B batch, T tokens, M model width, S streams, E edges, D stream width, H action horizon, Ds state width, Da action
-width, h and w pixels (multiples of 28), K past steps, Q moments of a step, P image tokens, W width of a state token.
+width, h and w pixels (multiples of 28), K past steps, Q moments of a step, P image tokens, W width of a state token,
+R different earlier steps of a batch.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -81,8 +82,20 @@ class ModelInputs(_Movable):
     """Hidden states from a feature cache, in place of the images; then `images` is empty."""
     hidden_layer: int = 0
     """Language layers that `hidden` has been through."""
-    past: Past | Moments | None = None
+    past: "Past | Moments | Earlier | None" = None
     """Earlier steps for a model with memory; None: nothing came before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier(_Movable):
+    """Earlier steps as the model's own input, each of them once: what training passes."""
+
+    steps: ModelInputs
+    """R observations without actions."""
+    place: Int[Tensor, "B K"]
+    """Which of them was seen at each offset, oldest first; 0 where nothing was."""
+    valid: Bool[Tensor, "B K"]
+    """False before the episode began."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,16 +1,17 @@
 """Samples to one batch: prompts are padded on the left, images stay a flat tuple in order of appearance.
 
-Axes: B batch, T tokens of the longest prompt, S labels. Source: processor of GR00T N1.6.
+Axes: B batch, T tokens of the longest prompt, S labels, K past steps. Source: processor of GR00T N1.6.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.types import ModelInputs
+from svms_gr00t.core.types import Earlier, ModelInputs
 from svms_gr00t.data.processor.processor import Sample
 
 
@@ -36,7 +37,26 @@ def collate(samples: Sequence[Sample], label_weight: Float[Tensor, " S"] | None 
         label_weight=label_weight if labels else None,
         hidden=torch.stack([_left(s.hidden, width) for s in samples if s.hidden is not None]) if cached else None,
         hidden_layer=first.hidden_layer,
+        past=_earlier(samples),
     )
+
+
+def _earlier(samples: Sequence[Sample]) -> Earlier | None:
+    """The earlier steps of all samples. Where nobody has one, a step stands there that nobody reads."""
+    sizes = {len(sample.earlier) for sample in samples}
+    if len(sizes) > 1:
+        hint = "Encode every sample of a batch with the same memory"
+        raise DataError("batch", got=f"samples with {sorted(sizes)} earlier steps", want="as many in each", hint=hint)
+    if sizes == {0}:
+        return None
+    valid = torch.tensor([[step is not None for step in sample.earlier] for sample in samples])
+    seen = [step for sample in samples for step in sample.earlier if step is not None]
+    place = torch.where(valid, valid.flatten().cumsum(0).view_as(valid) - 1, 0)
+    return Earlier(steps=collate(seen or [_bare(samples[0])]), place=place, valid=valid)
+
+
+def _bare(sample: Sample) -> Sample:
+    return replace(sample, action=None, action_mask=None, labels=None, label_mask=None, earlier=())
 
 
 def _all(name: str, samples: Sequence[Sample]) -> bool:

@@ -8,10 +8,11 @@ start the first frame and state are repeated, for robots whose `delta_indices` l
 table, pictures from a frame store, or neither pictures nor the frozen backbone from a feature cache.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,8 @@ class SampleDataset(Dataset[Sample]):
 
     `frames` says where pictures come from ("memory", "clips", "auto": memory when they fit, or the folder of a pack).
     With `features` no picture is read at all. `tables` is a folder that keeps the numbers between runs. `augment`
-    switches the training crops and colour jitter on. Raises DataError for an episode that cannot be read, and for no
+    switches the training crops and colour jitter on, one draw for all pictures of a sample. `memory` are the steps
+    before its own that a sample keeps, as offsets. Raises DataError for an episode that cannot be read, and for no
     episodes.
     """
 
@@ -63,6 +65,7 @@ class SampleDataset(Dataset[Sample]):
         stride: int = 1,
         frames: str | Path = "auto",
         features: FeatureCache | None = None,
+        memory: Sequence[int] = (),
         tables: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -70,7 +73,7 @@ class SampleDataset(Dataset[Sample]):
             raise DataError(dataset.root, got="no episodes", want="at least one", hint="Choose episodes of the dataset")
         self.dataset, self.processor = dataset, processor
         self.labels = None if labeler is None else TokenLabels(labeler)
-        self.augment, self.seed, self.features = augment, seed, features
+        self.augment, self.seed, self.features, self.memory = augment, seed, features, tuple(memory)
         self.episodes = tuple(episodes)
         self._views = processor.config.embodiment.video.modality_keys
         self._table = LowDimTable.build(dataset, self.episodes, folder=tables, progress=progress)
@@ -96,22 +99,43 @@ class SampleDataset(Dataset[Sample]):
         """Sample `index`; a `Draw` carries its epoch, so that augmentation differs between epochs."""
         at, epoch = self.places[index], getattr(index, "epoch", 0)
         if self.features is not None:
-            copies = self.features.key.variants if self.augment else 0
-            return self.cached(at, 1 + (epoch + int(index)) % copies if copies else 0)
-        return self.sample(at, np.random.default_rng([self.seed, epoch, int(index)]) if self.augment else None)
+            variant = self.variant(index)
+            return self._remembering(self.cached(at, variant), at, lambda past: self._seen(past, variant))
+        seed = [self.seed, epoch, int(index)] if self.augment else None
+        return self._remembering(self.sample(at, _rng(seed)), at, lambda past: self.glimpse(past, _rng(seed)))
+
+    def variant(self, index: int) -> int:
+        """Which copy of the cached states sample `index` reads; a `Draw` carries its epoch."""
+        assert self.features is not None
+        copies = self.features.key.variants if self.augment else 0
+        return 1 + (getattr(index, "epoch", 0) + int(index)) % copies if copies else 0
+
+    def _remembering(self, sample: Sample, at: At, glimpse: Callable[[At], Sample]) -> Sample:
+        """The sample with the earlier steps of its episode."""
+        if not self.memory:
+            return sample
+        steps = [at.step + offset for offset in self.memory]
+        return replace(sample, earlier=tuple(glimpse(replace(at, step=s)) if s >= 0 else None for s in steps))
 
     def sample(self, at: At, rng: np.random.Generator | None = None) -> Sample:
         """The sample at a step from its pictures; `rng` switches the training augmentation on."""
         actions, pad = self._chunk(at)
         return self.processor.encode(self.observation(at), actions, pad, rng, self.labels)
 
+    def glimpse(self, at: At, rng: np.random.Generator | None = None) -> Sample:
+        """What was seen at a step, without what was done."""
+        return self.processor.encode(self.observation(at), rng=rng)
+
     def cached(self, at: At, variant: int) -> Sample:
         """The sample at a step with copy `variant` of its cached states."""
-        assert self.features is not None
         actions, pad = self._chunk(at)
+        return self._seen(at, variant, actions=actions, action_pad=pad, labels=self.labels)
+
+    def _seen(self, at: At, variant: int, **rest: Any) -> Sample:
+        """The cached states at a step as a sample; `rest` goes to the processor."""
+        assert self.features is not None
         counts = self.features.image_tokens(at.episode)
-        blind = self.observation(at)
-        plain = self.processor.encode(blind, actions, pad, labels=self.labels, image_tokens=counts)
+        plain = self.processor.encode(self.observation(at), image_tokens=counts, **rest)
         hidden = self.features.read(variant, at.episode, at.step)
         if len(hidden) != len(plain.input_ids):
             got, want = f"{len(hidden)} cached tokens", f"{len(plain.input_ids)}, as many as the prompt has"
@@ -200,3 +224,7 @@ class SampleDataset(Dataset[Sample]):
 def negatives_over_positives(positives: Float[Tensor, " S"], total: float) -> Float[Tensor, " S"]:
     """Class weights of the label loss; 1 for a stream without positives."""
     return torch.where(positives > 0, (total - positives) / positives.clamp(min=1e-9), torch.ones_like(positives))
+
+
+def _rng(seed: Sequence[int] | None) -> np.random.Generator | None:
+    return None if seed is None else np.random.default_rng(seed)
