@@ -7,9 +7,10 @@ import pytest
 import torch
 from groot_tiny import ragged_batch, tiny_config
 
-from svms_gr00t.core.errors import CheckpointError, TrainingError
+from svms_gr00t.core.errors import CheckpointError, ConfigError, TrainingError
 from svms_gr00t.core.types import ModelInputs, Moments, Past
 from svms_gr00t.data.processor.processor import Processor
+from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.shipped import shipped
@@ -22,6 +23,8 @@ from svms_gr00t.train.trainable import prepare
 K = 3
 SVMS = {"use_sheaf_streams": True, "d_stream": 16, "d_overlap": 8, "adapter_rank": 4}
 MEMORY = SVMS | {"memory_offsets": (-12, -8, -4), "memory_moments": 2, "memory_layers": 1}
+ALONE = MEMORY | {"memory_only": True}
+both = pytest.mark.parametrize("config", [MEMORY, ALONE], ids=["svms", "alone"])
 
 
 def build(config: dict[str, object], dtype: torch.dtype = torch.float32, *, trained: bool = False) -> Gr00tN1d6:
@@ -64,9 +67,11 @@ def act(model: Gr00tN1d6, inputs: ModelInputs) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("streams", [("temporal",), ("state", "visual")], ids=["one", "two"])
-def test_a_fresh_memory_acts_like_the_plain_model_to_the_bit(dtype, streams):
-    model = build(MEMORY | {"memory_streams": streams}, dtype)
+@pytest.mark.parametrize(
+    "config", [MEMORY, MEMORY | {"memory_streams": ("state", "visual")}, ALONE], ids=["one", "two", "alone"]
+)
+def test_a_fresh_memory_acts_like_the_plain_model_to_the_bit(dtype, config):
+    model = build(config, dtype)
     now = step(9, dtype)
     expected = act(build({}, dtype), now)
     remembering = replace(now, past=past(model, [step(k, dtype) for k in range(K)], VALID))
@@ -82,12 +87,18 @@ def test_off_leaves_no_trace():
     assert not [name for name in model.config.to_dict() if "memory" in name or "recall" in name]
     assert "recall" not in model(step(0)).terms
     assert "memory_offsets" in build(MEMORY).config.to_dict()
+    assert not build(ALONE).config.has_streams
+    assert Gr00tN1d6Config.from_dict(build(ALONE).config.to_dict()) == build(ALONE).config
+    assert build(MEMORY | {"use_sheaf_streams": False}).svms is None, "one flag gives the plain model back"
+    with pytest.raises(ConfigError, match="memory_only"):
+        tiny_config(**SVMS, memory_only=True)
 
 
-def test_acting_step_by_step_is_reading_the_whole_past():
-    model = build(MEMORY, torch.float64, trained=True)
+@both
+def test_acting_step_by_step_is_reading_the_whole_past(config):
+    model = build(config, torch.float64, trained=True)
     steps = [step(k, torch.float64) for k in range(K + 2)]
-    ring = [model.sample(one).states.recalled.moments for one in steps]  # moments depend on their own step alone
+    ring = [model.sample(one).features.recalled.moments for one in steps]  # moments depend on their own step alone
     for now in range(K, K + 2):
         before, everything = steps[now - K : now], torch.ones(3, K, dtype=torch.bool)
         whole = act(model, replace(steps[now], past=past(model, before, everything)))
@@ -96,8 +107,9 @@ def test_acting_step_by_step_is_reading_the_whole_past():
         assert (act(model, replace(steps[now], past=past(model, before[::-1], everything))) - whole).abs().max() > 1e-6
 
 
-def test_rows_without_a_past_act_as_at_the_start_and_others_do_not():
-    model = build(MEMORY, trained=True)
+@both
+def test_rows_without_a_past_act_as_at_the_start_and_others_do_not(config):
+    model = build(config, trained=True)
     now = step(9)
     alone, remembering = act(model, now), act(model, replace(now, past=past(model, [step(k) for k in range(K)], VALID)))
     assert torch.equal(alone[0], remembering[0])
@@ -105,11 +117,12 @@ def test_rows_without_a_past_act_as_at_the_start_and_others_do_not():
     assert not torch.equal(alone[2], remembering[2])
 
 
-def test_recall_is_the_error_of_what_memory_alone_expects():
-    model = build(MEMORY, trained=True)
+@both
+def test_recall_is_the_error_of_what_memory_alone_expects(config):
+    model = build(config, trained=True)
     batch = replace(step(9), past=past(model, [step(k) for k in range(K)], VALID))
     output = model(batch, noise=torch.zeros(3, 4, 5), time=torch.zeros(3))
-    told = model.svms.memory.tells(output.states.recalled.present)
+    told = model.svms.memory.tells(model.encode(batch)[0].recalled.present)
     expected = (told - batch.action)[batch.action_mask.bool()].square().mean()
     torch.testing.assert_close(output.terms["recall"], expected)
     for phase in (SPECIALISE, COUPLE, END_TO_END):
@@ -118,15 +131,17 @@ def test_recall_is_the_error_of_what_memory_alone_expects():
         assert total_loss(output.terms, weights).isfinite()
 
 
+@both
 @pytest.mark.parametrize("phase", [SPECIALISE, COUPLE, END_TO_END], ids=lambda p: p.name)
-def test_gradients_reach_memory_and_nothing_frozen(phase):
-    model = build(MEMORY, trained=True)
+def test_gradients_reach_memory_and_nothing_frozen(phase, config):
+    model = build(config, trained=True)
     parameters = prepare(model, phase)
     batch = replace(step(9), past=past(model, [step(k) for k in range(K)], torch.ones(3, K, dtype=torch.bool)))
     output = model(batch, noise=torch.zeros(3, 4, 5), time=torch.full((3,), 0.5))
     (output.terms["flow"] + output.terms["recall"]).backward()
     heard = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
-    assert {name for name, _ in model.named_parameters() if name.startswith("svms.memory.")} <= heard
+    wanted = "svms." if config is ALONE else "svms.memory."
+    assert {name for name, _ in model.named_parameters() if name.startswith(wanted)} <= heard
     assert heard <= parameters.keys()
 
 
@@ -144,10 +159,10 @@ def test_nothing_trains_or_acts_on_an_empty_memory(tmp_path: Path):
 
 def test_memory_starts_fresh_on_checkpoints_without_it_and_comes_back(tmp_path: Path):
     now = step(9)
-    for name, config in (("plain", {}), ("svms", SVMS)):
+    for name, config, new in (("plain", {}, MEMORY), ("svms", SVMS, MEMORY), ("alone", {}, ALONE)):
         old = build(config, trained=name == "svms")
         old.save_pretrained(tmp_path / name)
-        model = Gr00tN1d6.from_pretrained(tmp_path / name, config=tiny_config(**MEMORY))
+        model = Gr00tN1d6.from_pretrained(tmp_path / name, config=tiny_config(**new))
         remembering = replace(now, past=past(model, [step(k) for k in range(K)], VALID))
         assert torch.equal(act(model, remembering), act(old, now)), name
     model = build(MEMORY, trained=True)

@@ -26,6 +26,7 @@ from svms_gr00t.groot.checkpoint.loading import Stored, load_weights, read_confi
 from svms_gr00t.groot.checkpoint.model_card import UNKNOWN, CardFacts, is_hub_id, plain_card
 from svms_gr00t.groot.checkpoint.saving import checkpoint_folder, write_checkpoint
 from svms_gr00t.groot.config import Gr00tN1d6Config
+from svms_gr00t.streams.alone import MemoryAlone
 from svms_gr00t.streams.memory import MemorySize
 from svms_gr00t.svms import SheafStreams
 
@@ -56,7 +57,10 @@ class SampleOutput:
 
 
 class Gr00tN1d6(nn.Module, OnTheHub):
-    """The whole model. `config.use_sheaf_streams=False` is plain GR00T N1.6: `svms` is then None."""
+    """The whole model. `config.use_sheaf_streams=False` is plain GR00T N1.6: `svms` is then None.
+
+    With `memory_only` a memory stands there without streams.
+    """
 
     def __init__(self, config: Gr00tN1d6Config) -> None:
         super().__init__()
@@ -64,7 +68,9 @@ class Gr00tN1d6(nn.Module, OnTheHub):
         self.base: str | None = None
         self.hub = Hub()
         self.backbone = EagleBackbone(config)
-        self.svms = _streams(config) if config.use_sheaf_streams else None
+        self.svms: SheafStreams | MemoryAlone | None = None
+        if config.use_sheaf_streams:
+            self.svms = _alone(config) if config.memory_only else _streams(config)
         self.action_head = ActionHead(config)
 
     def observe(self, inputs: ModelInputs) -> Features:
@@ -79,17 +85,26 @@ class Gr00tN1d6(nn.Module, OnTheHub):
         features = self.observe(inputs)
         if self.svms is None:
             return features, None
-        states = self.svms(
+        if isinstance(self.svms, MemoryAlone):
+            return self.svms(features, state=inputs.state, past=self._past(inputs)), None
+        states = self.through_streams(features, inputs, losses=losses)
+        return replace(features, tokens=states.tokens, recalled=states.recalled), states
+
+    def through_streams(self, features: Features, inputs: ModelInputs, *, losses: bool = True) -> StreamStates:
+        """What SVMS does to the features of these inputs."""
+        assert isinstance(self.svms, SheafStreams)
+        return self.svms(
             features,
             inputs.labels,
             inputs.label_mask,
             inputs.label_weight,
             state=inputs.state,
-            past=self.moments(inputs.past) if isinstance(inputs.past, Earlier) else inputs.past,
+            past=self._past(inputs),
             losses=losses,
         )
-        offset = None if states.recalled is None else states.recalled.offset
-        return replace(features, tokens=states.tokens, state_offset=offset), states
+
+    def _past(self, inputs: ModelInputs) -> Past | Moments | None:
+        return self.moments(inputs.past) if isinstance(inputs.past, Earlier) else inputs.past
 
     def moments(self, earlier: Earlier) -> Moments:
         """What memory keeps of earlier steps: the backbone sees each of them once, without gradient."""
@@ -123,15 +138,15 @@ class Gr00tN1d6(nn.Module, OnTheHub):
         features, states = self.encode(inputs)
         flow = self.action_head.loss(features, inputs, noise=noise, time=time, generator=generator).loss
         terms = {"flow": flow} | (states.terms if states is not None else {})
-        return ModelOutput(terms=terms | self._recall(states, inputs), states=states)
+        return ModelOutput(terms=terms | self._recall(features, inputs), states=states)
 
-    def _recall(self, states: StreamStates | None, inputs: ModelInputs) -> dict[str, Float[Tensor, ""]]:
+    def _recall(self, features: Features, inputs: ModelInputs) -> dict[str, Float[Tensor, ""]]:
         """The recall loss of a model with memory: mean squared error over the real elements of the chunk."""
-        if states is None or states.recalled is None or inputs.action is None:
+        if features.recalled is None or inputs.action is None:
             return {}
         assert self.svms is not None
         assert self.svms.memory is not None
-        error = (self.svms.memory.tells(states.recalled.present) - inputs.action).square()
+        error = (self.svms.memory.tells(features.recalled.present) - inputs.action).square()
         mask = torch.ones_like(error) if inputs.action_mask is None else inputs.action_mask.to(error.dtype)
         return {"recall": (error * mask).sum() / (mask.sum() + 1e-6)}
 
@@ -206,7 +221,7 @@ class Gr00tN1d6(nn.Module, OnTheHub):
         facts = CardFacts(
             name=repo_id,
             base=base,
-            svms=c.use_sheaf_streams,
+            svms=c.has_streams,
             streams=tuple(c.stream_names),
             d_stream=c.d_stream,
             d_overlap=c.d_overlap,
@@ -237,20 +252,27 @@ class Gr00tN1d6(nn.Module, OnTheHub):
 
 def _streams(config: Gr00tN1d6Config) -> SheafStreams:
     """SVMS as the configuration wants it, its memory connected to this model's state and chunk."""
-    memory = None
-    if config.memory_offsets:
-        memory = MemorySize(
-            steps=len(config.memory_offsets),
-            streams=tuple(config.stream_names.index(name) for name in config.memory_streams),
-            d_stream=config.d_stream,
-            moments=config.memory_moments,
-            layers=config.memory_layers,
-            dropout_p=config.memory_dropout_p,
-            state_dim=config.max_state_dim,
-            state_width=config.input_embedding_dim,
-            chunk=(config.action_horizon, config.max_action_dim),
-        )
+    streams = tuple(config.stream_names.index(name) for name in config.memory_streams)
+    memory = _memory(config, streams) if config.memory_offsets else None
     return SheafStreams.from_config(config, config.backbone_embedding_dim, memory=memory)
+
+
+def _alone(config: Gr00tN1d6Config) -> MemoryAlone:
+    return MemoryAlone(config.backbone_embedding_dim, _memory(config, (0,)))
+
+
+def _memory(config: Gr00tN1d6Config, streams: tuple[int, ...]) -> MemorySize:
+    return MemorySize(
+        steps=len(config.memory_offsets),
+        streams=streams,
+        d_stream=config.d_stream,
+        moments=config.memory_moments,
+        layers=config.memory_layers,
+        dropout_p=config.memory_dropout_p,
+        state_dim=config.max_state_dim,
+        state_width=config.input_embedding_dim,
+        chunk=(config.action_horizon, config.max_action_dim),
+    )
 
 
 def _usual_type(files: dict[str, Stored]) -> torch.dtype | None:

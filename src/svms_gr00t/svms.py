@@ -182,6 +182,11 @@ class SheafStreams(nn.Module):
             self.memory.reset_parameters()
         self.diffusion.reset_parameters(self.delta)
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing of the streams reaches anybody yet."""
+        return not self.merge.weight.any()
+
     def train(self, mode: bool = True) -> "SheafStreams":
         """Switching to eval freezes λ at the value of the final maps, not of those before the last optimiser step."""
         if self.training and not mode:

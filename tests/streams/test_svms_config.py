@@ -56,6 +56,7 @@ TRAINS = {
 REMEMBERS = {
     "memory_offsets": (-8, -4),
     "memory_streams": ("state", "temporal"),
+    "memory_only": True,
     "memory_moments": 3,
     "memory_layers": 1,
     "memory_dropout_p": 0.3,

@@ -62,6 +62,8 @@ class SvmsConfig:
 
     memory_offsets: tuple[int, ...] = ()
     """Earlier steps that memory keeps, in frames before now, oldest first, evenly spaced; none switches memory off."""
+    memory_only: bool = False
+    """The memory alone on plain features: no streams, no router, no sheaf."""
     memory_streams: tuple[str, ...] = ("temporal",)
     """Streams that remember."""
     memory_moments: int = 4
@@ -77,13 +79,19 @@ class SvmsConfig:
         _check(self)
 
     @property
+    def has_streams(self) -> bool:
+        """Whether streams stand between backbone and action head."""
+        return self.use_sheaf_streams and not self.memory_only
+
+    @property
     def memory_stride(self) -> int:
         """Frames between two steps that memory keeps; 0 without memory."""
         return -self.memory_offsets[-1] if self.memory_offsets else 0
 
 
 def _check(c: SvmsConfig) -> None:
-    for name, fine, want, hint in (*_stream_rules(c), *(_memory_rules(c) if c.memory_offsets else ())):
+    alone = ("memory_only", not c.memory_only or bool(c.memory_offsets), "memory_offsets too", "--memory sets both")
+    for name, fine, want, hint in (*_stream_rules(c), alone, *(_memory_rules(c) if c.memory_offsets else ())):
         if not fine:
             raise ConfigError(name, got=getattr(c, name), want=want, hint=hint)
 

@@ -99,19 +99,6 @@ class Earlier(_Movable):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Features(_Movable):
-    """What the backbone says about an observation; SVMS returns the same record with other tokens."""
-
-    tokens: Float[Tensor, "B T M"]
-    mask: Bool[Tensor, "B T"]
-    """True on real tokens."""
-    image_mask: Bool[Tensor, "B T"]
-    """True on image tokens (a subset of `mask`)."""
-    state_offset: Float[Tensor, "B W"] | None = None
-    """What memory adds to the action head's state tokens."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Recalled(_Movable):
     """What a memory says at one step."""
 
@@ -125,6 +112,19 @@ class Recalled(_Movable):
     """What is added to the action head's state token."""
     ages: Float[Tensor, "B _K"]
     """Share of the last layer's attention of the present on each step, oldest first; hidden steps 0, the sum 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features(_Movable):
+    """What the backbone says about an observation; SVMS returns the same record with other tokens."""
+
+    tokens: Float[Tensor, "B T M"]
+    mask: Bool[Tensor, "B T"]
+    """True on real tokens."""
+    image_mask: Bool[Tensor, "B T"]
+    """True on image tokens (a subset of `mask`)."""
+    recalled: Recalled | None = None
+    """What memory said, once it was asked; None without one."""
 
 
 @dataclass(frozen=True, kw_only=True)

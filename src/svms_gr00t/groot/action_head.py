@@ -202,8 +202,8 @@ class ActionHead(nn.Module):
         seen = replace(features, tokens=self.vlln(features.tokens.to(self.dtype)))
         context = self.model.context(seen, gather=short.gather and not static)
         tokens = self.encode_state(state.to(self.dtype), rows)
-        if features.state_offset is not None:
-            tokens = tokens + features.state_offset[:, None].to(tokens.dtype)
+        if features.recalled is not None:
+            tokens = tokens + features.recalled.offset[:, None].to(tokens.dtype)
         return Observation(context=context, state=tokens, rows=rows)
 
     def encode_state(self, state: Float[Tensor, "B n Ds"], rows: Rows) -> Float[Tensor, "B n W"]:

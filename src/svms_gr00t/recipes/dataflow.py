@@ -8,6 +8,7 @@ from torch import nn
 from svms_gr00t.data.processor.tokenizer import load_tokenizer
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.training.presets import TINY_IMAGE, preset
+from svms_gr00t.svms import SheafStreams
 from svms_gr00t.train.phases import PHASES
 from svms_gr00t.train.trainable import trainable_names
 
@@ -41,14 +42,14 @@ def describe(name: str, *, use_sheaf_streams: bool = True, views: int = 2) -> li
     side = TINY_IMAGE if name == "tiny" else 252
     tokens = views * (side // 28) ** 2 + TEXT_TOKENS
     m, h = config.backbone_embedding_dim, config.action_horizon
-    s, d, e = config.n_streams, config.d_stream, 0 if model.svms is None else len(model.svms.graph.edges)
     svms = model.svms
+    s, d, e = config.n_streams, config.d_stream, len(svms.graph.edges) if isinstance(svms, SheafStreams) else 0
     rows: list[tuple[str, str, str, str, list[nn.Module]]] = [
         ("dataset", "files", "Observation", f"{views} x uint8 (H, W, 3)", []),
         ("processor", "Observation", "ModelInputs", f"{views} x (3, {side}, {side}), T = {tokens}", []),
         ("backbone", "ModelInputs", "Features", f"(B, {tokens}, {m})", [model.backbone]),
     ]
-    if svms is not None:
+    if isinstance(svms, SheafStreams):
         rows += [
             ("streams", "Features", "stream states", f"(B, {tokens}, {s}, {d})", [svms.heads, svms.labels]),
             ("sheaf", "stream states", "corrected, rho", f"(B, {tokens}, {e})", [svms.delta, svms.diffusion]),

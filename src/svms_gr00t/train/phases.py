@@ -104,11 +104,11 @@ def plain_counterpart(phase: Phase) -> Phase:
 def loss_weights(phase: Phase, config: SvmsConfig, step: int, sheaf: float, *, labels: bool) -> dict[str, float]:
     """Weight of each term at a step; `sheaf` is what the phase's schedule says now."""
     weights = {"flow": 1.0}
-    if config.use_sheaf_streams:
+    if config.has_streams:
         weights |= {"sheaf": sheaf, "collapse": sheaf, "balance": config.router_balance_weight}
         if config.use_aux_losses and labels:
             warm = 1.0 if config.aux_warmup_steps == 0 else min(step / config.aux_warmup_steps, 1.0)
             weights["aux"] = warm * (config.lambda_aux if phase.lambda_aux is None else phase.lambda_aux)
-        if config.memory_offsets:
-            weights["recall"] = config.lambda_recall
+    if config.use_sheaf_streams and config.memory_offsets:
+        weights["recall"] = config.lambda_recall
     return weights

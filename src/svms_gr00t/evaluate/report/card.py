@@ -62,7 +62,7 @@ class CardSource:
         return CardFacts(
             name=self.name,
             base=self.facts.base if self.facts is not None else UNKNOWN,
-            svms=bool(self.config.get("use_sheaf_streams", False)),
+            svms=bool(self.config.get("use_sheaf_streams", False)) and not self.config.get("memory_only", False),
             streams=tuple(self.config.get("stream_names", ())),
             d_stream=self.config.get("d_stream"),
             d_overlap=self.config.get("d_overlap"),

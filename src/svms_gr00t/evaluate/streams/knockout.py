@@ -35,7 +35,7 @@ class KnockOut(JsonRecord):
 
 def streams_of(policy: Policy) -> Any:
     """The policy's SVMS. Raises DataError without one."""
-    if policy.model.svms is None:
+    if not policy.model.config.has_streams:
         hint = "Use a checkpoint with SVMS (use_sheaf_streams)"
         raise DataError("streams", got="a policy without streams", want="one with SVMS", hint=hint)
     return policy.model.svms

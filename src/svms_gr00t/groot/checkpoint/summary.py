@@ -146,7 +146,7 @@ def summarise(
     return Summary(
         path=str(folder),
         version="GR00T N1.6",
-        svms=config.use_sheaf_streams,
+        svms=config.has_streams,
         delta=delta,
         parameters=dict(sorted(parts.items())),
         dtypes=dict(types),

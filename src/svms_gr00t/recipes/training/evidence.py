@@ -24,6 +24,7 @@ from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.training.held_out_wording import lookup_scores, unseen_wordings
 from svms_gr00t.sheaf.diagnostics import effective_rank
 from svms_gr00t.streams.metrics import token_scores
+from svms_gr00t.svms import SheafStreams
 from svms_gr00t.train.gates import GateResult, specialise_gate
 
 
@@ -32,7 +33,7 @@ def read_streams(
     model: Gr00tN1d6, samples: Samples, *, batch_size: int = 64
 ) -> tuple[StreamReport, dict[str, tuple[float, float]]]:
     """The stream report on every one of `samples`, and the effective rank of each edge's (tail, head) projections."""
-    assert model.svms is not None
+    assert isinstance(model.svms, SheafStreams)
     model.eval()
     batches: list[StreamBatch] = []
     device = next(model.svms.parameters()).device
@@ -41,7 +42,7 @@ def read_streams(
     for indices in in_order(samples, batch_size):
         inputs = samples.batch(indices).to(device)
         features = model.observe(inputs)
-        states = model.svms(features, inputs.labels, inputs.label_mask, losses=False)
+        states = model.through_streams(features, inputs, losses=False)
         episodes, names = zip(*(samples.origin(i) for i in indices), strict=True)
         numbers = [tasks.setdefault(name, len(tasks)) for name in names]
         batches.append(StreamBatch.of(states, features, inputs, episodes=list(episodes), tasks=numbers))
@@ -63,7 +64,7 @@ def read_words(
 
     `cut`: language layers that stay on their own device (those that a feature cache replaces); by default as they lie.
     """
-    assert model.svms is not None
+    assert isinstance(model.svms, SheafStreams)
     model.eval()
     rows: dict[str, list[np.ndarray]] = {"logits": [], "labels": []}
     device, tower = model.svms.merge.weight.device, model.backbone.model.language_model.model
@@ -79,7 +80,7 @@ def read_words(
             hidden = model.backbone.prefix((), early.input_ids, early.attention_mask, cut)
             inputs = replace(inputs, hidden=hidden, hidden_layer=cut)
         inputs = inputs.to(device)
-        states = model.svms(model.observe(inputs), losses=False)
+        states = model.through_streams(model.observe(inputs), inputs, losses=False)
         chosen = inputs.label_mask
         assert chosen is not None
         assert inputs.labels is not None
@@ -95,7 +96,7 @@ def read_words(
 
 def word_gate(model: Gr00tN1d6, train: Samples, held_out: Samples) -> list[GateResult]:
     """Phase 1's gate: words of wordings that neither training nor held-out episodes have."""
-    assert model.svms is not None
+    assert isinstance(model.svms, SheafStreams)
     known = train.texts() | held_out.texts()
     sentences = unseen_wordings(known)
     names = model.svms.graph.streams[:N_LABELS]
@@ -108,15 +109,15 @@ def read_routes(
     model: Gr00tN1d6, samples: SampleDataset, indices: Sequence[int]
 ) -> tuple[tuple[WordExample, ...], tuple[PatchExample, ...]]:
     """Where the router sends the words and the image patches of a few samples."""
-    assert model.svms is not None
+    assert isinstance(model.svms, SheafStreams)
     model.eval()
     words, patches = [], []
     processor = samples.processor
     for index in indices:
         sample = samples[index]
         inputs = samples.batch([index])
-        features = model.backbone(inputs.images, inputs.input_ids, inputs.attention_mask)
-        weights = model.svms(features, losses=False).weights[0].numpy()
+        features = model.observe(inputs)
+        weights = model.through_streams(features, inputs, losses=False).weights[0].numpy()
         pieces = [processor.tokenizer.decode([int(i)]) for i in sample.input_ids[sample.instruction_mask]]
         ends = np.cumsum([len(piece) for piece in pieces]).tolist()
         offsets = [(end - len(piece), end) for piece, end in zip(pieces, ends, strict=True)]

@@ -36,7 +36,7 @@ class Judge:
         self, model: Gr00tN1d6, train: Samples, held_out: Samples | None, loop: LoopConfig, cluster: Cluster
     ) -> None:
         self.model, self.train, self.loop, self.cluster = model, train, loop, cluster
-        self.held_out = held_out if model.config.use_sheaf_streams else None
+        self.held_out = held_out if model.config.has_streams else None
         self.found: list[GateResult] = []
         self._start: dict[str, Any] | None = None
 

@@ -127,8 +127,8 @@ def _model(config: TrainConfig, experiment: Experiment, base: Path | None) -> Gr
 
 
 def _is_ready(model: Gr00tN1d6, base: Path | None) -> bool:
-    """Whether the model comes with what early phases train. A merge that is zero everywhere has learned nothing."""
-    return base is not None and (model.svms is None or bool(model.svms.merge.weight.any()))
+    """Whether the model comes with what early phases train."""
+    return base is not None and (model.svms is None or not model.svms.is_fresh)
 
 
 def announce(model: Gr00tN1d6, base: Path | None, *, begun: bool) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.model import Gr00tN1d6, ModelOutput
+from svms_gr00t.svms import SheafStreams
 from svms_gr00t.train.loop.run_dir import Row
 
 GIB = 1 << 30
@@ -17,7 +18,7 @@ def stream_measures(model: Gr00tN1d6, output: ModelOutput, part: ModelInputs) ->
     states = output.states
     if states is None:
         return {}
-    assert model.svms is not None
+    assert isinstance(model.svms, SheafStreams)
     graph = model.svms.graph
     valid = states.weights.sum(-1) > 0
     shares, rho = states.weights[valid].float().mean(0), states.rho[valid].float().mean(0)

@@ -15,6 +15,7 @@ from svms_gr00t.core.errors import CheckpointError, TrainingError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.svms import SheafStreams
 from svms_gr00t.train.loop.interrupts import BetweenSteps
 from svms_gr00t.train.loop.measures import peak_memory_gib, stream_measures
 from svms_gr00t.train.loop.run_dir import Row, RunDir, SheafState, Snapshot, State
@@ -213,7 +214,7 @@ class Loop:
 
     def _heat(self, number: int) -> None:
         c = self.model.config
-        if self.model.svms is not None:
+        if isinstance(self.model.svms, SheafStreams):
             tau = temperature(
                 number, initial=c.router_temp_init, final=c.router_temp_final, decay_steps=c.router_temp_decay_steps
             )
