@@ -79,8 +79,19 @@ class Train:
     """Of the forward pass; by default fp32 for the tiny size and bf16 for the released one."""
     ema: float = 0.0
     """Decay of a moving average that replaces the weights at the end of a phase; 0: none."""
+    memory_frames: int | None = None
+    """Earlier frames that the model remembers; 12 is a start, 0 switches a base's memory off. By default the base's."""
+    memory_stride: int = 8
+    """Frames between two of them: the steps that the robot executes of a chunk."""
+    memory_only: bool = False
+    """Memory alone on plain features, without streams and sheaf."""
     feature_cache: str | None = None
-    """Folder of `data cache build`: training reads hidden states there instead of pictures."""
+    """Folder of `data cache build`: training reads hidden states there instead of pictures. With memory it need not be
+    built: it grows as training goes, in OUTPUT_DIR/features by default; "off" reads pictures, the past ones too."""
+    feature_copies: int = 2
+    """Augmented copies of an episode in a cache that grows."""
+    deciding_share: float = 0.5
+    """With memory: share of every batch from steps right before a change of intent, where the past decides."""
     dataloader_num_workers: int = 0
     """Processes of each rank that make batches ahead; the batches are the same."""
     seed: int = 0
@@ -132,6 +143,9 @@ class Train:
         values["phases"] = (1, 2, 3) if self.all_phases else self.phase
         extra = self.stored().svms if self.config is not None else {}
         given = {name: getattr(self, name) for name in SVMS_FLAGS if getattr(self, name) is not None}
+        if self.memory_frames is not None:
+            offsets = tuple(-self.memory_stride * k for k in range(self.memory_frames, 0, -1))
+            given |= {"memory_offsets": offsets, "memory_only": self.memory_only}
         return TrainConfig(**values, svms=extra | given)
 
     def stored(self) -> "TrainConfig":

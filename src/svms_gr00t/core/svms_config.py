@@ -84,6 +84,11 @@ class SvmsConfig:
         return self.use_sheaf_streams and not self.memory_only
 
     @property
+    def remembered(self) -> tuple[int, ...]:
+        """`memory_offsets` of a model that remembers; () for the plain one."""
+        return self.memory_offsets if self.use_sheaf_streams else ()
+
+    @property
     def memory_stride(self) -> int:
         """Frames between two steps that memory keeps; 0 without memory."""
         return -self.memory_offsets[-1] if self.memory_offsets else 0

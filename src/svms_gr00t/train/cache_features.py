@@ -8,8 +8,9 @@ serves all phases, and any model whose weights below the cut are the same.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +31,12 @@ from svms_gr00t.data.loading.feature_cache import (
     image_fingerprint,
     prompt_fingerprint,
 )
+from svms_gr00t.data.loading.growing_cache import GrowingCache
 from svms_gr00t.data.loading.samples import At, SampleDataset
 from svms_gr00t.data.processor.processor import Processor, Sample
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.train.phases import PHASES
+from svms_gr00t.train.phases import PHASES, Phase
 
 _LAYERS = "backbone.model.language_model.model.layers."
 _NORM = "backbone.model.language_model.model.norm."
@@ -63,10 +65,10 @@ class CacheReport:
         return not self.damaged and self.worst <= self.tolerance
 
 
-def cache_layer(config: Gr00tN1d6Config) -> int:
-    """The highest cut below every language layer that some phase trains."""
+def cache_layer(config: Gr00tN1d6Config, phases: Iterable[Phase] = tuple(PHASES.values())) -> int:
+    """The highest cut below every language layer that one of the phases trains."""
     kept = config.select_layer
-    return kept - max(phase.llm_layers(kept) for phase in PHASES.values())
+    return kept - max(phase.llm_layers(kept) for phase in phases)
 
 
 def prefix_fingerprint(model: Gr00tN1d6, layer: int) -> str:
@@ -89,9 +91,10 @@ def cache_key(
     dtype: Dtype = "bfloat16",
     variants: int = 0,
     seed: int = 0,
+    layer: int | None = None,
 ) -> CacheKey:
-    """What the states of this model over these demonstrations depend on."""
-    layer = cache_layer(model.config)
+    """What the states of this model over these demonstrations depend on, at the cut of all phases or at `layer`."""
+    layer = cache_layer(model.config) if layer is None else layer
     return CacheKey(
         dataset=dataset.fingerprint(),
         checkpoint=prefix_fingerprint(model, layer),
@@ -137,31 +140,43 @@ def build_cache(
     process builds there.
     """
     key = cache_key(model, dataset.dataset, dataset.processor, dtype=dtype, variants=variants, seed=dataset.seed)
-    was_training = model.training
-    model.eval()
     with only_one(root):
-        cache = FeatureCache.create(root, key)
-        _fill(model, dataset, cache, batch_size, progress)
-    model.train(was_training)
-    return cache
+        into = FeatureCache.create(root, key)
+        missing = into.missing(dataset.episodes)
+        with (progress or Silent()).task("caching features", len(missing)) as task:
+            for variant, episode in missing:
+                store(model, dataset, into, variant, episode, batch_size=batch_size)
+                task.advance()
+    return into
 
 
-def _fill(
-    model: Gr00tN1d6, dataset: SampleDataset, cache: FeatureCache, batch_size: int, progress: Progress | None
+def growing_cache(model: Gr00tN1d6, key: CacheKey, pictures: Callable[[], SampleDataset], root: Path) -> GrowingCache:
+    """A cache at `root` that `model` fills from `pictures` as their steps are asked for; none are read before.
+
+    Raises DataError when `root` holds a cache of another model, data, prompt, image pipeline or type.
+    """
+    once = cache(pictures)
+    return GrowingCache.at(root, key, lambda into, variant, episode: store(model, once(), into, variant, episode))
+
+
+def store(
+    model: Gr00tN1d6,
+    dataset: SampleDataset,
+    into: FeatureCache,
+    variant: int,
+    episode: int,
+    *,
+    batch_size: int = 16,
 ) -> None:
-    """Every episode and copy that is not complete."""
-    missing = cache.missing(dataset.episodes)
-    with (progress or Silent()).task("caching features", len(missing)) as task:
-        for variant, episode in missing:
-            states: list[Tensor] = []
-            image_tokens: tuple[int, ...] = ()
-            for first in range(0, dataset.length(episode), batch_size):
-                last = min(first + batch_size, dataset.length(episode))
-                samples = [_sample(dataset, cache.key, variant, episode, step) for step in range(first, last)]
-                image_tokens = tuple(image.shape[-2] * image.shape[-1] // 784 for image in samples[0].images)
-                states += _states(model, samples, cache.key.layer)
-            cache.write(variant, episode, states, image_tokens)
-            task.advance()
+    """Compute one episode under one draw of the augmentation, and write it."""
+    states: list[Tensor] = []
+    image_tokens: tuple[int, ...] = ()
+    for first in range(0, dataset.length(episode), batch_size):
+        last = min(first + batch_size, dataset.length(episode))
+        samples = [_sample(dataset, into.key, variant, episode, step) for step in range(first, last)]
+        image_tokens = tuple(image.shape[-2] * image.shape[-1] // 784 for image in samples[0].images)
+        states += _states(model, samples, into.key.layer)
+    into.write(variant, episode, states, image_tokens)
 
 
 def verify_cache(
@@ -194,16 +209,17 @@ def verify_cache(
 
 
 def _sample(dataset: SampleDataset, key: CacheKey, variant: int, episode: int, step: int) -> Sample:
-    """The step under the draw of its copy: a function of (seed, copy, episode, step) alone."""
-    rng = np.random.default_rng([key.seed, variant, episode, step]) if variant else None
-    return dataset.sample(At(episode=episode, step=step), rng)
+    """The step under the draw of its copy: a function of (seed, copy, episode) alone."""
+    rng = np.random.default_rng([key.seed, variant, episode]) if variant else None
+    return dataset.glimpse(At(episode=episode, step=step), rng)
 
 
 @torch.no_grad()
 def _states(model: Gr00tN1d6, samples: Sequence[Sample], layer: int) -> list[Tensor]:
-    """Hidden states of each sample, padding cut off."""
-    device = next(model.parameters()).device
-    inputs = collate(samples).to(device)
-    images = tuple(image.to(next(model.backbone.parameters()).dtype) for image in inputs.images)
-    hidden = model.backbone.prefix(images, inputs.input_ids, inputs.attention_mask, layer)
+    """Hidden states of each sample, padding cut off, in the weights' own type whatever stands around."""
+    first = next(model.backbone.parameters())
+    inputs = collate(samples).to(first.device)
+    images = tuple(image.to(first.dtype) for image in inputs.images)
+    with torch.autocast(first.device.type, enabled=False):
+        hidden = model.backbone.prefix(images, inputs.input_ids, inputs.attention_mask, layer)
     return [row[-len(sample.input_ids) :] for row, sample in zip(hidden, samples, strict=True)]

@@ -209,7 +209,8 @@ def test_verification_finds_flipped_bits_and_other_states(
     shutil.copy(tmp_path / "cache" / "v00" / "episode_000000.npy", file)
     with pytest.raises(DataError, match="shape"):
         FeatureCache.open(cache.root).read(0, 1, 0)
-    cache.write(0, 1, [torch.zeros_like(cache.read(0, 0, 0))] * LENGTHS[1], cache.image_tokens(0))  # right sums, wrong
+    wrong = [torch.zeros_like(cache.read(0, 0, 0))] * LENGTHS[1]  # with right sums
+    cache.write(0, 1, wrong, cache.image_tokens(0, 0))
     assert not verify_cache(model, steps, cache, samples=12).passed
 
 

@@ -76,7 +76,7 @@ def test_a_feature_cache_holds_the_past_frames_and_knows_them_by_its_key(toy: Pa
     torch.manual_seed(0)
     model = Gr00tN1d6(preset("tiny").config(steps.processor.tokenizer, **sizes)).eval()
     cache = build_cache(model, steps, tmp_path / "cache", dtype="float32", batch_size=5)
-    assert len(cache.image_tokens(0)) == 2
+    assert len(cache.image_tokens(0, 0)) == 2
     assert verify_cache(model, steps, cache, samples=8).passed
     cached = SampleDataset(steps.dataset, steps.processor, episodes=steps.episodes, labeler=Labeler(), features=cache)
     noise = torch.ones(3, HORIZON, 6)

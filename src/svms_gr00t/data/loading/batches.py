@@ -70,11 +70,18 @@ class Batches:
         return iter(
             DataLoader(
                 _Caught(self.samples),
-                batch_sampler=(part for n in count(number) for part in self._chosen(n)),  # type: ignore[arg-type]
+                batch_sampler=self._prepared(number),  # type: ignore[arg-type]
                 num_workers=self.workers,
                 collate_fn=partial(_collated, label_weight=self.label_weight),
             )
         )
+
+    def _prepared(self, number: int) -> Iterator[list[Draw]]:
+        """The parts from batch `number` on, each with its cached states in place before a worker hears of it."""
+        for n in count(number):
+            for part in self._chosen(n):
+                self.samples.prepare(part)
+                yield part
 
     def close(self) -> None:
         """Stop the workers; the next call starts new ones."""

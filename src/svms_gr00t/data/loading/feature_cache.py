@@ -6,7 +6,8 @@ Axes: T tokens of a step's prompt (no padding), M model width, N steps of an epi
     FOLDER/v00/episode_000007.npy       (sum of T, M), all steps of the episode one after the other
     FOLDER/v00/episode_000007.json      T and CRC-32 of each step, image tokens; written last: a mark of completeness
 
-v00 holds the plain pictures, v01 ... vK the same steps under K draws of the training augmentation. bfloat16 is stored
+v00 holds the plain pictures, v01 ... vK the same steps under K draws of the training augmentation for each episode:
+one draw for all of its steps, so that what a sample remembers was seen as it sees now. bfloat16 is stored
 as its 16 bits. Causal attention with relative positions makes a state independent of the padding on its left, so states
 are stored without it. Every read compares its step with the CRC-32: half a millisecond for 1.2 MB of N1.6.
 """
@@ -15,7 +16,7 @@ import hashlib
 import json
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -38,7 +39,7 @@ from svms_gr00t.data.processor.tokenizer import TextTokenizer
 
 Dtype = Literal["bfloat16", "float16", "float32"]
 DTYPES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
 """Raise it when the same image settings give other pixels."""
 _OPEN = 128
 _REBUILD = "Build one for this run: svms-gr00t data cache build"
@@ -209,9 +210,12 @@ class FeatureCache:
             self._episodes[key] = entry, np.cumsum([0, *entry.tokens])
         return self._episodes[key]
 
-    def image_tokens(self, episode: int) -> tuple[int, ...]:
+    def image_tokens(self, variant: int, episode: int) -> tuple[int, ...]:
         """Tokens of each image of a step. Raises DataError for an episode that is not in the cache."""
-        return tuple(self._episode(0, episode)[0].image_tokens)
+        return tuple(self._episode(variant, episode)[0].image_tokens)
+
+    def ensure(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Nothing to do: a cache that was built holds every (copy, episode). `GrowingCache` fills what is missing."""
 
     def read(self, variant: int, episode: int, step: int) -> Float[Tensor, "T M"]:
         """States of one step. Raises DataError for a step or an episode that is not in the cache."""

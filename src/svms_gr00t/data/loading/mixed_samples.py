@@ -62,8 +62,15 @@ class MixedSamples(Dataset[Sample]):
         number = bisect_right(self._ends, index)
         return number, index - (self._ends[number] - len(self.parts[number]))
 
+    def prepare(self, indices: Sequence[int]) -> None:
+        """Make sure that the cached states of these samples are there; only where the model is."""
+        for index in indices:
+            number, own = self._place(int(index))
+            self.parts[number].prepare([Draw(own, getattr(index, "epoch", 0))])
+
     def batch(self, indices: Sequence[int], label_weight: Float[Tensor, " S"] | None = None) -> ModelInputs:
         """The samples at `indices`, collated."""
+        self.prepare(indices)
         return collate([self[index] for index in indices], label_weight)
 
     def sampler(self, batch_size: int, seed: int) -> MixedSampler:

@@ -42,6 +42,10 @@ class Samples(Protocol):
         """Sentences as the prompt of a sample each, without pictures."""
         ...
 
+    def prepare(self, indices: Sequence[int]) -> None:
+        """Make sure that the cached states of these samples are there, before another process reads them."""
+        ...
+
     def batch(self, indices: Sequence[int], label_weight: Float[Tensor, " S"] | None = None) -> ModelInputs:
         """The samples at `indices`, collated."""
         ...

@@ -27,9 +27,11 @@ from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.data.labels.tokens import Labeler, TokenLabels
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.loading.collate import collate
+from svms_gr00t.data.loading.deciding import AHEAD, DecidingSampler, deciding_steps
 from svms_gr00t.data.loading.feature_cache import FeatureCache
 from svms_gr00t.data.loading.frames import frame_store
 from svms_gr00t.data.loading.lowdim_table import LowDimTable
+from svms_gr00t.data.loading.protocols import Sampler
 from svms_gr00t.data.loading.sampler import ResumableSampler
 from svms_gr00t.data.processor.observation import Observation
 from svms_gr00t.data.processor.processor import Processor, Sample
@@ -49,8 +51,9 @@ class SampleDataset(Dataset[Sample]):
     `frames` says where pictures come from ("memory", "clips", "auto": memory when they fit, or the folder of a pack).
     With `features` no picture is read at all. `tables` is a folder that keeps the numbers between runs. `augment`
     switches the training crops and colour jitter on, one draw for all pictures of a sample. `memory` are the steps
-    before its own that a sample keeps, as offsets. Raises DataError for an episode that cannot be read, and for no
-    episodes.
+    before its own that a sample keeps, as offsets. `deciding` is the share of every batch that comes from steps right
+    before a change of intent (`data/loading/deciding.py`). Raises DataError for an episode that cannot be read, and
+    for no episodes.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class SampleDataset(Dataset[Sample]):
         frames: str | Path = "auto",
         features: FeatureCache | None = None,
         memory: Sequence[int] = (),
+        deciding: float = 0.0,
         tables: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -74,6 +78,7 @@ class SampleDataset(Dataset[Sample]):
         self.dataset, self.processor = dataset, processor
         self.labels = None if labeler is None else TokenLabels(labeler)
         self.augment, self.seed, self.features, self.memory = augment, seed, features, tuple(memory)
+        self.deciding = deciding
         self.episodes = tuple(episodes)
         self._views = processor.config.embodiment.video.modality_keys
         self._table = LowDimTable.build(dataset, self.episodes, folder=tables, progress=progress)
@@ -134,7 +139,7 @@ class SampleDataset(Dataset[Sample]):
     def _seen(self, at: At, variant: int, **rest: Any) -> Sample:
         """The cached states at a step as a sample; `rest` goes to the processor."""
         assert self.features is not None
-        counts = self.features.image_tokens(at.episode)
+        counts = self.features.image_tokens(variant, at.episode)
         plain = self.processor.encode(self.observation(at), image_tokens=counts, **rest)
         hidden = self.features.read(variant, at.episode, at.step)
         if len(hidden) != len(plain.input_ids):
@@ -189,13 +194,35 @@ class SampleDataset(Dataset[Sample]):
         actions = self._table.rows(at.episode, np.array(clipped_steps(at.step, offsets, length)), "action")
         return actions, at.step + np.array(offsets) >= length
 
+    def prepare(self, indices: Sequence[int]) -> None:
+        """Make sure that the cached states of these samples are there; only where the model is."""
+        if self.features is not None:
+            self.features.ensure((self.variant(index), self.places[index].episode) for index in indices)
+
     def batch(self, indices: Sequence[int], label_weight: Float[Tensor, " S"] | None = None) -> ModelInputs:
         """The samples at `indices`, collated."""
+        self.prepare(indices)
         return collate([self[index] for index in indices], label_weight)
 
-    def sampler(self, batch_size: int, seed: int) -> ResumableSampler:
-        """Every step once an epoch, shuffled."""
-        return ResumableSampler(len(self), batch_size, seed)
+    def sampler(self, batch_size: int, seed: int) -> Sampler:
+        """Every step once an epoch, shuffled; with `deciding` that share of a batch from deciding steps."""
+        if not self.deciding:
+            return ResumableSampler(len(self), batch_size, seed)
+        return DecidingSampler(len(self), self.deciding_samples(), batch_size, seed, share=self.deciding)
+
+    def deciding_samples(self) -> dict[str, list[int]]:
+        """Numbers of the samples right before a change of intent, by instruction."""
+        absolute = [key for key, columns in self.dataset.modality.action.items() if columns.absolute]
+        ahead = -self.memory[-1] if self.memory else AHEAD
+        steps: dict[int, np.ndarray] = {}
+        for episode in self.episodes:
+            actions = self._table.rows(episode, np.arange(self.length(episode)), "action")
+            steps[episode] = deciding_steps(actions, absolute, ahead=ahead)
+        found: dict[str, list[int]] = {}
+        for number, at in enumerate(self.places):
+            if steps[at.episode][at.step]:
+                found.setdefault(self.instruction(at), []).append(number)
+        return found
 
     def label_weight(self) -> Float[Tensor, " S"] | None:
         """Negatives over positives of each stream over every sample's instruction tokens; None without a labeler.

@@ -113,6 +113,10 @@ class ImagesAreVisual:
         """As in the samples themselves."""
         return self.samples.origin(index)
 
+    def prepare(self, indices: Sequence[int]) -> None:
+        """As in the samples themselves."""
+        self.samples.prepare(indices)
+
     def batch(self, indices: Sequence[int], label_weight: Float[Tensor, " S"] | None = None) -> ModelInputs:
         """The samples at `indices`, collated."""
         return collate([self[index] for index in indices], label_weight)

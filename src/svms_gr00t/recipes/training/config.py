@@ -65,7 +65,12 @@ class TrainConfig:
     """By default the preset's: fp32 for tiny, bf16 for n1d6."""
     ema: float = 0.0
     feature_cache: str | None = None
-    """Folder of `data cache build`: training reads hidden states there instead of pictures."""
+    """Folder of `data cache build`: training reads hidden states there instead of pictures. With memory it need not be
+    built: it grows as training goes, in RUN/features by default; "off" reads pictures, the past ones too."""
+    feature_copies: int = 2
+    """Augmented copies of an episode in a cache that grows."""
+    deciding_share: float = 0.5
+    """With memory: share of every batch from steps right before a change of intent, where the past decides."""
     dataloader_num_workers: int = 0
     """Processes of each rank that make batches ahead; the batches are the same."""
     seed: int = 0
@@ -129,7 +134,7 @@ class TrainConfig:
         """What this run changes in the SVMS configuration; a tiny run scales the schedules to its few steps."""
         short = self.budget().short_schedules() if self.preset == TINY else {}
         aux = {} if self.lambda_aux is None else {"lambda_aux": self.lambda_aux}
-        return short | aux | self.svms
+        return short | aux | {k: tuple(v) if isinstance(v, list) else v for k, v in self.svms.items()}
 
     def dumps(self) -> str:
         """The text of `config.yaml`."""

@@ -7,10 +7,11 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.data.doctor.compatibility import lost_commands
@@ -149,27 +150,25 @@ class Experiment:
         """The model as a policy for this experiment's robot."""
         return Policy(model, self.processor)
 
-    def first_samples(
-        self, *, train: bool, stride: int = 1, features: FeatureCache | None = None, progress: Progress | None = None
-    ) -> SampleDataset:
-        """Labelled steps of the first dataset's training or validation episodes, from pictures or cached features."""
-        return self._samples(self.sources[0], train, stride, features, progress)
+    def first_samples(self, *, train: bool, features: FeatureCache | None = None, **rest: Any) -> SampleDataset:
+        """Labelled steps of the first dataset's training or validation episodes, from pictures or cached features.
 
-    def samples(
-        self, *, train: bool, stride: int = 1, features: FeatureCache | None = None, progress: Progress | None = None
-    ) -> Samples:
-        """`first_samples` of all datasets, mixed by weight. Raises ConfigError for cached features of more than one."""
-        if len(self.sources) == 1:
-            return self._samples(self.sources[0], train, stride, features, progress)
-        if features is not None:
-            got, hint = f"{len(self.sources)} datasets", "Leave out --feature-cache, or train on one dataset"
-            raise ConfigError("--feature-cache", got=got, want="one dataset, whose states it holds", hint=hint)
-        parts = [self._samples(source, train, stride, None, progress) for source in self.sources]
-        return MixedSamples(parts, [source.weight for source in self.sources])
+        `rest` goes to SampleDataset: stride, memory, deciding, progress.
+        """
+        return self._samples(self.sources[0], train, features, **rest)
 
-    def _samples(
-        self, source: Source, train: bool, stride: int, features: FeatureCache | None, progress: Progress | None
-    ) -> SampleDataset:
+    def samples(self, *, train: bool, features: Sequence[FeatureCache] = (), **rest: Any) -> Samples:
+        """`first_samples` of all datasets, mixed by weight; `features` are none, or a cache for each of them."""
+        pairs = zip(self.sources, features or (None,) * len(self.sources), strict=True)
+        parts = [self._samples(source, train, cache, **rest) for source, cache in pairs]
+        return parts[0] if len(parts) == 1 else MixedSamples(parts, [source.weight for source in self.sources])
+
+    def pictures(self, source: Source) -> SampleDataset:
+        """Every step of a dataset's training and validation episodes: what a cache of it is made from."""
+        episodes = [*source.split.train, *source.split.validation]
+        return SampleDataset(source.dataset, self.processor, episodes=episodes, seed=self.seed)
+
+    def _samples(self, source: Source, train: bool, features: FeatureCache | None, **rest: Any) -> SampleDataset:
         return SampleDataset(
             source.dataset,
             self.processor,
@@ -177,9 +176,8 @@ class Experiment:
             labeler=Labeler(),
             augment=train,
             seed=self.seed,
-            stride=stride,
             features=features,
-            progress=progress,
+            **rest,
         )
 
 

@@ -10,10 +10,13 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.loading.feature_cache import FeatureCache
 from svms_gr00t.data.loading.protocols import Samples
@@ -24,7 +27,7 @@ from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.memory import advised, check_card
 from svms_gr00t.recipes.training.passport import Change, Resume, claimed, write_passport
 from svms_gr00t.recipes.training.phases_in_turn import Trained, train_in_turn, turns
-from svms_gr00t.train.cache_features import cache_key
+from svms_gr00t.train.cache_features import cache_key, cache_layer, growing_cache
 from svms_gr00t.train.loop.trackers import Tracker, TrackerName, make_trackers
 from svms_gr00t.train.loop.trainer import LoopConfig, Validate
 from svms_gr00t.train.processes.cluster import Cluster
@@ -33,6 +36,7 @@ from svms_gr00t.train.towers.recompute import recompute_blocks
 
 log = logging.getLogger(__name__)
 HELD_OUT_SAMPLES, GATE_SAMPLES = 128, 2048
+OFF = "off"
 
 
 def run_training(
@@ -70,9 +74,11 @@ def _train(
     model = _model(config, experiment, base)
     ready = _is_ready(model, base)
     plan = turns(output, config.phase_values(), config.phases, ready=ready)
-    features = _features(config, experiment, model, here)
-    train = experiment.samples(train=True, features=features, progress=progress)
-    held_out = _held_out(experiment, features)
+    features = _features(config, experiment, model, here, output)
+    shared: dict[str, Any] = {"features": features, "memory": model.config.remembered}
+    deciding = config.deciding_share if model.config.remembered else 0.0
+    train = experiment.samples(train=True, deciding=deciding, progress=progress, **shared)
+    held_out = _held_out(experiment, shared)
     with here.main_first() as writes:
         if writes:
             write_passport(config, output, experiment, base=base, accept=accept)
@@ -153,34 +159,56 @@ def _logging(
         yield logs
 
 
-def _held_out(experiment: Experiment, features: FeatureCache | None) -> Samples:
+def _held_out(experiment: Experiment, shared: dict[str, Any]) -> Samples:
     """Every fourth step of the held-out episodes, or fewer: gates keep the stream states of all of them at once."""
-    steps = experiment.samples(train=False, stride=4, features=features)
+    steps = experiment.samples(train=False, stride=4, **shared)
     if len(steps) <= GATE_SAMPLES:
         return steps
-    return experiment.samples(train=False, stride=4 * -(-len(steps) // GATE_SAMPLES), features=features)
+    return experiment.samples(train=False, stride=4 * -(-len(steps) // GATE_SAMPLES), **shared)
 
 
-def _features(config: TrainConfig, experiment: Experiment, model: Gr00tN1d6, here: Cluster) -> FeatureCache | None:
-    """The cache that --feature-cache names; what it replaces stays off a single card.
+def _features(
+    config: TrainConfig, experiment: Experiment, model: Gr00tN1d6, here: Cluster, output: Path
+) -> tuple[FeatureCache, ...]:
+    """A cache of each dataset: what --feature-cache names, or with memory one that grows; none reads pictures.
 
-    Raises DataError unless it is of this model, data and pipeline.
+    Raises DataError unless a cache is of this model, data and pipeline, ConfigError for one cache of several datasets.
     """
-    if config.feature_cache is None:
-        return None
-    root = Path(config.feature_cache)
+    remembers, given = bool(model.config.remembered), config.feature_cache
+    if given == OFF or not (given or remembers):
+        return ()
+    root = output / "features" if given is None else Path(given)
+    if remembers and not (root / "key.json").is_file():
+        return _growing(config, experiment, model, here, root)
+    if len(experiment.sources) > 1:
+        got, hint = f"{len(experiment.sources)} datasets", "Leave out --feature-cache, or train on one dataset"
+        raise ConfigError("--feature-cache", got=got, want="one dataset, whose states it holds", hint=hint)
     stored = FeatureCache.open(root).key
-    key = cache_key(
-        model,
-        experiment.dataset,
-        experiment.processor,
-        dtype=stored.dtype,
-        variants=stored.variants,
-        seed=config.seed if stored.variants else stored.seed,
-    )
+    seed = config.seed if stored.variants else stored.seed
+    rest: dict[str, Any] = {"dtype": stored.dtype, "variants": stored.variants, "seed": seed}
+    key = cache_key(model, experiment.dataset, experiment.processor, **rest)
     if here.world == 1:
-        here.below = key.layer
-    return FeatureCache.open(root, key)
+        here.below = key.layer  # what the cache replaces stays off a single card
+    return (FeatureCache.open(root, key),)
+
+
+def _growing(
+    config: TrainConfig, experiment: Experiment, model: Gr00tN1d6, here: Cluster, root: Path
+) -> tuple[FeatureCache, ...]:
+    """Caches that fill themselves; none where processes share weights, for they would wait for one another."""
+    if here.sharded:
+        log.warning("Past pictures pass the backbone at every step: with FSDP no cache grows")
+        return ()
+    chosen = [config.phase_values()[number - 1] for number in config.phases]
+    layer = cache_layer(model.config, chosen)
+    rest: dict[str, Any] = {"variants": config.feature_copies, "seed": config.seed, "layer": layer}
+    rest["dtype"] = "bfloat16" if experiment.dtype == torch.bfloat16 else "float32"
+    found = []
+    for number, source in enumerate(experiment.sources):
+        key = cache_key(model, source.dataset, experiment.processor, **rest)
+        folder = root / f"dataset_{number}_layer_{layer}"
+        found.append(growing_cache(model, key, partial(experiment.pictures, source), folder))
+    return tuple(found)
 
 
 def validator(held_out: Samples) -> Validate:

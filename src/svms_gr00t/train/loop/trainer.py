@@ -273,8 +273,8 @@ def _check_types(model: Gr00tN1d6, config: LoopConfig) -> None:
 
 
 def _check_past(model: Gr00tN1d6, parts: Parts) -> None:
-    if model.config.memory_offsets and any(part.past is None for part in parts):
-        hint = "Fill ModelInputs.past, or leave memory_offsets out; `svms-gr00t train` does not fill it yet"
+    if model.config.remembered and any(part.past is None for part in parts):
+        hint = "Make the samples with memory=config.remembered, or leave memory_offsets out"
         raise TrainingError("memory", got="a batch without a past", want="what came before each sample", hint=hint)
 
 

@@ -1,0 +1,40 @@
+"""A feature cache that fills itself as training goes: an episode is computed when the first of its steps is asked for.
+
+An episode is the unit, in batches that do not depend on who asks, so that what is stored is the same bit for bit
+whatever order training takes, and a resumed run reads what the first one read.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from svms_gr00t.data.loading.feature_cache import CacheKey, FeatureCache
+
+Fill = Callable[[FeatureCache, int, int], None]
+"""Computes and writes one (copy, episode)."""
+
+
+class GrowingCache(FeatureCache):
+    """Reads as a cache does; what is missing is filled first. Other processes may only read what is there."""
+
+    def __init__(self, root: Path, key: CacheKey, fill: Fill) -> None:
+        super().__init__(root, key)
+        self._fill: Fill | None = fill
+
+    @classmethod
+    def at(cls, root: Path, key: CacheKey, fill: Fill) -> "GrowingCache":
+        """Begin one, or go on with it. Raises DataError when the folder holds a cache with another key."""
+        return cls(FeatureCache.create(root, key).root, key, fill)
+
+    def ensure(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Fill those of the (copy, episode) pairs that are not complete."""
+        for variant, episode in dict.fromkeys(pairs):
+            if (variant, episode) not in self._episodes and self._fill is not None and not self.has(variant, episode):
+                self._fill(self, variant, episode)
+
+    def missing(self, episodes: Any) -> list[tuple[int, int]]:
+        """Nothing that would not come."""
+        return []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_fill": None}  # the model stays where it trains
