@@ -81,7 +81,7 @@ def test_verify_says_pass_and_fail_by_its_exit_code(shared: Path, capsys: pytest
 
 
 def test_shipped_demonstrations_cover_every_task() -> None:
-    from svms_gr00t.sim.tasks import TASKS
+    from svms_gr00t.sim.tasks.suites import TASKS
 
     starts = [json.loads(p.read_text())["task"] for p in sorted(KITCHEN.glob("extras/*/episode.json"))]
     assert set(starts) == set(TASKS)

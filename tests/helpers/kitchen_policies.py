@@ -35,7 +35,7 @@ class Scripted:
     """Sees through the walls of the environment it acts in, so it checks the loop and is no policy."""
 
     def reset(self, seed: int) -> None:
-        from svms_gr00t.sim.experts import Expert
+        from svms_gr00t.sim.experts.expert import Expert
 
         self.expert = Expert(_here, seed)
 

@@ -19,7 +19,7 @@ from svms_gr00t.recipes.training.evidence import read_words, word_gate
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.held_out_wording import lookup_scores, unseen_wordings
 from svms_gr00t.recipes.training.phases_in_turn import train_in_turn
-from svms_gr00t.sim.tasks import TASKS
+from svms_gr00t.sim.tasks.suites import TASKS
 from svms_gr00t.train.loop.trainer import LoopConfig
 from svms_gr00t.train.phases import PHASES
 

@@ -13,7 +13,7 @@ from gymnasium.utils.env_checker import check_env
 import svms_gr00t.sim  # noqa: F401 - names the kitchen
 from svms_gr00t.core.protocols import INSTRUCTION
 from svms_gr00t.sim.env import KitchenEnv
-from svms_gr00t.sim.tasks import TASKS
+from svms_gr00t.sim.tasks.suites import SUITES, TASKS
 
 NAME = "svms_gr00t/Kitchen-v0"
 
@@ -43,6 +43,8 @@ def test_gymnasiums_own_checker_has_nothing_to_say(made: gymnasium.Env, monkeypa
 def test_the_limit_of_steps_is_that_of_the_longest_task(made: gymnasium.Env) -> None:
     assert made.spec is not None
     assert made.spec.max_episode_steps == max(task.horizon for task in TASKS.values())
+    memory = gymnasium.spec("svms_gr00t/KitchenMemory-v0")
+    assert memory.max_episode_steps == max(task.horizon for task in SUITES["memory"].values())
     short = gymnasium.wrappers.TimeLimit(made.unwrapped, max_episode_steps=2)
     short.reset(seed=0)
     still = np.zeros(12, np.float32)
@@ -67,8 +69,18 @@ def test_without_a_task_the_seed_draws_one_and_a_default_wins_over_it(made: gymn
     env._default, env.drawing = {"task": None, "split": "train"}, True
 
 
+def test_a_suite_draws_its_own_tasks() -> None:
+    env = gymnasium.make("svms_gr00t/KitchenMemory-v0", image_size=32).unwrapped
+    assert isinstance(env, KitchenEnv)
+    env.drawing = False
+    names = {env.reset(seed=seed)[1]["task"] for seed in range(12)}
+    env.close()
+    assert names <= set(SUITES["memory"])
+    assert len(names) > 3
+
+
 def test_success_is_rewarded_and_ends_the_episode(made: gymnasium.Env) -> None:
-    from svms_gr00t.sim.experts import Expert
+    from svms_gr00t.sim.experts.expert import Expert
 
     env = made.unwrapped
     assert isinstance(env, KitchenEnv)

@@ -8,7 +8,8 @@ from svms_gr00t.core.protocols import INSTRUCTION
 from svms_gr00t.sim.camera import VIEWS
 from svms_gr00t.sim.env import KitchenEnv
 from svms_gr00t.sim.record import to_env_order
-from svms_gr00t.sim.tasks import HOLD, TASKS
+from svms_gr00t.sim.tasks.suites import TASKS
+from svms_gr00t.sim.tasks.task import HOLD
 from svms_gr00t.sim.world import ACTION_PARTS
 
 STILL = np.array([0, 0, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1], dtype=np.float64)

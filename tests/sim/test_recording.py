@@ -15,7 +15,7 @@ from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.sim.env import KitchenEnv
 from svms_gr00t.sim.record import Recorded, record, record_episode
 from svms_gr00t.sim.replay import replay, replay_recorded
-from svms_gr00t.sim.tasks import TASKS
+from svms_gr00t.sim.tasks.suites import TASKS
 
 KITCHEN = Path(__file__).parents[2] / "src" / "svms_gr00t" / "assets" / "kitchen"
 

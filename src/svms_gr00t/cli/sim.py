@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -19,8 +19,12 @@ class Record:
     """Demonstrations in all, spread evenly over the tasks."""
     seed: int = 0
     """First episode's seed."""
+    suite: Literal["single", "memory"] = "single"
+    """The nine tasks that one frame decides, or those in which the past does."""
     tasks: tuple[str, ...] = ()
-    """Task names; empty takes all."""
+    """Task names of any suite; empty takes all of --suite."""
+    reveal: bool = False
+    """Let the counter's colour say what must be remembered: the oracle of the memory suite."""
     image_size: int = 128
     """Pixels a side of each camera."""
     workers: int = 1
@@ -35,6 +39,8 @@ class Record:
             episodes=self.episodes,
             seed=self.seed,
             tasks=self.tasks or None,
+            suite=self.suite,
+            reveal=self.reveal,
             image_size=self.image_size,
             workers=self.workers,
             progress=Bars(),

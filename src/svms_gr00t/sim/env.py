@@ -14,11 +14,12 @@ from numpy import ndarray
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.protocols import INSTRUCTION
 from svms_gr00t.sim.camera import VIEWS, CameraPoses, Cameras
-from svms_gr00t.sim.layout import Layout, draw_layout
-from svms_gr00t.sim.scene import BUTTON_TRAVEL, COUNTER, FOODS
+from svms_gr00t.sim.layout import TINTED, Layout, draw_layout
+from svms_gr00t.sim.scene import COUNTER, FOODS, PRESSED
 from svms_gr00t.sim.spaces import METADATA, gymnasium, observation_space, read_options, vector_space
-from svms_gr00t.sim.tasks import HOLD, TASKS, Task, task_named
-from svms_gr00t.sim.world import ARM_REST, build_world, reset_controllers, step_world
+from svms_gr00t.sim.tasks.suites import SuiteName, suite_named, task_named
+from svms_gr00t.sim.tasks.task import HOLD, Progress, Task
+from svms_gr00t.sim.world import ARM_REST, REST, build_world, reset_controllers, step_world
 
 STATES = {
     "state.base_position": 3,
@@ -28,6 +29,17 @@ STATES = {
     "state.gripper_qpos": 2,
 }
 """State key -> width."""
+HINTS = (
+    (0.50, 0.48, 0.46),
+    (0.10, 0.20, 1.00),
+    (1.00, 0.10, 0.10),
+    (0.10, 0.80, 0.20),
+    (0.95, 0.85, 0.10),
+    (0.80, 0.15, 0.90),
+    (0.10, 0.85, 0.90),
+    (1.00, 0.55, 0.10),
+)
+"""Colours in which a counter reveals what must be remembered."""
 _SETTLE = 4  # control steps in which foods come to rest before an episode starts
 
 
@@ -48,12 +60,17 @@ class KitchenEnv(gymnasium.Env[dict[str, Any], ndarray]):
         render_mode: str | None = None,
         task: str | None = None,
         split: str = "train",
+        suite: SuiteName = "single",
+        reveal: bool = False,
     ) -> None:
         """Raises ConfigError for bad options and MissingExtra without robosuite. The first picture opens OpenGL."""
         if camera_poses not in ("close", "robocasa"):
             raise ConfigError("camera_poses", got=camera_poses, want='"close" or "robocasa"', hint='Use "close"')
         if not 16 <= image_size <= 1024:
             raise ConfigError("image_size", got=image_size, want="16 to 1024 pixels", hint="128 is enough here")
+        self._tasks = list(suite_named(suite))
+        self.reveal = reveal
+        """Whether the counter's colour says what must be remembered: the oracle of the memory suite."""
         self._default = {"task": task and task_named(task).name, "split": split}
         self.image_size, self.render_mode = image_size, render_mode
         self.drawing = True
@@ -72,6 +89,7 @@ class KitchenEnv(gymnasium.Env[dict[str, Any], ndarray]):
         self.target = ""
         self.instruction = ""
         self.layout: Layout | None = None
+        self.progress: Progress | None = None
         self.coffee_on = False
         self.steps = 0
         self._held = 0
@@ -82,7 +100,7 @@ class KitchenEnv(gymnasium.Env[dict[str, Any], ndarray]):
         """Start an episode. Raises ConfigError for an unknown task, split or option."""
         super().reset(seed=seed)
         chosen = read_options(options, **self._default)
-        self.task = task_named(chosen["task"] or str(self.np_random.choice(list(TASKS))))
+        self.task = task_named(chosen["task"] or str(self.np_random.choice(self._tasks)))
         scene = int(self.np_random.integers(2**31)) if seed is None else seed
         name_code = list(self.task.name.encode())
         layout_rng, words_rng = (np.random.default_rng([scene, part, *name_code]) for part in (0, 1))
@@ -90,23 +108,41 @@ class KitchenEnv(gymnasium.Env[dict[str, Any], ndarray]):
         self.target = self.task.targets[int(layout_rng.integers(len(self.task.targets)))]
         self.instruction = self.task.instruction(self.target, words_rng, chosen["split"])
         self.layout = self.task.setup(layout, self.target, layout_rng)
+        self.progress = self.task.progress(self.target) if self.task.progress else None
         self._restore(self.layout)
         self.steps, self._held = 0, 0
         return self._observation(), {"success": False, "task": self.task.name, "target": self.target}
 
     def step(self, action: Shaped[ndarray, "12"]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Act for 50 ms; success is a goal that has held for `HOLD` steps. Actions beyond +-1 are clipped."""
+        """Act for 50 ms; success is a goal that has held for `HOLD` steps. Actions beyond +-1 are clipped.
+
+        The episode also ends when its goal cannot be reached any more.
+        """
         assert self.task is not None, "reset before the first step"
-        step_world(self._world, np.array(action, dtype=np.float64))
-        self.coffee_on |= self.joint("coffee") > 0.6 * BUTTON_TRAVEL
-        self._held = self._held + 1 if self.task.success(self, self.target) else 0
+        assert self.layout is not None
+        step_world(self._world, REST if self.held else np.array(action, dtype=np.float64))
+        self.coffee_on &= self.layout.coffee_latches
+        self.coffee_on |= self.joint("coffee") > PRESSED
         self.steps += 1
-        return self._observation(), float(self.success), self.success, False, {"success": self.success}
+        if self.progress is not None:
+            self.progress.see(self)
+        self._held = self._held + 1 if self.task.success(self, self.target) else 0
+        return self._observation(), float(self.success), self.over, False, {"success": self.success}
+
+    @property
+    def held(self) -> bool:
+        """Whether the robot is held still now, so that no hand can keep what a light said."""
+        return self.layout is not None and self.layout.cue is not None and self.steps < self.layout.cue.release
 
     @property
     def success(self) -> bool:
         """Whether the goal has held for the last `HOLD` steps."""
         return self._held >= HOLD
+
+    @property
+    def over(self) -> bool:
+        """Whether the goal is reached, or cannot be any more."""
+        return self.success or (self.progress is not None and self.progress.failed)
 
     def _observation(self) -> dict[str, Any]:
         """The flat observation; without pictures unless `drawing`."""
@@ -193,13 +229,19 @@ class KitchenEnv(gymnasium.Env[dict[str, Any], ndarray]):
         self.coffee_on = layout.coffee_on
         mujoco.mj_forward(self._model, self._data)
         reset_controllers(self._world)
-        rest = np.zeros(12)
-        rest[6] = -1.0
         for _ in range(_SETTLE):
-            step_world(self._world, rest)
+            step_world(self._world, REST)
 
     def _show_states(self) -> None:
-        """Burner, water and lamp follow what is on."""
+        """Burner, water and lamp follow what is on; the counter shines while a light speaks."""
+        assert self.layout is not None
+        base = self.layout.colours.get("counter", TINTED["counter"])
+        cue = self.layout.cue
+        if self.reveal and self.progress is not None:
+            base = HINTS[self.progress.hidden % len(HINTS)]
+        elif cue is not None and cue.lit <= self.steps < cue.out:
+            base = cue.rgb
+        self._model.geom("counter").rgba[:3] = base
         stove, faucet = self.joint("stove") > 0, self.joint("faucet") > 0
         self._model.geom("burner").rgba = (1.0, 0.25, 0.05, 1) if stove else (0.1, 0.1, 0.1, 1)
         self._model.geom("water").rgba = (0.1, 0.5, 1.0, 1.0 if faucet else 0.0)

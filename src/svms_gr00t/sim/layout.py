@@ -23,6 +23,20 @@ TINTED = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cue:
+    """A light that speaks at the start: the counter shines, then goes out. The robot is held until well after."""
+
+    rgb: tuple[float, float, float]
+    """What it shines in."""
+    lit: int
+    """First step at which it does."""
+    out: int
+    """First step at which it does no more."""
+    release: int
+    """First step at which actions count; before it the environment acts `world.REST` instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """One start of an episode."""
 
@@ -38,6 +52,10 @@ class Layout:
     """RGB of the tinted geoms."""
     coffee_on: bool = False
     """Whether the coffee machine runs already."""
+    coffee_latches: bool = True
+    """Whether it goes on running when its button is let go."""
+    cue: Cue | None = None
+    """A light that says what is meant."""
 
     def with_joint(self, name: str, value: float) -> "Layout":
         """The same layout with one joint elsewhere."""
@@ -74,11 +92,6 @@ def draw_drawer(rng: Generator, *, open_: bool) -> float:
 def draw_lever(rng: Generator, *, on: bool) -> float:
     """The angle of a lever that is clearly on or clearly off, radians."""
     return float((1 if on else -1) * rng.uniform(0.85, 1.0) * LEVER_ANGLE)
-
-
-def _draw_tint(rng: Generator, rgb: tuple[float, float, float]) -> tuple[float, float, float]:
-    red, green, blue = np.clip(np.array(rgb) * rng.uniform(0.85, 1.1) + rng.uniform(-0.04, 0.04, 3), 0, 1).tolist()
-    return red, green, blue
 
 
 def _draw_foods(rng: Generator) -> dict[str, tuple[float, float, float]]:

@@ -25,8 +25,8 @@ from svms_gr00t.data.lerobot.modality import LowDim, Modality, Source
 from svms_gr00t.data.lerobot.writer import LeRobotWriter
 from svms_gr00t.sim.camera import VIEWS
 from svms_gr00t.sim.env import KitchenEnv
-from svms_gr00t.sim.experts import NOISE, Expert
-from svms_gr00t.sim.tasks import TASKS, task_named
+from svms_gr00t.sim.experts.expert import NOISE, Expert
+from svms_gr00t.sim.tasks.suites import SuiteName, suite_named, task_named
 
 FPS = 20
 STATE = {
@@ -81,7 +81,7 @@ def record_episode(env: KitchenEnv, task: str, seed: int, *, render: bool = True
     states: list[Float32[ndarray, 16]] = []
     actions: list[Float32[ndarray, 12]] = []
     frames: dict[str, list[UInt8[ndarray, "_S _S 3"]]] = {view: [] for view in VIEWS if render}
-    while not env.success and env.steps < TASKS[task].horizon:
+    while not env.over and env.steps < task_named(task).horizon:
         states.append(np.concatenate([seen[f"state.{key}"] for key in STATE]))
         for view, pictures in frames.items():
             pictures.append(seen[view])
@@ -117,21 +117,34 @@ def record(
     episodes: int,
     seed: int,
     tasks: Sequence[str] | None = None,
+    suite: SuiteName = "single",
+    reveal: bool = False,
     image_size: int = 128,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Recorded:
-    """Write `episodes` demonstrations, the tasks in turn, and return what was made.
+    """Write `episodes` demonstrations, the tasks (or those of a suite) in turn, and return what was made.
+
+    With `reveal` the counter's colour says what must be remembered: the oracle of the memory suite.
 
     Finished episodes survive an interruption, and the same call goes on after them; it may ask for more or fewer.
     Raises ConfigError for bad options, DataError when `out` is in use, MissingExtra without robosuite and SvmsError
     when the expert keeps failing or nothing can be drawn.
     """
-    names = [task_named(name).name for name in (TASKS if tasks is None else tasks)]
+    names = [task_named(name).name for name in (suite_named(suite) if tasks is None else tasks)]
     for what, value in (("episodes", episodes), ("workers", workers), ("number of tasks", len(names))):
         if value < 1:
             raise ConfigError(f"record.{what}", got=value, want="1 or more", hint="Ask for at least one")
-    key = {"recorder": "svms_gr00t.sim", "seed": seed, "tasks": names, "image_size": image_size, "noise": NOISE}
+    key: dict[str, Any] = {
+        "recorder": "svms_gr00t.sim",
+        "seed": seed,
+        "tasks": names,
+        "image_size": image_size,
+        "noise": NOISE,
+    }
+    provenance: dict[str, Any] = {"source": "svms_gr00t.sim", "seed": seed, "tasks": names, "action_noise": NOISE}
+    if reveal:
+        key, provenance = key | {"reveal": True}, provenance | {"reveal": True}
     jobs = [(names[index % len(names)], seed, index) for index in range(episodes)]
     writer = LeRobotWriter(
         out,
@@ -140,7 +153,7 @@ def record(
         modality=kitchen_modality(),
         lowdim={"observation.state": _names(STATE), "action": _names(ACTION)},
         videos=dict.fromkeys(map(_column, VIEWS), (image_size, image_size)),
-        provenance={"source": "svms_gr00t.sim", "seed": seed, "tasks": names, "action_noise": NOISE},
+        provenance=provenance,
         resume=key,
     )
     with writer, (progress or Silent()).task("recording demonstrations", episodes) as bar:
@@ -150,7 +163,7 @@ def record(
             raise DataError(out, got=f"{done} episodes recorded already", want=f"{episodes} at most", hint=hint)
         bar.advance(done)
         failed = sum(writer.extras(index, "episode")["tries"] - 1 for index in range(done))
-        with closing(_demonstrations(jobs[done:], image_size, workers)) as demonstrations:
+        with closing(_demonstrations(jobs[done:], image_size, reveal, workers)) as demonstrations:
             failed += _write(writer, demonstrations, bar)
     return Recorded(root=Path(out), episodes=episodes, failed=failed)
 
@@ -171,11 +184,11 @@ def _write(writer: LeRobotWriter, demonstrations: Iterable[tuple[dict[str, Any],
 
 
 def _demonstrations(
-    jobs: list[tuple[str, int, int]], image_size: int, workers: int
+    jobs: list[tuple[str, int, int]], image_size: int, reveal: bool, workers: int
 ) -> Generator[tuple[dict[str, Any], int]]:
     """Successful demonstrations in the order of `jobs`, each with the number of tries it took."""
     if workers == 1:
-        env = KitchenEnv(image_size)
+        env = KitchenEnv(image_size, reveal=reveal)
         try:
             yield from map(partial(_demonstrate, env), jobs)
         finally:
@@ -183,7 +196,9 @@ def _demonstrations(
         return
     # Spawned, because a drawing context does not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_open_worker, initargs=(image_size,)) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_open_worker, initargs=(image_size, reveal)
+    ) as pool:
         ahead = 4 * workers  # finished demonstrations wait in memory: keep few
         for start in range(0, len(jobs), ahead):
             yield from pool.map(_demonstrate_in_worker, jobs[start : start + ahead])
@@ -205,8 +220,8 @@ def _demonstrate(env: KitchenEnv, job: tuple[str, int, int]) -> tuple[dict[str, 
 _WORKER: list[KitchenEnv] = []
 
 
-def _open_worker(image_size: int) -> None:
-    _WORKER.append(KitchenEnv(image_size))
+def _open_worker(image_size: int, reveal: bool) -> None:
+    _WORKER.append(KitchenEnv(image_size, reveal=reveal))
 
 
 def _demonstrate_in_worker(job: tuple[str, int, int]) -> tuple[dict[str, Any], int]:

@@ -21,7 +21,7 @@ class Start(BaseModel):
     """`extras/episode_*/episode.json`: what an episode began from."""
 
     task: str
-    """Name in `TASKS`."""
+    """Name in `tasks.suites.EVERY`."""
     seed: int
     """What `KitchenEnv.reset` was given."""
     target: str

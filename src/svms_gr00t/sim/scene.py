@@ -23,6 +23,8 @@ FOOD_SLOTS = ((0.39, -0.12), (0.39, -0.025), (0.39, 0.07))
 DRAWER_TRAVEL = 0.14
 LEVER_ANGLE = 0.5
 BUTTON_TRAVEL = 0.02
+PRESSED = 0.6 * BUTTON_TRAVEL
+"""How deep the button of the coffee machine is when it counts as pressed."""
 
 _SOLID = 'group="0" solref="0.01 1"'
 _SEEN = 'group="0" contype="0" conaffinity="0"'

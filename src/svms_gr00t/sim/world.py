@@ -22,6 +22,8 @@ TIMESTEP = 0.005
 ACTION_PARTS = {"right": (0, 6), "right_gripper": (6, 7), "base": (7, 10), "torso": (10, 11)}
 ARM_REST = np.array([0.0, -0.45, 0.0, -2.55, 0.0, 2.1, np.pi / 4])
 """Arm joints at the start of an episode, before noise: the open hand high over the near edge, pointing down."""
+REST = np.array([0.0] * 6 + [-1.0] + [0.0] * 4 + [-1.0])
+"""The action of an open hand that stays where it is."""
 
 
 def build_world(poses: CameraPoses = "close") -> Any:

@@ -17,7 +17,7 @@ from svms_gr00t.evaluate.closed_loop.result import RolloutConfig, RolloutResult
 from svms_gr00t.evaluate.closed_loop.rollout import rollout
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.sim.env import KitchenEnv
-from svms_gr00t.sim.tasks import TASKS
+from svms_gr00t.sim.tasks.suites import TASKS
 
 KITCHEN = Factory(path="kitchen_policies:kitchen")
 EXPERT, NOTHING = Factory(path="kitchen_policies:Scripted"), Factory(path="kitchen_policies:NoOp")

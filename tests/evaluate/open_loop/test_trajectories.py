@@ -13,7 +13,7 @@ from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, action_specs
 from svms_gr00t.evaluate.open_loop.trajectories import draw, trace
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.recipes.training.held_out_wording import kitchen_paraphrases
-from svms_gr00t.sim.tasks import TASKS
+from svms_gr00t.sim.tasks.suites import TASKS
 
 CONFIG = OpenLoopConfig(executed=8, batch_size=2)
 

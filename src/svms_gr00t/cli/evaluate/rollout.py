@@ -35,8 +35,12 @@ class ClosedLoop:
     """The embedded kitchen, RoboCasa365, the 24 RoboCasa tasks of GR00T N1.6's own table, or LIBERO-90's kitchens."""
     episodes: int = 10
     """Episodes for each task."""
+    suite: Literal["single", "memory"] = "single"
+    """kitchen: the nine tasks that one frame decides, or those in which the past does."""
     tasks: tuple[str, ...] = ()
-    """Task names; empty takes all."""
+    """Task names; empty takes all, in the kitchen all of --suite."""
+    reveal: bool = False
+    """kitchen: let the counter's colour say what must be remembered, for a policy trained on such demonstrations."""
     seed: int = 0
     """First part of every episode's seed."""
     split: str | None = None
@@ -100,5 +104,6 @@ class ClosedLoop:
             return drive_libero(folder, split=self.split, **shared)
         if self.benchmark != "kitchen":
             return drive_robocasa(folder, suite=self.benchmark, split=self.split, **shared)
-        replay_gate(self.tasks, bars)
-        return drive_kitchen(folder, split=self.split or "train", **shared)
+        replay_gate(self.tasks, bars, suite=self.suite)
+        shared |= {"suite": self.suite, "reveal": self.reveal, "split": self.split or "train"}
+        return drive_kitchen(folder, **shared)

@@ -159,14 +159,14 @@ def _judge(policy: Policy, experiment: Experiment, config: AblationConfig, name:
     ).save(folder / "open_loop.json")
     if config.rollouts:
         from svms_gr00t.recipes.benchmarks.closed_loop import build_kitchen  # the simulator is an extra
-        from svms_gr00t.sim.tasks import TASKS
+        from svms_gr00t.sim.tasks.suites import TASKS, task_named
 
         tasks = config.tasks or tuple(TASKS)
         rules = RolloutConfig(
             tasks=tasks,
             episodes=config.rollouts,
             seed=experiment.seed + 77,
-            horizons={task: TASKS[task].horizon for task in tasks},
+            horizons={task: task_named(task).horizon for task in tasks},
         )
         rollout(policy, build_kitchen(), rules, name=name).save(folder / "closed_loop.json")
 

@@ -13,7 +13,7 @@ import numpy as np
 from svms_gr00t.data.labels.tokens import Labeler
 from svms_gr00t.data.processor.prompt import formalize_language
 from svms_gr00t.evaluate.open_loop.paraphrases import paraphrase
-from svms_gr00t.sim.tasks import TASKS
+from svms_gr00t.sim.tasks.suites import EVERY
 from svms_gr00t.streams.metrics import balanced_accuracy
 
 MOST = 256
@@ -35,7 +35,7 @@ def unseen_wordings(known: Collection[str]) -> tuple[str, ...]:
 
 def _kitchen(text: str) -> tuple[str, ...]:
     """The held-out sentences of the kitchen task that a sentence belongs to, about the same target."""
-    for task in TASKS.values():
+    for task in EVERY.values():
         for phrasing in task.phrasings:
             pattern = re.escape(phrasing).replace(re.escape("{target}"), f"(?P<target>{'|'.join(task.targets)})")
             if match := re.fullmatch(pattern, text):

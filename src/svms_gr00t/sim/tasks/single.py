@@ -1,63 +1,17 @@
-"""The tasks of the embedded kitchen: words, start, and what counts as done.
+"""The nine tasks that one frame and a sentence decide: words, start, and what counts as done.
 
 A task draws a target from its own start (a side, a food), so that language decides among scenes that look alike.
-Success must hold for `HOLD` control steps; a robot that does nothing or moves at random must not reach it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from dataclasses import replace
 
 import numpy as np
-from numpy import ndarray
 from numpy.random import Generator
 
-from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.sim.layout import Layout, draw_drawer, draw_lever
 from svms_gr00t.sim.scene import COUNTER, DRAWERS, FOODS
-
-HOLD = 5
-
-
-@runtime_checkable
-class KitchenState(Protocol):
-    """What a success rule may look at."""
-
-    def joint(self, name: str) -> float: ...
-
-    def position(self, name: str) -> ndarray: ...
-
-    def hand(self) -> ndarray: ...
-
-    @property
-    def coffee_on(self) -> bool: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One kind of episode. `{target}` in a phrasing becomes the side or food."""
-
-    name: str
-    """RoboCasa-like name."""
-    phrasings: tuple[str, ...]
-    """Sentences seen in training."""
-    held_out: tuple[str, ...]
-    """Sentences of `split="paraphrase"`, never seen in training."""
-    targets: tuple[str, ...]
-    """What the instruction may speak of."""
-    setup: Callable[[Layout, str, Generator], Layout]
-    """Put the target into its starting state."""
-    success: Callable[[KitchenState, str], bool]
-    """Whether the goal is reached now, for this target."""
-    horizon: int
-    """Control steps after which an episode has failed."""
-
-    def instruction(self, target: str, rng: Generator, split: str = "train") -> str:
-        """One sentence. Raises ConfigError for an unknown split."""
-        if split not in ("train", "paraphrase"):
-            raise ConfigError("split", got=split, want='"train" or "paraphrase"', hint="Use split='train'")
-        sentences = self.phrasings if split == "train" else self.held_out
-        return sentences[int(rng.integers(len(sentences)))].format(target=target)
+from svms_gr00t.sim.tasks.task import KitchenState, Task
 
 
 def _drawer(open_: bool) -> Callable[[Layout, str, Generator], Layout]:
@@ -104,7 +58,7 @@ def _as_drawn(layout: Layout, _target: str, _rng: Generator) -> Layout:
     return layout
 
 
-_ALL = (
+SINGLE = (
     Task(
         name="OpenDrawer",
         phrasings=("open the {target} drawer", "pull the {target} drawer open", "pull out the {target} drawer"),
@@ -187,11 +141,3 @@ _ALL = (
         horizon=120,
     ),
 )
-TASKS: dict[str, Task] = {task.name: task for task in _ALL}
-
-
-def task_named(name: str) -> Task:
-    """Look a task up. Raises ConfigError for an unknown name."""
-    if name not in TASKS:
-        raise ConfigError("task", got=name, want=f"one of {', '.join(TASKS)}", hint="Run with a name from the list")
-    return TASKS[name]

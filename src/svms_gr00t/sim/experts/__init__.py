@@ -1,0 +1,1 @@
+"""Scripted demonstrators, one plan for each task."""
