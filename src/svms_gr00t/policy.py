@@ -8,6 +8,7 @@ a whole policy; a delta folder is one too, together with its base.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from svms_gr00t.core.arrays import refuse_not_finite
-from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.core.errors import CheckpointError, DataError
+from svms_gr00t.core.history import EARLIER
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.data.processor.embodiment import ModalityConfig
@@ -26,16 +28,30 @@ from svms_gr00t.data.processor.processor import Processor, Sample
 from svms_gr00t.groot.checkpoint.delta import find_base, is_delta, read_delta
 from svms_gr00t.groot.checkpoint.hub import Hub, OnTheHub, locate, write_card
 from svms_gr00t.groot.checkpoint.saving import checkpoint_folder
+from svms_gr00t.memories import Ring, Robot
 from svms_gr00t.model import Gr00tN1d6, SampleOutput
-from svms_gr00t.request import read_request, read_robot, read_seeds
+from svms_gr00t.request import read_earlier, read_request, read_robot, read_robots, read_seeds
 
 
 class Policy(OnTheHub):
-    """A model with its processor. Noise comes from seeds, so the same calls give the same actions."""
+    """A model with its processor. Noise comes from seeds, so the same calls give the same actions.
 
-    def __init__(self, model: Gr00tN1d6, processor: Processor, *, device: torch.device | str = "cpu") -> None:
+    A model with memory wants each observation's "step", or an `execution_horizon`: the steps that are executed of every
+    chunk. `memories` keeps what it remembers of each robot; a control of evaluation may stand in its place.
+    """
+
+    def __init__(
+        self,
+        model: Gr00tN1d6,
+        processor: Processor,
+        *,
+        device: torch.device | str = "cpu",
+        execution_horizon: int | None = None,
+    ) -> None:
+        """Raises CheckpointError when the two do not fit, ConfigError for an horizon that does not fit the memory."""
         _check_fit(model, processor)
         self.model, self.processor, self.device = model.to(device).eval(), processor, device
+        self.memories = Ring(self.memory_offsets, every=execution_horizon)
         self._seed, self._calls = 0, 0
 
     @classmethod
@@ -52,6 +68,7 @@ class Policy(OnTheHub):
         cache_dir: Path | str | None = None,
         local_files_only: bool = False,
         check: bool = True,
+        execution_horizon: int | None = None,
     ) -> "Policy":
         """Load a checkpoint or delta folder, or a hub id; in float32 on the CPU unless `dtype` says otherwise.
 
@@ -70,7 +87,7 @@ class Policy(OnTheHub):
         model = Gr00tN1d6.from_pretrained(source, base=base, dtype=dtype, device=device, check=check, **ways)
         if not is_delta(source):
             model.base = str(folder)  # a hub id says more than the cache that it lies in
-        return cls(model, processor, device=device)
+        return cls(model, processor, device=device, execution_horizon=execution_horizon)
 
     def save_pretrained(  # type: ignore[override]
         self, folder: Path | str, *, config: None = None, model_card_kwargs: dict[str, str] | None = None
@@ -95,13 +112,23 @@ class Policy(OnTheHub):
         return Path(folder)
 
     def reset(self, options: int | Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """A new episode begins; `options` is its seed, or a mapping with "seed". Returns {}, as N1.6 does.
+        """A new episode begins; `options` is its seed, or a mapping. Returns {}, as N1.6 does.
 
-        The policy keeps no memory of the last episode but the place in the sequence of noise, which starts again.
+        The mapping may hold "seed", and "rows": the robots of a batch whose episode begins, while the others go on.
+        What is remembered of the last episode is dropped; without "rows" the sequence of noise starts again.
         """
-        self._seed = int((options.get("seed") or 0) if isinstance(options, Mapping) else options or 0)
-        self._calls = 0
+        options = options if isinstance(options, Mapping) else {"seed": options}
+        seed, rows = int(options.get("seed") or 0), options.get("rows")
+        if rows is None:
+            self._seed, self._calls = seed, 0
+        if self.memory_offsets:
+            self.memories.begin(str(options.get("client") or ""), rows, seed=seed)
         return {}
+
+    @property
+    def memory_offsets(self) -> tuple[int, ...]:
+        """Earlier steps that memory looks back to, oldest first; () for a policy that remembers nothing."""
+        return self.model.config.memory_offsets
 
     def get_modality_config(self) -> dict[str, ModalityConfig]:
         """Keys, steps and meanings of "video", "state", "action" and "language"."""
@@ -116,14 +143,18 @@ class Policy(OnTheHub):
         `observation` is {"video": {camera: uint8 (B, T, H, W, 3)}, "state": {key: float32 (B, T, D)}, "language":
         {key: [[text]]}}, or the same flat: "video.<camera>", "state.<key>", "annotation.<...>". `options` may fix the
         noise with "seed" or, one for each robot, "seeds"; else it follows from the seed of `reset` and the number of
-        calls since. Raises DataError, one sentence that lists what was expected, for anything that does not fit, and
-        for a chunk that is not finite.
+        calls since. For a model with memory, "step" of the observation is the environment's step, a number or one for
+        each robot, and "rows" of the options says which robots these are, by default 0, 1, .. Raises DataError, one
+        sentence that lists what was expected, for anything that does not fit, and for a chunk that is not finite.
         """
         seen = read_request(observation, self.processor.config)
         seeds = read_seeds(options, (self._seed, self._calls), len(seen))
+        robots = read_robots(options, len(seen))
         inputs = collate([self.processor.encode(one) for one in seen.split()]).to(self.device)
+        inputs, steps = self._remembering(inputs, robots, seen.step)
         sampled = self.model.sample(inputs, noise=self._noise(inputs, seeds))
         actions = self._decoded(sampled.action, seen)
+        self._keep(robots, steps, sampled)
         self._calls += 1
         return actions, self._evidence(inputs, sampled)
 
@@ -132,16 +163,57 @@ class Policy(OnTheHub):
     ) -> tuple[list[dict[str, np.ndarray]], dict[str, Any]]:
         """One chunk (H, D) in physical units for each flat observation of one robot, and the evidence of the streams.
 
+        A model with memory takes each observation's "step", of robots 0, 1, .. in their order; or, of recorded
+        episodes, "earlier": the observations at `memory_offsets`, oldest first, None before the start. It then looks at
+        those alone and keeps nothing.
+
         Evidence of an SVMS policy: "rho" (B, T, E), "weights" (B, T, S), "mask" and "image_mask" (B, T), "tokens"
         (token texts of each row, left-padding included). Raises DataError for observations that do not fit, and for a
         chunk that is not finite.
         """
-        seen = self.read(observations)
-        inputs = collate([self.processor.encode(one) for one in seen]).to(self.device)
+        seen, inputs = self.prepare(observations)
+        robots, steps = read_robots(None, len(seen)), list[int]()
+        if not _is_replay(observations):
+            inputs, steps = self._remembering(inputs, robots, _steps(seen))
         sampled = self.model.sample(inputs, noise=self._noise(inputs, seeds))
         decoded = [self._decoded(sampled.action[i : i + 1], one) for i, one in enumerate(seen)]
         chunks = [{key: value[0] for key, value in one.items()} for one in decoded]
+        self._keep(robots, steps, sampled)
         return chunks, self._evidence(inputs, sampled)
+
+    def prepare(
+        self, observations: Sequence[Mapping[str, Any]], chunks: Sequence[Mapping[str, np.ndarray]] | None = None
+    ) -> tuple[list[Observation], ModelInputs]:
+        """Observations of one robot each, as `act` takes them, and the model's input, with their "earlier" steps.
+
+        `chunks` are recorded ones, to compute losses of. Raises DataError for what does not fit.
+        """
+        seen = self.read(observations)
+        given = chunks if chunks is not None else [None] * len(seen)
+        samples = [self._encoded(one, chunk) for one, chunk in zip(seen, given, strict=True)]
+        earlier = read_earlier(observations, self.memory_offsets) if self.memory_offsets else None
+        if earlier is not None:
+            # Steps of one episode look back to the same ones: each is encoded once.
+            different = {id(step): step for steps in earlier for step in steps if step is not None}
+            past = dict(zip(different, map(self.processor.encode, self.read(list(different.values()))), strict=True))
+            rows = [tuple(None if step is None else past[id(step)] for step in steps) for steps in earlier]
+            samples = [replace(one, earlier=row) for one, row in zip(samples, rows, strict=True)]
+        return seen, collate(samples).to(self.device)
+
+    def _remembering(
+        self, inputs: ModelInputs, robots: Sequence[Robot], said: Sequence[int] | None
+    ) -> tuple[ModelInputs, list[int]]:
+        """The inputs with what is remembered of these robots, and their steps; as they are without memory."""
+        if not self.memory_offsets:
+            return inputs, []
+        steps = self.memories.steps(robots, said)
+        return replace(inputs, past=self.memories.past(robots, steps)), steps
+
+    def _keep(self, robots: Sequence[Robot], steps: Sequence[int], sampled: SampleOutput) -> None:
+        """Remember steps that were acted on; what failed before is not."""
+        if steps:
+            assert sampled.features.recalled is not None
+            self.memories.keep(robots, steps, sampled.features.recalled.moments)
 
     def read(self, observations: Sequence[Mapping[str, Any]]) -> list[Observation]:
         """Observations of one robot each, as `act` takes them, checked. Raises DataError for what does not fit."""
@@ -172,9 +244,10 @@ class Policy(OnTheHub):
         seeds: Sequence[int],
     ) -> Float[np.ndarray, " B"]:
         """Flow-matching loss of recorded chunks at the noise and the flow time that each seed fixes."""
-        pairs = zip(observations, chunks, strict=True)
-        samples = [self._recorded(self.read([observation])[0], chunk) for observation, chunk in pairs]
-        inputs = collate(samples).to(self.device)
+        if self.memory_offsets and not _is_replay(observations):
+            hint = "evaluate.open_loop.scoring.Recorded gives them"
+            raise DataError("observation", got="no earlier steps", want="those at the memory's offsets", hint=hint)
+        _, inputs = self.prepare(observations, chunks)
         features, _ = self.model.encode(inputs, losses=False)
         generators = [torch.Generator().manual_seed(seed + 1) for seed in seeds]
         time = torch.cat([self.model.action_head.draw_time(1, generator=g) for g in generators]).to(self.device)
@@ -182,7 +255,9 @@ class Policy(OnTheHub):
         assert inputs.action_mask is not None
         return (flow.per_element.sum((1, 2)) / inputs.action_mask.sum((1, 2)).clamp(min=1)).float().cpu().numpy()
 
-    def _recorded(self, observation: Observation, chunk: Mapping[str, np.ndarray]) -> Sample:
+    def _encoded(self, observation: Observation, chunk: Mapping[str, np.ndarray] | None) -> Sample:
+        if chunk is None:
+            return self.processor.encode(observation)
         horizon = len(self.processor.config.embodiment.action.delta_indices)
         length = min(horizon, len(next(iter(chunk.values()))))
         padded = {key: value[np.minimum(np.arange(horizon), length - 1)] for key, value in chunk.items()}
@@ -195,14 +270,22 @@ class Policy(OnTheHub):
         return torch.stack(rows).to(inputs.state.device)
 
 
+def _is_replay(observations: Sequence[Mapping[str, Any]]) -> bool:
+    return any(one.get(EARLIER) is not None for one in observations)
+
+
+def _steps(seen: Sequence[Observation]) -> list[int] | None:
+    """The step that each observation names; None when none does. Raises DataError when only some do."""
+    said = [one.step[0] for one in seen if one.step is not None]
+    if said and len(said) < len(seen):
+        got, hint = f"{len(said)} of {len(seen)} observations with a step", "Say it in each"
+        raise DataError("observations", got=got, want="all or none", hint=hint)
+    return said or None
+
+
 def _check_fit(model: Gr00tN1d6, processor: Processor) -> None:
     """Raise CheckpointError when the processor was made for a model of other sizes."""
     config, codec = model.config, processor.codec
-    if config.memory_offsets:
-        hint = "Call Gr00tN1d6.sample with ModelInputs.past"
-        raise CheckpointError(
-            "policy", got="a model with memory", want="one without, until policies keep a past", hint=hint
-        )
     rules = {
         "max_state_dim": (codec.max_state_dim, config.max_state_dim, codec.max_state_dim == config.max_state_dim),
         "action width": (codec.action_dim, config.max_action_dim, codec.action_dim <= config.max_action_dim),

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.history import NOW
+from svms_gr00t.core.history import EARLIER, NOW, STEP
 from svms_gr00t.core.protocols import INSTRUCTION
 from svms_gr00t.data.pictures import as_plain_array, as_uint8_rgb
 from svms_gr00t.data.processor.config import ProcessorConfig
@@ -68,7 +68,38 @@ def _read(given: Any, config: ProcessorConfig, *, batched: bool) -> Observation:
         video={k: _frames(f"video.{k}", v, batch, robot.video, batched) for k, v in parts["video"].items()},
         state={k: _numbers(f"state.{k}", v, batch, robot.state, batched) for k, v in parts["state"].items()},
         language=language,
+        step=_steps(given[STEP], batch) if given.get(STEP) is not None else None,
     )
+
+
+def read_earlier(
+    given: Sequence[Mapping[str, Any]], offsets: Sequence[int]
+) -> list[tuple[Mapping[str, Any] | None, ...]] | None:
+    """What recorded observations say was seen at the memory's offsets; None when they say nothing.
+
+    Raises DataError when only some of them do, or for another number of steps.
+    """
+    said = [one[EARLIER] for one in given if one.get(EARLIER) is not None]
+    if not said:
+        return None
+    sizes = sorted({len(steps) for steps in said})
+    if len(said) < len(given) or sizes != [len(offsets)]:
+        got = f"{len(said)} of {len(given)} observations with {', '.join(map(str, sizes))} earlier steps"
+        _refuse(f"observation {EARLIER}", got, f"{len(offsets)} in each, None before the start", "Or in none")
+    return [tuple(steps) for steps in said]
+
+
+def read_robots(options: Mapping[str, Any] | None, count: int) -> list[tuple[str, int]]:
+    """(client, row) of each observation of a request: "client" and "rows" of the options, by default 0, 1, ..
+
+    Raises DataError for another number of rows, and for one that is named twice.
+    """
+    options = options or {}
+    rows = options.get("rows")
+    rows = list(range(count)) if rows is None else [int(row) for row in rows]
+    if len(rows) != count or len(set(rows)) < count or (rows and min(rows) < 0):
+        _refuse("options.rows", f"{rows}", f"{count} different numbers from 0", "One for each observation")
+    return [(str(options.get("client") or ""), row) for row in rows]
 
 
 def read_seeds(options: Mapping[str, Any] | None, stream: tuple[int, int], count: int) -> list[int]:
@@ -87,6 +118,14 @@ def read_seeds(options: Mapping[str, Any] | None, stream: tuple[int, int], count
         int(np.random.SeedSequence([abs(n) for n in entropy], spawn_key=(i,)).generate_state(1)[0])
         for i in range(count)
     ]
+
+
+def _steps(given: Any, batch: int) -> tuple[int, ...]:
+    rows = as_plain_array(f"observation {STEP}", given)
+    if rows.dtype.kind not in "iu" or rows.shape not in ((), (batch,)):
+        want = f"a whole number, or {batch}, one for each robot"
+        _refuse(f"observation {STEP}", _kind(given), want, "Count the environment's steps since the episode began")
+    return tuple(int(step) for step in np.broadcast_to(rows, (batch,)))
 
 
 def _part(

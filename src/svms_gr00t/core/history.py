@@ -17,6 +17,10 @@ from svms_gr00t.core.errors import ConfigError, DataError
 
 NOW = (0,)
 """Offsets of an observation without a past."""
+STEP = "step"
+"""Key of an observation: the environment's step since the episode began."""
+EARLIER = "earlier"
+"""Key of a recorded observation: those at the memory's offsets, oldest first, None before the episode began."""
 
 
 def clipped_steps(step: int, offsets: Sequence[int], length: int | None = None) -> list[int]:
@@ -32,6 +36,14 @@ def check_past(offsets: Sequence[int], where: str) -> None:
         raise ConfigError(where, got=tuple(offsets), want="offsets of at most 0", hint=hint)
 
 
+def check_executed(every: int, offsets: Sequence[int], where: str) -> None:
+    """Raises ConfigError when a policy that is asked every `every` steps never sees what its memory looks back to."""
+    if every < 1 or any(offset % every for offset in offsets):
+        hint = "Execute that many steps of a chunk, or train with other memory_offsets"
+        stride = -max(offsets, default=-1)
+        raise ConfigError(where, got=every, want=f"a divisor of the memory's stride, {stride} steps", hint=hint)
+
+
 class History:
     """What one robot saw in one episode, as far back as its policy looks.
 
@@ -40,8 +52,9 @@ class History:
     what was seen. Needs numpy alone, so it can run on the robot.
     """
 
-    def __init__(self, video: Sequence[int] = NOW, state: Sequence[int] = NOW) -> None:
-        """Offsets of each modality. Raises ConfigError for offsets above 0."""
+    def __init__(self, video: Sequence[int] = NOW, state: Sequence[int] = NOW, memory: Sequence[int] = ()) -> None:
+        """Offsets of each modality, and of a memory, which keeps its own past. Raises ConfigError for those above 0."""
+        self.memory = tuple(memory)
         self.offsets = {"video": tuple(video), "state": tuple(state)}
         for kind, offsets in self.offsets.items():
             check_past(offsets, f"{kind} delta_indices")
@@ -54,10 +67,11 @@ class History:
         What wraps a policy (`monitor.Watched`) looks as far back as the policy inside.
         """
         policy = getattr(policy, "policy", policy)
+        memory = getattr(policy, "memory_offsets", ())
         if not hasattr(policy, "get_modality_config"):
-            return cls()
+            return cls(memory=memory)
         config = policy.get_modality_config()
-        return cls(**{kind: _offsets(config[kind]) for kind in ("video", "state")})
+        return cls(memory=memory, **{kind: _offsets(config[kind]) for kind in ("video", "state")})
 
     def reset(self) -> None:
         """A new episode begins."""
@@ -80,11 +94,11 @@ class History:
             del self._seen[old]
 
     def at(self, step: int) -> dict[str, Any]:
-        """The observation at `step`, which was seen. Raises DataError for a step that is needed and was not."""
+        """The observation at `step`, with "step". Raises DataError for a step that is needed and was not seen."""
         now, first = self._taken(step, ""), min(self._seen)
         # A robot that looks at the past alone may have no picture of now; its first observation names every key.
         names = dict.fromkeys([*now, *(key for key in self._seen[first] if not self._now(key))])
-        return {key: self._past(key, step, first) for key in names}
+        return {key: self._past(key, step, first) for key in names} | {STEP: step}
 
     def request(self, step: int) -> dict[str, Any]:
         """`at` as a policy server takes it: (1, T, H, W, 3), float32 (1, T, D), and a list of one text."""

@@ -42,7 +42,7 @@ def collate(samples: Sequence[Sample], label_weight: Float[Tensor, " S"] | None 
 
 
 def _earlier(samples: Sequence[Sample]) -> Earlier | None:
-    """The earlier steps of all samples. Where nobody has one, a step stands there that nobody reads."""
+    """The earlier steps of all samples, each object once. Where nobody has any, one stands there that nobody reads."""
     sizes = {len(sample.earlier) for sample in samples}
     if len(sizes) > 1:
         hint = "Encode every sample of a batch with the same memory"
@@ -50,9 +50,10 @@ def _earlier(samples: Sequence[Sample]) -> Earlier | None:
     if sizes == {0}:
         return None
     valid = torch.tensor([[step is not None for step in sample.earlier] for sample in samples])
-    seen = [step for sample in samples for step in sample.earlier if step is not None]
-    place = torch.where(valid, valid.flatten().cumsum(0).view_as(valid) - 1, 0)
-    return Earlier(steps=collate(seen or [_bare(samples[0])]), place=place, valid=valid)
+    seen = {id(step): step for sample in samples for step in sample.earlier if step is not None}
+    number = {one: i for i, one in enumerate(seen)}
+    place = torch.tensor([[number.get(id(step), 0) for step in sample.earlier] for sample in samples])
+    return Earlier(steps=collate(list(seen.values()) or [_bare(samples[0])]), place=place, valid=valid)
 
 
 def _bare(sample: Sample) -> Sample:

@@ -186,7 +186,7 @@ class SampleDataset(Dataset[Sample]):
             video = {view: self._frames.frames(at.episode, view, seen)[None] for view in self._views}
         past = clipped_steps(at.step, robot.state.delta_indices, length)
         state = {key: rows[None] for key, rows in self._table.rows(at.episode, np.array(past), "state").items()}
-        return Observation(video=video, state=state, language=(self.instruction(at),))
+        return Observation(video=video, state=state, language=(self.instruction(at),), step=(at.step,))
 
     def _chunk(self, at: At) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Actions (H, D) of each key from the step on, and which of them lie beyond the end."""

@@ -12,6 +12,7 @@ from typing import Any, Never
 import numpy as np
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.history import STEP
 from svms_gr00t.data.processor.embodiment import EmbodimentConfig
 
 
@@ -25,6 +26,8 @@ class Observation:
     """State key -> float32 (B, T, D) in physical units."""
     language: tuple[str, ...]
     """One instruction for each robot."""
+    step: tuple[int, ...] | None = None
+    """Step of each robot's environment since its episode began, where the caller said it."""
 
     def __post_init__(self) -> None:
         if not self.language or not all(isinstance(text, str) for text in self.language):
@@ -33,6 +36,8 @@ class Observation:
             check_frames(f"video.{key}", frames, len(self.language))
         for key, numbers in self.state.items():
             check_numbers(f"state.{key}", numbers, len(self.language))
+        if self.step is not None and (len(self.step) != len(self.language) or min(self.step) < 0):
+            _refuse(STEP, f"{self.step}", f"{len(self.language)} whole numbers from 0", "One for each robot")
 
     def __len__(self) -> int:
         """Number of robots."""
@@ -66,6 +71,7 @@ class Observation:
                 video={key: frames[i : i + 1] for key, frames in self.video.items()},
                 state={key: numbers[i : i + 1] for key, numbers in self.state.items()},
                 language=(text,),
+                step=None if self.step is None else self.step[i : i + 1],
             )
             for i, text in enumerate(self.language)
         ]

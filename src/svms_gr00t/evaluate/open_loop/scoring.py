@@ -14,7 +14,7 @@ import numpy as np
 
 from svms_gr00t.core.arrays import as_array
 from svms_gr00t.core.errors import ConfigError, DataError
-from svms_gr00t.core.history import NOW, History, clipped_steps
+from svms_gr00t.core.history import EARLIER, NOW, STEP, History, clipped_steps
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.protocols import INSTRUCTION, ActionPolicy, Chunk, FlowScorer, bare_keys, fixed_seed
 from svms_gr00t.evaluate.open_loop.baselines import BASELINES, fit_baselines, split_lowdim
@@ -118,7 +118,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Recorded:
-    """One recorded episode as a policy would have seen it, with the past steps that it looks back to."""
+    """One recorded episode as a policy would have seen it, with the past steps that it or its memory looks back to."""
 
     dataset: Any
     episode: int
@@ -129,13 +129,24 @@ class Recorded:
     """How far back the policy looks."""
 
     def at(self, steps: Sequence[int]) -> list[dict[str, Any]]:
-        """Flat observations at some steps: (H, W, 3) and (D,), or (T, ...) for a policy that looks back."""
+        """Flat observations at some steps: (H, W, 3) and (D,), or (T, ...) for a policy that looks back.
+
+        For one with memory they hold what was seen at its offsets, None before the start: the past is replayed.
+        """
+        if not self.history.memory:
+            return self._plain(steps)
+        past = {step: [step + offset for offset in self.history.memory] for step in steps}
+        wanted = sorted({one for step, before in past.items() for one in (step, *before) if one >= 0})
+        found = dict(zip(wanted, self._plain(wanted), strict=True))
+        return [found[step] | {EARLIER: tuple(found.get(one) for one in past[step])} for step in steps]
+
+    def _plain(self, steps: Sequence[int]) -> list[dict[str, Any]]:
         looked, felt = (self._past(kind, steps) for kind in ("video", "state"))
         frames = {view: self._frames(view, looked) for view in self.dataset.modality.video}
         return [
             {f"video.{view}": pictures[i] for view, pictures in frames.items()}
             | {f"state.{key}": rows[felt[i]] for key, rows in self.states.items()}
-            | {INSTRUCTION: self.instructions[step]}
+            | {INSTRUCTION: self.instructions[step], STEP: step}
             for i, step in enumerate(steps)
         ]
 

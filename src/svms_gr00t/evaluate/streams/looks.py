@@ -22,7 +22,6 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.history import History
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.protocols import INSTRUCTION, fixed_seed
-from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.evaluate.open_loop.baselines import split_lowdim
 from svms_gr00t.evaluate.open_loop.paraphrases import other_instructions
 from svms_gr00t.evaluate.open_loop.scoring import Recorded
@@ -58,9 +57,8 @@ class Look:
 @torch.no_grad()
 def look(policy: Policy, observations: Sequence[dict[str, Any]], *, draws: int = 1, seed: int = 0) -> list[dict]:
     """Measurements of each observation as keyword arguments of `Look`."""
-    model, processor = policy.model, policy.processor
-    inputs = collate([processor.encode(one) for one in policy.read(observations)]).to(policy.device)
-    features, states = model.encode(inputs, losses=False)
+    _, inputs = policy.prepare(observations)
+    features, states = policy.model.encode(inputs, losses=False)
     mask = features.mask[..., None]
     count = features.mask.sum(1, keepdim=True).clamp(min=1)
     tokens = torch.where(mask, features.tokens.float(), 0.0)
