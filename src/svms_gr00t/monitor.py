@@ -30,6 +30,8 @@ from svms_gr00t.core.records import JsonRecord
 
 FILE = "monitor.json"
 """Name of the calibration beside a checkpoint's weights."""
+CONSISTENCY = "consistency"
+"""Key of the evidence under which a consistency monitor speaks; it knows pictures and measurements, this one rho."""
 Unit = Literal["chunk", "episode"]
 
 
@@ -117,11 +119,7 @@ def calibrate(
     if not all(np.isfinite(group).all() for group in groups):
         raise DataError("calibration", got="scores that are not finite", want="numbers", hint="Check the checkpoint")
     units = [group.max(keepdims=True) for group in groups] if per == "episode" else groups
-    threshold = conformal_threshold(units, alpha)
-    if not isfinite(threshold):
-        need = ceil(1 / alpha - 1 - 1e-9)
-        hint = f"Hold out more clean episodes, or ask for alpha >= {1 / (len(groups) + 1):.3f}"
-        raise ConfigError("alpha", got=alpha, want=f"at least {need} episodes, not {len(groups)}", hint=hint)
+    threshold = promised_threshold(units, alpha)
     pooled = np.concatenate(groups)
     low, middle, high = np.quantile(pooled, [0.05, 0.5, 0.95]).tolist()
     return Monitor(
@@ -135,6 +133,16 @@ def calibrate(
     )
 
 
+def promised_threshold(groups: Sequence[Float[ndarray, " _n"]], alpha: float) -> float:
+    """`conformal_threshold`, finite. Raises ConfigError for a rate that so few groups cannot promise."""
+    threshold = conformal_threshold(groups, alpha)
+    if not isfinite(threshold):
+        need = ceil(1 / alpha - 1 - 1e-9)
+        hint = f"Hold out more clean episodes, or ask for alpha >= {1 / (len(groups) + 1):.3f}"
+        raise ConfigError("alpha", got=alpha, want=f"at least {need} episodes, not {len(groups)}", hint=hint)
+    return threshold
+
+
 def conformal_threshold(groups: Iterable[Float[ndarray, " _n"]], alpha: float) -> float:
     """Weighted 1 - alpha quantile, each group weighing 1 / (K + 1) and infinity the rest; inf when that is needed."""
     groups = list(groups)
@@ -145,6 +153,20 @@ def conformal_threshold(groups: Iterable[Float[ndarray, " _n"]], alpha: float) -
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order]) >= (1 - alpha) * (len(groups) + 1) - 1e-9
     return float(values[order][reached.argmax()]) if reached.any() else float("inf")
+
+
+def conformal_p(groups: Iterable[Float[ndarray, " _n"]], values: Float[ndarray, " N"]) -> Float[ndarray, " N"]:
+    """p of each value: (1 + Σ_k share of group k that is at least as large) / (K + 1); NaN for NaN.
+
+    At most α exactly when the value is above `conformal_threshold(groups, α)`.
+    """
+    groups = list(groups)
+    pooled = np.concatenate([*groups, np.zeros(0)])
+    weights = np.concatenate([*(np.full(len(group), 1 / len(group)) for group in groups), np.zeros(0)])
+    order = np.argsort(pooled, kind="stable")
+    below = np.concatenate([[0.0], np.cumsum(weights[order])])[np.searchsorted(pooled[order], values, side="left")]
+    found = (1 + len(groups) - below) / (len(groups) + 1)
+    return np.where(np.isnan(values), np.nan, found)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from svms_gr00t.cli.ablate import Ablate
 from svms_gr00t.cli.console import errors
 from svms_gr00t.cli.data.group import Data
 from svms_gr00t.cli.demo import Demo
-from svms_gr00t.cli.evaluate import open_loop, rollout, streams
+from svms_gr00t.cli.evaluate import monitor, open_loop, rollout, streams
 from svms_gr00t.cli.evaluate.card import Card
 from svms_gr00t.cli.evaluate.compare import Compare
 from svms_gr00t.cli.flags import at_home, joined
@@ -80,6 +80,13 @@ class Sim(_Group):
     command: Annotated[sim.Record, _named("record")] | Annotated[sim.Replay, _named("replay")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Monitor(_Group):
+    """Train the consistency monitor: do pictures, measurements and expectations fit together?"""
+
+    command: Annotated[monitor.TrainMonitor, _named("train")] | Annotated[monitor.ShowMonitor, _named("show")]
+
+
 Commands = (
     Annotated[Demo, _named("demo")]
     | Annotated[Train, _named("train")]
@@ -87,6 +94,7 @@ Commands = (
     | Annotated[PlanMemory, _named("plan")]
     | Annotated[Evaluate, _named("evaluate")]
     | Annotated[Serve, _named("serve")]
+    | Annotated[Monitor, _named("monitor")]
     | Annotated[Compare, _named("compare")]
     | Annotated[Ablate, _named("ablate")]
     | Annotated[Card, _named("card")]

@@ -49,6 +49,8 @@ class Serve:
     """Most observations in one request."""
     patience: float = 15.0
     """Seconds that a request may wait for its turn before it is answered with an error."""
+    monitor: Path | None = None
+    """A consistency monitor (`svms-gr00t monitor train`): answers say how far pictures and measurements are apart."""
     record: Path | None = None
     """Write requests and replies to this new file."""
     replay: Path | None = None
@@ -91,6 +93,8 @@ class Serve:
 
     def _service(self) -> "Service":
         from svms_gr00t.cli.evaluate.rollout import policy_folder
+        from svms_gr00t.consistency.checked import Checked
+        from svms_gr00t.consistency.file import load
         from svms_gr00t.monitor import Monitor
         from svms_gr00t.policy import Policy
         from svms_gr00t.serve.judge import Judge
@@ -100,9 +104,10 @@ class Serve:
         folder = policy_folder(Path(self.model_path)) if Path(self.model_path).is_dir() else self.model_path
         tag, device = self.embodiment_tag, self.device
         policy = Policy.from_pretrained(folder, embodiment_tag=tag, device=device, check=self.check)
+        served = policy if self.monitor is None else Checked(policy, load(self.monitor, policy))
         monitor = Monitor.beside(folder) if Path(folder).is_dir() else None
         token = None if self.replay is not None else self._token  # recordings hold none
-        return Service(policy=policy, token=token, judge=Judge(monitor), limits=limits)
+        return Service(policy=served, token=token, judge=Judge(monitor), limits=limits)
 
     def _servers(self, service: "Service", recorder: "Recorder | None") -> "list[ZmqServer | WebsocketServer]":
         """One or two, bound. The line says where before anyone is served."""

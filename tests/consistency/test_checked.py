@@ -1,0 +1,147 @@
+"""A checked policy acts to the bit as before, remembers the last look of each robot, and says so in `info`."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from svms_gr00t.cli.main import main
+from svms_gr00t.consistency.checked import Checked
+from svms_gr00t.consistency.file import load
+from svms_gr00t.core.errors import CheckpointError, DataError
+from svms_gr00t.core.protocols import ActionPolicy
+from svms_gr00t.evaluate.open_loop.baselines import split_lowdim
+from svms_gr00t.evaluate.open_loop.scoring import Recorded
+from svms_gr00t.monitor import CONSISTENCY
+from svms_gr00t.recipes.training.experiment import Experiment
+from svms_gr00t.serve.judge import Judge
+from svms_gr00t.serve.service import Service
+from svms_gr00t.serve.wire import pack, unpack
+
+
+def seen(trained, steps: list[int], episode: int = 50) -> list[dict[str, Any]]:
+    states, _ = split_lowdim(trained.dataset.lowdim(episode))
+    found = Recorded(trained.dataset, episode, states, list(trained.dataset.instructions(episode))).at(steps)
+    return [{key: value for key, value in one.items() if key != "step"} for one in found]
+
+
+def asked(observations: list[dict[str, Any]]) -> dict[str, Any]:
+    """As a client asks for several robots at once."""
+    found: dict[str, Any] = {}
+    for key in observations[0]:
+        values = [one[key] for one in observations]
+        if isinstance(values[0], str):
+            found[key] = values
+        else:
+            found[key] = np.stack([np.asarray(v, np.float32) if key.startswith("state.") else v for v in values])[
+                :, None
+            ]
+    return found
+
+
+def test_no_bit_of_the_actions_changes(trained):
+    checked, observations = Checked(trained.policy, trained.monitor), seen(trained, [0, 8])
+    assert isinstance(checked, ActionPolicy)
+    plain, _ = trained.policy.act(observations, seeds=[1, 2])
+    chunks, said = checked.act(observations, seeds=[1, 2])
+    for one, two in zip(plain, chunks, strict=True):
+        for key in one:
+            np.testing.assert_array_equal(one[key], two[key])
+    checked.reset({"seed": 0})
+    action, _ = trained.policy.get_action(asked(observations), {"seeds": [1, 2]})
+    other, info = checked.get_action(asked(observations), {"seeds": [1, 2]})
+    for key in action:
+        np.testing.assert_array_equal(action[key], other[key])
+    np.testing.assert_allclose(info[CONSISTENCY]["score"], said[CONSISTENCY]["score"])
+    assert not trained.policy.model.backbone._forward_hooks, "nothing is left behind"
+
+
+def test_it_says_what_the_monitor_says_of_recorded_frames(trained):
+    """Through pictures, request and hook the same residuals as from the table of the dataset."""
+    (observation,) = seen(trained, [16])
+    _, said = Checked(trained.policy, trained.monitor).act([observation], seeds=[0])
+    frames, monitor = trained.frames, trained.monitor
+    row = np.flatnonzero((frames.episode == 50) & (frames.step == 16))
+    names = [edge.name for edge in monitor.facts.edges]
+    told = monitor.see(frames.tokens[row])
+    sections = {"visual": told[:, :11], "state": np.pad(frames.now[row], ((0, 0), (0, 1)))}
+    for name in ("visual-state hand", "visual-state gripper"):
+        edge = monitor.facts.edges[names.index(name)]
+        found = said[CONSISTENCY]["edges"][name]
+        np.testing.assert_allclose(found["residual"], edge.residual(sections), rtol=0.02, atol=0.02)
+        assert found["unit"] == "cm"
+
+
+def residual(info: dict[str, Any], row: int = 0) -> float:
+    return float(info[CONSISTENCY]["edges"]["temporal-state hand"]["residual"][row])
+
+
+def test_expectations_belong_to_a_robot_its_episode_and_the_right_distance_of_steps(trained):
+    checked, (one, other) = Checked(trained.policy, trained.monitor), seen(trained, [0, 8])
+
+    def ask(observation, step=None, **options):
+        given = asked([observation]) | ({} if step is None else {"step": step})
+        return residual(checked.get_action(given, {"seed": 0, **options})[1])
+
+    assert np.isnan(ask(one)), "nothing is expected of a first look"
+    assert np.isfinite(ask(other))
+    assert np.isnan(ask(one, client="b")), "another client's robot is another robot"
+    assert np.isnan(ask(one, rows=[3])), "and so is another row"
+    checked.reset({"seed": 0})
+    assert np.isnan(ask(one, step=0)), "a new episode"
+    assert np.isfinite(ask(other, step=8))
+    assert np.isnan(ask(other, step=11)), "three steps later is not what was trained"
+    assert np.isfinite(ask(other, step=19))
+    assert np.isfinite(ask(other, client="b")), "resetting one client is not resetting another"
+    assert np.isnan(ask(one, step=0)), "steps that go back are a new episode"
+
+
+def test_a_frozen_sensor_is_far_from_what_was_commanded(trained):
+    """The state stays while chunks say that the hand moves: the residual is the way that it should have gone."""
+    checked, (one,) = Checked(trained.policy, trained.monitor), seen(trained, [8])
+    given = asked([one])
+    action, _ = checked.get_action(given, {"seed": 0})
+    _, info = checked.get_action(given, {"seed": 0})
+    way = np.linalg.norm(action["end_effector_position"][0, :8].sum(0))
+    assert way > 1, "it does command a motion"
+    assert residual(info) > 2
+    assert info[CONSISTENCY]["phase"][0].startswith("still")
+
+
+def test_the_reply_of_a_server_holds_it_and_survives_the_wire(trained):
+    service = Service(policy=Checked(trained.policy, trained.monitor), judge=Judge())
+    request = {"endpoint": "get_action", "data": {"observation": asked(seen(trained, [0, 8]))}}
+    for dialect in ("n1d6", "openpi"):
+        _, info = unpack(pack(service.answer(unpack(pack(request, dialect))), dialect))
+        said = info[CONSISTENCY]
+        assert set(said) == {"alarm", "score", "p", "phase", "threshold", "edges"}
+        assert set(said["edges"]) == {edge.name for edge in trained.monitor.facts.edges}
+        assert len(said["alarm"]) == len(said["phase"]) == 2
+        assert said["edges"]["visual-state hand"]["unit"] == "cm"
+    assert service.errors == 0
+
+
+def test_another_backbone_or_other_pictures_are_refused(trained, small_kitchen):
+    fresh = Experiment.prepare(small_kitchen, seed=0)
+    with pytest.raises(CheckpointError, match="another backbone"):
+        Checked(fresh.policy(fresh.model(use_sheaf_streams=False)), trained.monitor)
+    (one,) = seen(trained, [0])
+    wide = {k: np.repeat(v, 2, axis=1) if k.startswith("video.") else v for k, v in one.items()}
+    with pytest.raises(DataError, match="image tokens"):
+        Checked(trained.policy, trained.monitor).act([wide], seeds=[0])
+
+
+def test_the_command_trains_shows_and_refuses(small_kitchen, tmp_path, capsys):
+    path = tmp_path / "new" / "m.safetensors"
+    asked = ["monitor", "train", "shipped", str(small_kitchen), "--output", str(path)]
+    for more, code in ((["--alpha", "0.05"], 2), (["--alpha", "0.3", "--steps", "20", "--max-frames", "60"], 0)):
+        with pytest.raises(SystemExit) as stopped:
+            main([*asked, *more])
+        assert stopped.value.code == code
+    said = capsys.readouterr()
+    assert "held-out episodes or more" in said.err
+    assert load(path).facts.alpha == 0.3
+    with pytest.raises(SystemExit) as stopped:
+        main(["monitor", "show", str(path)])
+    assert stopped.value.code == 0
+    assert "visual-state rotation" in capsys.readouterr().out
