@@ -144,7 +144,7 @@ class Borrowed(Ring):
         """Raises ConfigError for no episodes, or for one without a first step."""
         super().__init__(offsets, **options)
         if not episodes or not all(0 in one for one in episodes):
-            hint = "evaluate.open_loop.scoring.remembered gives them"
+            hint = "evaluate.open_loop.recorded.remembered gives them"
             raise ConfigError("episodes", got=len(episodes), want="at least one, each from step 0 on", hint=hint)
         self.episodes, self._seeds = list(episodes), dict[str, int]()
 

@@ -128,7 +128,7 @@ class Policy(OnTheHub):
     @property
     def memory_offsets(self) -> tuple[int, ...]:
         """Earlier steps that memory looks back to, oldest first; () for a policy that remembers nothing."""
-        return self.model.config.memory_offsets
+        return self.model.config.remembered
 
     def get_modality_config(self) -> dict[str, ModalityConfig]:
         """Keys, steps and meanings of "video", "state", "action" and "language"."""
@@ -200,6 +200,17 @@ class Policy(OnTheHub):
             samples = [replace(one, earlier=row) for one, row in zip(samples, rows, strict=True)]
         return seen, collate(samples).to(self.device)
 
+    @torch.no_grad()
+    def moments(self, observations: Sequence[Mapping[str, Any]]) -> Float[Tensor, "B Q D"]:
+        """What memory would keep of each observation. Raises DataError for a policy that remembers nothing."""
+        if not self.memory_offsets:
+            hint = "Train with --memory-frames"
+            raise DataError("policy", got="a model without memory", want="one with memory", hint=hint)
+        _, inputs = self.prepare(observations)
+        features, _ = self.model.encode(inputs, losses=False)
+        assert features.recalled is not None
+        return features.recalled.moments
+
     def _remembering(
         self, inputs: ModelInputs, robots: Sequence[Robot], said: Sequence[int] | None
     ) -> tuple[ModelInputs, list[int]]:
@@ -245,7 +256,7 @@ class Policy(OnTheHub):
     ) -> Float[np.ndarray, " B"]:
         """Flow-matching loss of recorded chunks at the noise and the flow time that each seed fixes."""
         if self.memory_offsets and not _is_replay(observations):
-            hint = "evaluate.open_loop.scoring.Recorded gives them"
+            hint = "evaluate.open_loop.recorded.Recorded gives them"
             raise DataError("observation", got="no earlier steps", want="those at the memory's offsets", hint=hint)
         _, inputs = self.prepare(observations, chunks)
         features, _ = self.model.encode(inputs, losses=False)

@@ -19,7 +19,8 @@ from svms_gr00t.data.processor.processor import Sample
 from svms_gr00t.evaluate.closed_loop.result import RolloutConfig
 from svms_gr00t.evaluate.closed_loop.rollout import rollout
 from svms_gr00t.evaluate.open_loop.baselines import split_lowdim
-from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, Recorded, evaluate_open_loop
+from svms_gr00t.evaluate.open_loop.recorded import Recorded
+from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, evaluate_open_loop
 from svms_gr00t.evaluate.open_loop.trajectories import trace
 from svms_gr00t.evaluate.streams.looks import look_at_episodes
 from svms_gr00t.model import Gr00tN1d6

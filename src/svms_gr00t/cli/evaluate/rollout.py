@@ -82,7 +82,7 @@ class ClosedLoop:
         return 0
 
     def _drive(self) -> "RolloutResult":
-        from svms_gr00t.recipes.benchmarks.closed_loop import drive_kitchen, drive_robocasa, replay_gate
+        from svms_gr00t.recipes.benchmarks.closed_loop import check_memory, drive_kitchen, drive_robocasa, replay_gate
 
         bars = Bars()
         shared: dict[str, Any] = {
@@ -98,6 +98,7 @@ class ClosedLoop:
         if self.horizon is not None:
             shared["horizon"] = self.horizon
         folder = policy_folder(self.checkpoint)
+        check_memory(folder, self.n_action_steps)
         if self.benchmark == "libero":
             from svms_gr00t.recipes.benchmarks.libero import drive_libero
 

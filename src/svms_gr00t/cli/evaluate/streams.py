@@ -106,7 +106,13 @@ class Streams(_OnHeldOut):
         streams_of(policy)  # a plain policy is refused before anything is read
         bars, tag = Bars(), policy.processor.config.embodiment_tag
         samples = SampleDataset(
-            dataset, policy.processor, episodes=episodes, labeler=Labeler(), stride=self.stride, progress=bars
+            dataset,
+            policy.processor,
+            episodes=episodes,
+            labeler=Labeler(),
+            stride=self.stride,
+            memory=policy.memory_offsets,
+            progress=bars,
         )
         study = study_streams(
             policy,

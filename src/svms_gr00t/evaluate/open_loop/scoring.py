@@ -14,12 +14,13 @@ import numpy as np
 
 from svms_gr00t.core.arrays import as_array
 from svms_gr00t.core.errors import ConfigError, DataError
-from svms_gr00t.core.history import EARLIER, NOW, STEP, History, clipped_steps
+from svms_gr00t.core.history import History
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.core.protocols import INSTRUCTION, ActionPolicy, Chunk, FlowScorer, bare_keys, fixed_seed
+from svms_gr00t.core.protocols import ActionPolicy, Chunk, FlowScorer, bare_keys, fixed_seed
 from svms_gr00t.evaluate.open_loop.baselines import BASELINES, fit_baselines, split_lowdim
 from svms_gr00t.evaluate.open_loop.metrics import ChunkErrors, KeySpec, chunk_errors, cut_chunk, key_specs, valid_steps
 from svms_gr00t.evaluate.open_loop.paraphrases import other_instructions, paraphrase
+from svms_gr00t.evaluate.open_loop.recorded import Recorded, Remembered, recorded
 from svms_gr00t.evaluate.open_loop.result import OpenLoopResult, summarise
 
 Language = Literal["recorded", "empty", "swapped", "paraphrased"]
@@ -42,6 +43,9 @@ class OpenLoopConfig:
     language: Language = "recorded"
     """"empty" and "swapped" (another task's instruction) ask whether the policy listens at all; "paraphrased" asks
     whether it understands other words for the same."""
+    memory: Remembered = "own"
+    """What a policy with memory is shown of the past: "wiped" (nothing ever came before) and "swapped" (what another
+    of the episodes with the same instruction saw at the same steps) ask whether it uses its memory."""
     paraphrases: Mapping[str, str] = field(default_factory=dict)
     """Instruction -> other words for it; where it has none, `language.paraphrase` finds some."""
     kinds: Mapping[str, Any] = field(default_factory=dict)
@@ -81,7 +85,7 @@ def evaluate_open_loop(
     flow: dict[int, float] = {}
     with (progress or Silent()).task(f"open loop: {name}", len(episodes)) as task:
         for episode in episodes:
-            scene = read_scene(dataset, episode, config, specs, History.of(policy))
+            scene = read_scene(dataset, episode, config, specs, History.of(policy), among=episodes)
             predicted, loss = _ask(policy, scene, config)
             found.setdefault(name, {})[episode] = scene.errors(predicted)
             if loss is not None:
@@ -104,7 +108,7 @@ class Scene:
     steps: tuple[int, ...]
     specs: Mapping[str, KeySpec]
     horizon: int
-    observations: "Recorded"
+    observations: Recorded
 
     def errors(self, predicted: Mapping[str, np.ndarray]) -> dict[str, ChunkErrors]:
         """Errors of predicted chunks (n, H, D), key by key."""
@@ -116,57 +120,18 @@ class Scene:
         return {key: chunk_errors(predicted[key], recorded[key], mask, spec) for key, spec in self.specs.items()}
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """One recorded episode as a policy would have seen it, with the past steps that it or its memory looks back to."""
-
-    dataset: Any
-    episode: int
-    states: dict[str, np.ndarray]
-    instructions: list[str]
-    """One for each step."""
-    history: History = field(default_factory=History)
-    """How far back the policy looks."""
-
-    def at(self, steps: Sequence[int]) -> list[dict[str, Any]]:
-        """Flat observations at some steps: (H, W, 3) and (D,), or (T, ...) for a policy that looks back.
-
-        For one with memory they hold what was seen at its offsets, None before the start: the past is replayed.
-        """
-        if not self.history.memory:
-            return self._plain(steps)
-        past = {step: [step + offset for offset in self.history.memory] for step in steps}
-        wanted = sorted({one for step, before in past.items() for one in (step, *before) if one >= 0})
-        found = dict(zip(wanted, self._plain(wanted), strict=True))
-        return [found[step] | {EARLIER: tuple(found.get(one) for one in past[step])} for step in steps]
-
-    def _plain(self, steps: Sequence[int]) -> list[dict[str, Any]]:
-        looked, felt = (self._past(kind, steps) for kind in ("video", "state"))
-        frames = {view: self._frames(view, looked) for view in self.dataset.modality.video}
-        return [
-            {f"video.{view}": pictures[i] for view, pictures in frames.items()}
-            | {f"state.{key}": rows[felt[i]] for key, rows in self.states.items()}
-            | {INSTRUCTION: self.instructions[step], STEP: step}
-            for i, step in enumerate(steps)
-        ]
-
-    def _past(self, kind: str, steps: Sequence[int]) -> np.ndarray:
-        """Steps of each observation (n, T), or (n,) where it holds the current one alone."""
-        offsets, length = self.history.offsets[kind], len(self.instructions)
-        past = np.array([clipped_steps(step, offsets, length) for step in steps])
-        return past[:, 0] if offsets == NOW else past
-
-    def _frames(self, view: str, steps: np.ndarray) -> np.ndarray:
-        found = self.dataset.frames(self.episode, view, steps.ravel().tolist())
-        return found.reshape(*steps.shape, *found.shape[1:])
-
-
 def read_scene(
-    dataset: Any, episode: int, config: OpenLoopConfig, specs: Mapping[str, KeySpec], history: History
+    dataset: Any,
+    episode: int,
+    config: OpenLoopConfig,
+    specs: Mapping[str, KeySpec],
+    history: History,
+    *,
+    among: Sequence[int] = (),
 ) -> Scene:
-    """The episode as a policy of that `history` would have seen it, with the instructions that the language test wants.
+    """The episode as a policy of that `history` would have seen it, with the instructions and the past that tests want.
 
-    Raises DataError when it cannot be read.
+    Raises DataError when it cannot be read, and when none of the episodes `among` can lend it a memory.
     """
     states, actions = split_lowdim(dataset.lowdim(episode))
     length = len(next(iter(actions.values())))
@@ -177,8 +142,30 @@ def read_scene(
         steps=tuple(range(0, length, config.stride)),
         specs=specs,
         horizon=config.horizon,
-        observations=Recorded(dataset, episode, states, _instructions(dataset, episode, length, config), history),
+        observations=Recorded(
+            dataset,
+            episode,
+            states,
+            _instructions(dataset, episode, length, config),
+            history,
+            lender=_lender(dataset, episode, among, history, config),
+            wiped=config.memory == "wiped",
+        ),
     )
+
+
+def _lender(
+    dataset: Any, episode: int, among: Sequence[int], history: History, config: OpenLoopConfig
+) -> Recorded | None:
+    """Another episode with the same instruction, chosen by the seed; None unless the memory test wants one."""
+    if config.memory != "swapped" or not history.memory:
+        return None
+    first = dataset.instructions(episode)[0]
+    others = [one for one in among if one != episode and dataset.instructions(one)[0] == first]
+    if not others:
+        want, hint = f"another one with the instruction {first!r}", 'Use memory="wiped", or judge more episodes'
+        raise DataError(dataset.root, got=f"episode {episode} alone", want=want, hint=hint)
+    return recorded(dataset, others[fixed_seed(config.seed, episode) % len(others)], history)
 
 
 def _ask(policy: ActionPolicy, scene: Scene, config: OpenLoopConfig) -> tuple[dict[str, np.ndarray], float | None]:

@@ -22,9 +22,8 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.history import History
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.protocols import INSTRUCTION, fixed_seed
-from svms_gr00t.evaluate.open_loop.baselines import split_lowdim
 from svms_gr00t.evaluate.open_loop.paraphrases import other_instructions
-from svms_gr00t.evaluate.open_loop.scoring import Recorded
+from svms_gr00t.evaluate.open_loop.recorded import recorded
 from svms_gr00t.policy import Policy
 
 Spoil = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
@@ -101,17 +100,19 @@ def look_at_episodes(
     title: str = "looking",
     progress: Progress | None = None,
 ) -> list[Look]:
-    """Looks at every stride-th step after the first of each episode (a frozen state is no news at the first)."""
+    """Looks at every stride-th step after the first of each episode (a frozen state is no news at the first).
+
+    `spoil` breaks what is seen now; what a memory is shown of the past stays as it was.
+    """
     found: list[Look] = []
     history = History.of(policy)
     with (progress or Silent()).task(title, len(episodes)) as bar:
         for episode in episodes:
-            states, actions = split_lowdim(dataset.lowdim(episode))
-            length = len(next(iter(actions.values())))
-            recorded = Recorded(dataset, episode, states, list(dataset.instructions(episode)), history)
+            whole = recorded(dataset, episode, history)
+            length = len(whole.instructions)
             steps = list(range(min(stride, length - 1), length, stride))
-            (first,) = recorded.at([0])
-            seen = recorded.at(steps)
+            (first,) = whole.at([0])
+            seen = whole.at(steps)
             given = [spoil(dict(one), first) if spoil else one for one in seen]
             for start in range(0, len(steps), batch_size):
                 batch = slice(start, start + batch_size)

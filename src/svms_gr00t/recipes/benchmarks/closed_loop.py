@@ -4,20 +4,25 @@ Before a policy is judged in the embedded kitchen, recorded demonstrations are r
 expert's own actions fail says nothing about a policy.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Required, TypedDict, Unpack
+from typing import Any, Required, TypedDict, Unpack
 
 import numpy as np
 import torch
 
 from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.history import check_executed
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.protocols import Factory
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.processor.processor import Processor
 from svms_gr00t.evaluate.closed_loop.leaderboard import N1D6_24
 from svms_gr00t.evaluate.closed_loop.result import RolloutConfig, RolloutResult
 from svms_gr00t.evaluate.closed_loop.rollout import rollout
+from svms_gr00t.evaluate.open_loop.recorded import Remembered, control
+from svms_gr00t.groot.checkpoint.loading import read_config
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.sim.env import KitchenEnv
@@ -43,10 +48,21 @@ class Asked(TypedDict, total=False):
     videos: int
 
 
-def load_policy(folder: str) -> Policy:
-    """A policy for a worker process: one thread, so that two processes share two cores."""
+def load_policy(
+    folder: str, memory: Remembered = "own", dataset: str | None = None, episodes: Sequence[int] = ()
+) -> Policy:
+    """A policy for a worker process: one thread, so that two processes share two cores.
+
+    Another `memory` than its own is a control; "swapped" borrows those `episodes` of a dataset.
+    """
     torch.set_num_threads(1)
-    return Policy.from_pretrained(folder)
+    lender = None if dataset is None else LeRobotDataset.open(dataset)
+    return control(Policy.from_pretrained(folder), memory, lender, episodes)
+
+
+def check_memory(checkpoint: Path, n_action_steps: int) -> None:
+    """Raises ConfigError when a saved policy's memory never sees what it looks back to, before anything is loaded."""
+    check_executed(n_action_steps, read_config(checkpoint).remembered, "--n-action-steps")
 
 
 def build_robocasa(suite: Suite) -> RobocasaEnv:
@@ -154,6 +170,6 @@ def switch_threshold(checkpoint: Path) -> float:
     return float(np.asarray(grip["min"]).item() + np.asarray(grip["max"]).item()) / 2
 
 
-def saved_policy(checkpoint: Path) -> Factory:
-    """How a worker process loads it."""
-    return Factory(path=f"{HERE}:load_policy", kwargs={"folder": str(checkpoint)})
+def saved_policy(checkpoint: Path, **control: Any) -> Factory:
+    """How a worker process loads it; `control` as `load_policy` has it."""
+    return Factory(path=f"{HERE}:load_policy", kwargs={"folder": str(checkpoint)} | control)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.protocols import as_array
 from svms_gr00t.data.labels.labeler import Labeler
 from svms_gr00t.data.labels.tokens import N_LABELS
@@ -41,6 +42,9 @@ def read_streams(
     tasks: dict[str, int] = {}
     for indices in in_order(samples, batch_size):
         inputs = samples.batch(indices).to(device)
+        if model.config.remembered and inputs.past is None:
+            hint = "Give the samples memory=model.config.remembered"
+            raise DataError("streams", got="samples without a past", want="one for a model with memory", hint=hint)
         features = model.observe(inputs)
         states = model.through_streams(features, inputs, losses=False)
         episodes, names = zip(*(samples.origin(i) for i in indices), strict=True)
