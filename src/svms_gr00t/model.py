@@ -28,10 +28,11 @@ from svms_gr00t.groot.checkpoint.saving import checkpoint_folder, write_checkpoi
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.streams.alone import MemoryAlone
 from svms_gr00t.streams.memory import MemorySize
+from svms_gr00t.streams.targets import TargetHeads
 from svms_gr00t.svms import SheafStreams
 
-FRESH = ("svms.memory.", "svms.")
-"""What a checkpoint may lack altogether: a plain one all of SVMS, one without memory its memory."""
+FRESH = ("svms.memory.", "svms.targets.", "svms.", "targets.")
+"""What a checkpoint may lack altogether: a plain one all of SVMS, one without memory its memory, and so on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,10 @@ class ModelOutput:
     """One training forward."""
 
     terms: dict[str, Float[Tensor, ""]]
-    """Named losses: flow; with SVMS sheaf, collapse, balance, and aux when the batch has labels; recall with memory."""
+    """Named losses: flow; with SVMS sheaf, collapse, balance, and aux when the batch has labels; recall with memory;
+    where, when, how with grounded targets."""
+    features: Features
+    """What the action head read."""
     states: StreamStates | None
     """What SVMS did; None for the plain model."""
 
@@ -73,6 +77,11 @@ class Gr00tN1d6(nn.Module, OnTheHub):
             self.svms = _alone(config) if config.memory_only else _streams(config)
         self.action_head = ActionHead(config)
 
+    @property
+    def target_heads(self) -> TargetHeads | None:
+        """What tells the grounded targets in training; None without them."""
+        return self.svms.targets if isinstance(self.svms, SheafStreams) else None
+
     def observe(self, inputs: ModelInputs) -> Features:
         """What the backbone says, from pictures or from cached hidden states."""
         if inputs.hidden is None:
@@ -100,6 +109,7 @@ class Gr00tN1d6(nn.Module, OnTheHub):
             inputs.label_weight,
             state=inputs.state,
             past=self._past(inputs),
+            targets=inputs.targets,
             losses=losses,
         )
 
@@ -138,7 +148,7 @@ class Gr00tN1d6(nn.Module, OnTheHub):
         features, states = self.encode(inputs)
         flow = self.action_head.loss(features, inputs, noise=noise, time=time, generator=generator).loss
         terms = {"flow": flow} | (states.terms if states is not None else {})
-        return ModelOutput(terms=terms | self._recall(features, inputs), states=states)
+        return ModelOutput(terms=terms | self._recall(features, inputs), states=states, features=features)
 
     def _recall(self, features: Features, inputs: ModelInputs) -> dict[str, Float[Tensor, ""]]:
         """The recall loss of a model with memory: mean squared error over the real elements of the chunk."""

@@ -1,6 +1,6 @@
 """SVMS: sheaf-coupled streams between a token encoder and whatever reads its tokens.
 
-Axes: B batch, T tokens, M model width, S streams, D stream width, E edges, C labelled streams.
+Axes: B batch, T tokens, M model width, S streams, D stream width, E edges, C labelled streams, G target numbers.
 
     x  = heads(h)                        streams/heads.py
     x  = x + O attend(x, M_now)          streams/memory.py      off without `memory_offsets`; O = 0 at the start
@@ -9,10 +9,12 @@ Axes: B batch, T tokens, M model width, S streams, D stream width, E edges, C la
     w  = softmax(g(x') / τ)              streams/router.py      loss "balance"
     h' = h + W [w_s x'_s]                streams/merge.py       W = 0 at the start: h' = h, bit for bit
 
-The sheaf loss, ρ and the labels read x *before* the correction. After it the streams agree more by construction, so a
-loss there would reward the arithmetic instead of the heads, and a monitor there would hide what it should report.
+The sheaf loss, ρ, the labels and the grounded targets read x *before* the correction. After it the streams agree more
+by construction, so a loss there would reward the arithmetic instead of the heads, and a monitor there would hide what
+it should report.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -30,6 +32,7 @@ from svms_gr00t.streams.heads import StreamHeads, pick
 from svms_gr00t.streams.memory import Memory, MemorySize
 from svms_gr00t.streams.merge import Merge
 from svms_gr00t.streams.router import Router, RouterMode, balance_loss
+from svms_gr00t.streams.targets import TargetHeads
 from svms_gr00t.streams.token_labels import TokenLabelHeads, label_loss
 
 
@@ -52,6 +55,7 @@ class SheafStreams(nn.Module):
         temperature: float = 2.0,
         use_aux: bool = True,
         memory: MemorySize | None = None,
+        targets: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         if unroll_steps < 0:
@@ -66,6 +70,7 @@ class SheafStreams(nn.Module):
         self.router = Router(**size, mode=router_mode, dropout_p=dropout_p, temperature=temperature)
         self.merge = Merge(dim, **size)
         self.memory = Memory(memory) if memory is not None else None
+        self.targets = TargetHeads(targets, d_stream) if targets else None
         self.register_load_state_dict_post_hook(_follow_loaded_maps)
 
     @classmethod
@@ -85,6 +90,7 @@ class SheafStreams(nn.Module):
             temperature=config.router_temp_init,
             use_aux=config.use_aux_losses,
             memory=memory,
+            targets=config.told_by,
         )
 
     def forward(
@@ -96,6 +102,7 @@ class SheafStreams(nn.Module):
         *,
         state: Float[Tensor, "B _n Ds"] | None = None,
         past: Past | Moments | None = None,
+        targets: Float[Tensor, "B G"] | None = None,
         losses: bool = True,
     ) -> StreamStates:
         """Merged tokens with their evidence; `losses=False` skips the terms (acting needs none).
@@ -127,6 +134,8 @@ class SheafStreams(nn.Module):
             terms["balance"] = balance_loss(routed, mask)
         if losses and self.use_aux and labels is not None:
             terms["aux"] = label_loss(logits, labels, mask if label_mask is None else label_mask & mask, label_weight)
+        if losses and self.targets is not None and targets is not None:
+            terms |= self.targets.losses(x, features.image_mask, targets)
         return StreamStates(
             tokens=self.merge.add(features.tokens, corrected, weights, mask),
             streams=corrected,
@@ -178,9 +187,10 @@ class SheafStreams(nn.Module):
         """A fresh SVMS again; also the way to fill one that was built on the meta device."""
         for part in (self.heads, self.delta, self.labels, self.router, self.merge):
             part.reset_parameters()
-        if self.memory is not None:
-            self.memory.reset_parameters()
         self.diffusion.reset_parameters(self.delta)
+        for optional in (self.memory, self.targets):  # last: what is switched on moves no random number of the rest
+            if optional is not None:
+                optional.reset_parameters()
 
     @property
     def is_fresh(self) -> bool:

@@ -202,4 +202,4 @@ def test_a_local_ray_finds_what_processes_find(finished, config, tmp_path):
 def test_recipes_cost_what_they_say():
     assert RECIPES["tiny"].steps == (60, 60, 120)
     assert isinstance(hash(RECIPES["tiny"]), int), "the cache of decoded data is keyed by it"
-    assert Gr00tN1d6 is AdapterModel.__mro__[1]
+    assert issubclass(AdapterModel, Gr00tN1d6)

@@ -22,7 +22,7 @@ from svms_gr00t.train.phases import COUPLE, loss_weights
 
 NAMES = {field.name for field in fields(SvmsConfig)}
 PAGES = Path(__file__).parents[2] / "docs"
-DOCS = "".join((PAGES / page).read_text(encoding="utf-8") for page in ("sheaf.md", "memory.md"))
+DOCS = "".join((PAGES / page).read_text(encoding="utf-8") for page in ("sheaf.md", "memory.md", "labels.md"))
 BUILDS = {
     "stream_names": ("see", "when", "how"),
     "stream_edges": "cycle",
@@ -63,12 +63,18 @@ REMEMBERS = {
     "lambda_recall": 0.5,
 }
 """Another value of each setting of memory, beside an offset of -4."""
+AIMS = {
+    "grounded_targets": ("where",),
+    "target_streams": ("state", "state", "visual"),
+    "lambda_targets": 0.1,
+}
+"""Another value of each setting of grounded targets, beside where and when."""
 BASE = {"sheaf_delay_until_diffusion": 1e6, "sheaf_ramp_steps": 8, "aux_warmup_steps": 9, "router_temp_decay_steps": 9}
 """Schedules short enough to move within four steps."""
 
 
 def test_every_setting_is_in_one_of_the_tables():
-    tried = {*BUILDS, *TRAINS, *REMEMBERS}
+    tried = {*BUILDS, *TRAINS, *REMEMBERS, *AIMS}
     assert NAMES - tried == {"n_streams"}, "it repeats len(stream_names)"
 
 
@@ -99,6 +105,16 @@ def test_settings_of_memory_change_the_module_or_its_loss(name):
         return repr(Gr00tN1d6(config).svms), loss_weights(COUPLE, config, 0, 0.1, labels=False)
 
     assert facts(**{name: REMEMBERS[name]}) != facts()
+    assert facts() == facts()
+
+
+@pytest.mark.parametrize("name", sorted(AIMS))
+def test_settings_of_targets_change_the_module_or_its_loss(name):
+    def facts(**changes: object) -> tuple[str, dict[str, float]]:
+        config = tiny_config(**{"use_sheaf_streams": True, "grounded_targets": ("where", "when")} | changes)
+        return repr(Gr00tN1d6(config).svms), loss_weights(COUPLE, config, 0, 0.1, labels=False, targets=True)
+
+    assert facts(**{name: AIMS[name]}) != facts()
     assert facts() == facts()
 
 
@@ -154,6 +170,12 @@ def test_a_frozen_router_stays_as_it_was_through_training(batches, tmp_path):
         {"memory_offsets": (-9, -4)},
         {"memory_offsets": (0,)},
         {"memory_streams": ("tactile",), "memory_offsets": (-4,)},
+        {"grounded_targets": ("why",)},
+        {"grounded_targets": ("where", "where")},
+        {"memory_only": True, "memory_offsets": (-4,), "grounded_targets": ("where",)},
+        {"target_streams": ("visual", "tactile", "state"), "grounded_targets": ("where",)},
+        {"target_streams": ("visual",), "grounded_targets": ("where",)},
+        {"lambda_targets": -1.0, "grounded_targets": ("where",)},
     ],
 )
 def test_nonsense_is_refused_by_name(wrong):

@@ -13,7 +13,10 @@ from svms_gr00t.core.errors import ConfigError
 if TYPE_CHECKING:
     from svms_gr00t.recipes.training.config import TrainConfig
 
-SVMS_FLAGS = ("lambda_sheaf_max", "lambda_sheaf_min", "sheaf_schedule_mode", "sheaf_delay_until_diffusion")
+SVMS_FLAGS = (
+    *("lambda_sheaf_max", "lambda_sheaf_min", "sheaf_schedule_mode", "sheaf_delay_until_diffusion"),
+    "grounded_targets",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,14 @@ class Train:
     """When the sheaf loss comes on; adaptive leaves it to the phase."""
     sheaf_delay_until_diffusion: float | None = None
     """Smoothed flow loss below which the adaptive sheaf loss rises."""
+    grounded_targets: tuple[Literal["where", "when", "how"], ...] = ()
+    """What the pictures must tell of the hand's recorded motion, beside the token labels; docs/labels.md."""
+    hand_position: tuple[str, ...] = ()
+    """States that are the hand's position; by default found by name."""
+    hand_gripper: str | None = None
+    """State that is its gripper; by default found by name."""
+    tune_vision_projector: bool = False
+    """Phase 3 trains the projector between vision tower and language model too, so that targets reach the pictures."""
     optimizer: Literal["adamw", "adamw8bit", "adamw-sr", "adamw8bit-sr"] = "adamw"
     """-sr: bf16 weights with stochastic rounding; 8bit: moments in 8 bits (torchao)."""
     precision: Literal["fp32", "bf16"] | None = None
@@ -142,7 +153,7 @@ class Train:
         values: dict[str, Any] = {name: getattr(self, name) for name in names}
         values["phases"] = (1, 2, 3) if self.all_phases else self.phase
         extra = self.stored().svms if self.config is not None else {}
-        given = {name: getattr(self, name) for name in SVMS_FLAGS if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in SVMS_FLAGS if getattr(self, name) not in (None, ())}
         if self.memory_frames is not None:
             offsets = tuple(-self.memory_stride * k for k in range(self.memory_frames, 0, -1))
             given |= {"memory_offsets": offsets, "memory_only": self.memory_only}

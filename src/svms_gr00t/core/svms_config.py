@@ -5,6 +5,8 @@ from typing import Literal
 
 from svms_gr00t.core.errors import ConfigError
 
+GROUNDED = {"where": 6, "when": 3, "how": 7}
+"""Grounded targets and how many numbers each has; `data/labels/waypoints.py` says what they are."""
 Rule = tuple[str, bool, str, str]
 """Setting, whether its value is fine, what is wanted, a hint."""
 
@@ -75,6 +77,13 @@ class SvmsConfig:
     lambda_recall: float = 1.0
     """Weight of the recall loss: memory alone must tell the chunk."""
 
+    grounded_targets: tuple[str, ...] = ()
+    """Of where, when and how: what the pictures must tell of the hand's motion in training; none switches them off."""
+    target_streams: tuple[str, ...] = ("visual", "temporal", "state")
+    """Streams that tell where, when and how."""
+    lambda_targets: float = 0.05
+    """Weight of each target's loss."""
+
     def __post_init__(self) -> None:
         _check(self)
 
@@ -89,6 +98,12 @@ class SvmsConfig:
         return self.memory_offsets if self.use_sheaf_streams else ()
 
     @property
+    def told_by(self) -> dict[str, int]:
+        """Which stream, by number, tells which of the chosen targets."""
+        tellers = dict(zip(GROUNDED, self.target_streams, strict=True))
+        return {name: self.stream_names.index(tellers[name]) for name in self.grounded_targets}
+
+    @property
     def memory_stride(self) -> int:
         """Frames between two steps that memory keeps; 0 without memory."""
         return -self.memory_offsets[-1] if self.memory_offsets else 0
@@ -96,7 +111,9 @@ class SvmsConfig:
 
 def _check(c: SvmsConfig) -> None:
     alone = ("memory_only", not c.memory_only or bool(c.memory_offsets), "memory_offsets too", "--memory sets both")
-    for name, fine, want, hint in (*_stream_rules(c), alone, *(_memory_rules(c) if c.memory_offsets else ())):
+    memory = _memory_rules(c) if c.memory_offsets else ()
+    targets = _target_rules(c) if c.grounded_targets else ()
+    for name, fine, want, hint in (*_stream_rules(c), alone, *memory, *targets):
         if not fine:
             raise ConfigError(name, got=getattr(c, name), want=want, hint=hint)
 
@@ -172,4 +189,23 @@ def _memory_rules(c: SvmsConfig) -> list[Rule]:
         ("memory_layers", c.memory_layers >= 1, "at least 1", "2 is the default"),
         ("memory_dropout_p", 0 <= c.memory_dropout_p < 1, "0 <= p < 1", "0.1 is the default"),
         ("lambda_recall", c.lambda_recall >= 0, "0 or more", "1.0 is the default"),
+    ]
+
+
+def _target_rules(c: SvmsConfig) -> list[Rule]:
+    return [
+        (
+            "grounded_targets",
+            set(c.grounded_targets) <= set(GROUNDED) and len(set(c.grounded_targets)) == len(c.grounded_targets),
+            f"names among {', '.join(GROUNDED)}, each once",
+            "leave it empty for none",
+        ),
+        ("memory_only", not c.memory_only, "streams for grounded_targets", "leave one of the two out"),
+        (
+            "target_streams",
+            len(c.target_streams) == len(GROUNDED) and set(c.target_streams) <= set(c.stream_names),
+            f"three names among {', '.join(c.stream_names)}, for {', '.join(GROUNDED)}",
+            '("visual", "temporal", "state") is the default',
+        ),
+        ("lambda_targets", c.lambda_targets >= 0, "0 or more", "0.05 is the default"),
     ]

@@ -2,7 +2,7 @@
 
 Axes: B batch, T tokens, M model width, S streams, E edges, D stream width, H action horizon, Ds state width, Da action
 width, h and w pixels (multiples of 28), K past steps, Q moments of a step, P image tokens, W width of a state token,
-R different earlier steps of a batch.
+R different earlier steps of a batch, G numbers of grounded targets.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -82,6 +82,8 @@ class ModelInputs(_Movable):
     """Hidden states from a feature cache, in place of the images; then `images` is empty."""
     hidden_layer: int = 0
     """Language layers that `hidden` has been through."""
+    targets: Float[Tensor, "B G"] | None = None
+    """Where, when and how the recorded hand moves, physical units; absent at inference and where nobody asks."""
     past: "Past | Moments | Earlier | None" = None
     """Earlier steps for a model with memory; None: nothing came before."""
 

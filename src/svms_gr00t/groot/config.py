@@ -22,6 +22,7 @@ PARTS: dict[str, type[VisionConfig] | type[TextConfig] | type[DiTConfig]] = {
 }
 _SVMS_KEYS = frozenset(f.name for f in fields(SvmsConfig))
 _MEMORY_KEYS = frozenset(name for name in _SVMS_KEYS if name.startswith("memory_")) | {"lambda_recall"}
+_TARGET_KEYS = frozenset({"grounded_targets", "target_streams", "lambda_targets"})
 
 # Keys that N1.6 files carry for NVIDIA's trainer, processor and library; kept and written back.
 CARRIED = words(
@@ -126,6 +127,8 @@ class Gr00tN1d6Config(SvmsConfig):
             if f.name == "extra" or (f.name in _SVMS_KEYS and not self.use_sheaf_streams):
                 continue
             if f.name in _MEMORY_KEYS and not self.memory_offsets:
+                continue
+            if f.name in _TARGET_KEYS and not self.grounded_targets:
                 continue
             if f.name == "mask_padding" and value:
                 continue

@@ -92,7 +92,7 @@ class Memory(nn.Module):
         """The moments of one step, from the tokens where `mask` is True (the pictures') and the robot's state."""
         x = x.masked_fill(~mask[:, :, None, None], 0)
         scores = torch.einsum("sqd,btsd->bsqt", self.queries, self.keys(x)) * x.shape[-1] ** -0.5
-        look = _softmax(scores, mask[:, None, None])
+        look = masked_softmax(scores, mask[:, None, None])
         seen = torch.einsum("bsqt,btsd->bsqd", look, self.values(x))
         felt = self.state(state[:, -1].to(seen.dtype))
         return torch.cat([rearrange(seen, "b s q d -> b (s q) d"), felt[:, None]], dim=1)
@@ -162,7 +162,7 @@ class Block(nn.Module):
     ) -> tuple[Float[Tensor, "B R D"], Float[Tensor, "B R R"]]:
         """The rows after attention and MLP, and the attention, averaged over the heads."""
         q, k, v = rearrange(self.qkv(self.norm1(x)), "b r (c n d) -> c b n r d", c=3, n=self.heads)
-        weights = _softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, sees[:, None])
+        weights = masked_softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, sees[:, None])
         x = x + self.out(rearrange(weights @ v, "b n r d -> b r (n d)"))
         return x + self.mlp(self.norm2(x)), weights.mean(1)
 
@@ -176,7 +176,7 @@ def visible(valid: Bool[Tensor, "B K"], block: int) -> Bool[Tensor, "B R R"]:
     return repeat((earlier & here[:, None]) | own, "b i j -> b (i p) (j q)", p=block, q=block)
 
 
-def _softmax(scores: Float[Tensor, "*a r c"], mask: Bool[Tensor, "*b r2 c"]) -> Float[Tensor, "*a r c"]:
+def masked_softmax(scores: Float[Tensor, "*a r c"], mask: Bool[Tensor, "*b r2 c"]) -> Float[Tensor, "*a r c"]:
     """Softmax over the columns where `mask` is True; a row without any gives zeros."""
     weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
     return weights.masked_fill(~mask, 0)

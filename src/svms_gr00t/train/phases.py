@@ -35,6 +35,8 @@ class Phase:
     learning_rate: float
     steps: int
     batch_size: int
+    vision_projector: bool = False
+    """The projector between vision tower and language model trains too: what targets say reaches the pictures."""
     svms_rate: float = 1.0
     """SVMS learns at so many times the learning rate: it is fresh, the rest is not."""
 
@@ -44,6 +46,10 @@ class Phase:
         layer = "backbone.model.language_model.model.layers."
         if name.startswith("svms."):
             return self.svms
+        if name.startswith("targets."):
+            return True
+        if name.startswith("backbone.model.mlp1."):
+            return self.vision_projector
         if name.startswith(head):
             blocks = config.diffusion_model_cfg.num_layers
             return int(name.removeprefix(head).split(".")[0]) < round(self.dit_share * blocks)
@@ -101,8 +107,13 @@ def plain_counterpart(phase: Phase) -> Phase:
     return replace(phase, svms=False, dit_share=max(phase.dit_share, COUPLE.dit_share))
 
 
-def loss_weights(phase: Phase, config: SvmsConfig, step: int, sheaf: float, *, labels: bool) -> dict[str, float]:
-    """Weight of each term at a step; `sheaf` is what the phase's schedule says now."""
+def loss_weights(
+    phase: Phase, config: SvmsConfig, step: int, sheaf: float, *, labels: bool, targets: bool = False
+) -> dict[str, float]:
+    """Weight of each term at a step; `sheaf` is what the phase's schedule says now.
+
+    `labels`: the batch has token labels. `targets`: the model has heads for grounded targets.
+    """
     weights = {"flow": 1.0}
     if config.has_streams:
         weights |= {"sheaf": sheaf, "collapse": sheaf, "balance": config.router_balance_weight}
@@ -111,4 +122,6 @@ def loss_weights(phase: Phase, config: SvmsConfig, step: int, sheaf: float, *, l
             weights["aux"] = warm * (config.lambda_aux if phase.lambda_aux is None else phase.lambda_aux)
     if config.use_sheaf_streams and config.memory_offsets:
         weights["recall"] = config.lambda_recall
+    if targets:
+        weights |= dict.fromkeys(config.grounded_targets, config.lambda_targets)
     return weights

@@ -1,6 +1,6 @@
 """Which numbers of a dataset are the hand: its position and its gripper, found by their names or named by the user.
 
-Axes: T steps of an episode, D numbers of a key.
+Axes: T steps of an episode, D numbers of a key, G numbers of all targets.
 
     position   a state such as end_effector_position_relative (the first three numbers), or three of one number: x, y, z
     width      a state with "gripper" in its name: the sum of how far its fingers are from 0
@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.svms_config import GROUNDED
 from svms_gr00t.data.labels.waypoints import grounded_targets, waypoints
 from svms_gr00t.data.lerobot.modality import Modality
 
@@ -39,7 +40,7 @@ class Motion:
     """Its command about the middle of its range: waypoints are where the sign changes."""
 
     def targets(self) -> dict[str, Float[np.ndarray, "T _n"]]:
-        """`where`, `when` and `how` of every step. Raises DataError for NaN or infinity."""
+        """`where`, `when` and `how` of every step, physical units. Raises DataError for NaN or infinity."""
         return grounded_targets(self.path, self.width, waypoints(self.path, self.gripper))
 
 
@@ -62,6 +63,11 @@ class Hand:
         width = _opening(rows[f"state.{self.width}"])
         signal = width if self.gripper is None else np.asarray(rows[f"action.{self.gripper}"], np.float64).sum(axis=1)
         return Motion(path=np.concatenate(parts, axis=1)[:, :3], width=width, gripper=signal - self.middle)
+
+    def targets(self, rows: Mapping[str, Float[np.ndarray, "T _d"]]) -> Float32[np.ndarray, "T G"]:
+        """Every grounded target of every step side by side, in the order of `GROUNDED`, physical units."""
+        found = self.motion(rows).targets()
+        return np.concatenate([found[name] for name in GROUNDED], axis=1).astype(np.float32)
 
 
 def find_hand(

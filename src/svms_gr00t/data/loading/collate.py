@@ -22,6 +22,7 @@ def collate(samples: Sequence[Sample], label_weight: Float[Tensor, " S"] | None 
     width = max(len(sample.input_ids) for sample in samples)
     first = samples[0]
     actions, labels, cached = _all("action", samples), _all("labels", samples), _all("hidden", samples)
+    aimed = _all("targets", samples)
     return ModelInputs(
         images=tuple(image for sample in samples for image in sample.images),
         input_ids=torch.stack([_left(sample.input_ids, width, first.pad_id) for sample in samples]),
@@ -37,6 +38,7 @@ def collate(samples: Sequence[Sample], label_weight: Float[Tensor, " S"] | None 
         label_weight=label_weight if labels else None,
         hidden=torch.stack([_left(s.hidden, width) for s in samples if s.hidden is not None]) if cached else None,
         hidden_layer=first.hidden_layer,
+        targets=torch.stack([s.targets for s in samples if s.targets is not None]) if aimed else None,
         past=_earlier(samples),
     )
 
@@ -57,7 +59,7 @@ def _earlier(samples: Sequence[Sample]) -> Earlier | None:
 
 
 def _bare(sample: Sample) -> Sample:
-    return replace(sample, action=None, action_mask=None, labels=None, label_mask=None, earlier=())
+    return replace(sample, action=None, action_mask=None, labels=None, label_mask=None, targets=None, earlier=())
 
 
 def _all(name: str, samples: Sequence[Sample]) -> bool:

@@ -24,6 +24,7 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.history import clipped_steps
 from svms_gr00t.core.progress import Progress
 from svms_gr00t.core.types import ModelInputs
+from svms_gr00t.data.labels.hand import Hand
 from svms_gr00t.data.labels.tokens import Labeler, TokenLabels
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.loading.collate import collate
@@ -52,8 +53,8 @@ class SampleDataset(Dataset[Sample]):
     With `features` no picture is read at all. `tables` is a folder that keeps the numbers between runs. `augment`
     switches the training crops and colour jitter on, one draw for all pictures of a sample. `memory` are the steps
     before its own that a sample keeps, as offsets. `deciding` is the share of every batch that comes from steps right
-    before a change of intent (`data/loading/deciding.py`). Raises DataError for an episode that cannot be read, and
-    for no episodes.
+    before a change of intent (`data/loading/deciding.py`). `hand` is whose motion its grounded targets tell. Raises
+    DataError for an episode that cannot be read, and for no episodes.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class SampleDataset(Dataset[Sample]):
         features: FeatureCache | None = None,
         memory: Sequence[int] = (),
         deciding: float = 0.0,
+        hand: Hand | None = None,
         tables: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -79,6 +81,8 @@ class SampleDataset(Dataset[Sample]):
         self.labels = None if labeler is None else TokenLabels(labeler)
         self.augment, self.seed, self.features, self.memory = augment, seed, features, tuple(memory)
         self.deciding = deciding
+        self.hand = hand
+        self._targets: dict[int, Float[Tensor, "T G"]] = {}
         self.episodes = tuple(episodes)
         self._views = processor.config.embodiment.video.modality_keys
         self._table = LowDimTable.build(dataset, self.episodes, folder=tables, progress=progress)
@@ -102,6 +106,10 @@ class SampleDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """Sample `index`; a `Draw` carries its epoch, so that augmentation differs between epochs."""
+        return self._aiming(self._whole(index), self.places[index])
+
+    def _whole(self, index: int) -> Sample:
+        """Sample `index` but for its targets."""
         at, epoch = self.places[index], getattr(index, "epoch", 0)
         if self.features is not None:
             variant = self.variant(index)
@@ -121,6 +129,16 @@ class SampleDataset(Dataset[Sample]):
             return sample
         steps = [at.step + offset for offset in self.memory]
         return replace(sample, earlier=tuple(glimpse(replace(at, step=s)) if s >= 0 else None for s in steps))
+
+    def _aiming(self, sample: Sample, at: At) -> Sample:
+        """The sample with the grounded targets of its step; an episode's are computed when it is first met."""
+        if self.hand is None:
+            return sample
+        if at.episode not in self._targets:
+            steps, kinds = np.arange(self.length(at.episode)), ("state", "action")
+            rows = {f"{kind}.{k}": v for kind in kinds for k, v in self._table.rows(at.episode, steps, kind).items()}
+            self._targets[at.episode] = torch.from_numpy(self.hand.targets(rows))
+        return replace(sample, targets=self._targets[at.episode][at.step])
 
     def sample(self, at: At, rng: np.random.Generator | None = None) -> Sample:
         """The sample at a step from its pictures; `rng` switches the training augmentation on."""
@@ -146,6 +164,12 @@ class SampleDataset(Dataset[Sample]):
             got, want = f"{len(hidden)} cached tokens", f"{len(plain.input_ids)}, as many as the prompt has"
             raise DataError(f"{self.features.root}, episode {at.episode}", got=got, want=want, hint="Build it again")
         return replace(plain, hidden=hidden, hidden_layer=self.features.key.layer)
+
+    def aimed(self, hand: Hand) -> "SampleDataset":
+        """The same steps with the grounded targets of a hand."""
+        changed = copy(self)
+        changed.hand, changed._targets = hand, {}
+        return changed
 
     def relabeled(self, labeler: Labeler) -> "SampleDataset":
         """The same steps with the labels of another labeler."""

@@ -64,6 +64,8 @@ class Sample:
     """Cached hidden states of the tokens, in place of the images."""
     hidden_layer: int = 0
     """Language layers that `hidden` has been through."""
+    targets: Float[Tensor, " G"] | None = None
+    """Grounded targets, physical units; absent where none were asked for."""
     earlier: "tuple[Sample | None, ...]" = ()
     """What was seen at the memory's offsets, oldest first, None before the episode began; () without memory."""
 

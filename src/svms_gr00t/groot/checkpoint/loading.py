@@ -144,11 +144,12 @@ def load_weights(
     absent = targets.keys() - files.keys()
     dropped = {name for name in files.keys() - targets.keys() if is_unused(name, config)}
     owned = {prefix: {name for name in targets if name.startswith(prefix)} for prefix in fresh}
-    new = {prefix for prefix, names in owned.items() if names and names <= absent}
+    new = [prefix for prefix, names in owned.items() if names and names <= absent]
     excused = absent if partial else {name for name in absent if name.startswith(tuple(new))}
     _compare(folder, files, targets, missing=absent - excused, unexpected=files.keys() - targets.keys() - dropped)
-    for prefix in new:
-        _refill(module, prefix, dtype, device)
+    for prefix in new:  # in the order given, a part inside another once: a seed means the same weights in every process
+        if not any(prefix != other and prefix.startswith(other) for other in new):
+            _refill(module, prefix, dtype, device)
     scratch = new_scratch()
     for name, stored in sorted(files.items(), key=lambda item: (str(item[1].file), item[1].offset)):
         if name in targets:

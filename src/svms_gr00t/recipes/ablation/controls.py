@@ -5,11 +5,13 @@ Axes: B batch, T tokens, M model width, H hidden width.
     adapter           h' = h + W2 gelu(W1 LN(h)) on valid tokens; W2 = 0 at the start, as SVMS's merge is
     shuffled labels   each instruction's labels dealt out anew among its words: as many, as learnable, without meaning
     images visual     image tokens labelled too: Visual and nothing else
+    targets           grounded targets from the tokens that the action head reads, without streams
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +26,8 @@ from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.data.loading.protocols import Sampler, Samples
 from svms_gr00t.data.processor.processor import Sample
 from svms_gr00t.groot.config import Gr00tN1d6Config
-from svms_gr00t.model import Gr00tN1d6
+from svms_gr00t.model import Gr00tN1d6, ModelOutput
+from svms_gr00t.streams.targets import TargetHeads
 from svms_gr00t.svms import SheafStreams
 
 
@@ -38,9 +41,10 @@ class ResidualAdapter(nn.Module):
 
     @classmethod
     def as_large_as(cls, config: SvmsConfig, dim: int) -> "ResidualAdapter":
-        """As many parameters as the SVMS of `config` has, up to half a hidden unit."""
+        """As many parameters as the SVMS of `config` has, up to half a hidden unit, without heads for targets."""
+        streams = replace(config, grounded_targets=())
         with torch.device("meta"):
-            wanted = sum(p.numel() for p in SheafStreams.from_config(config, dim).parameters())
+            wanted = sum(p.numel() for p in SheafStreams.from_config(streams, dim).parameters())
         return cls(dim, max(1, round((wanted - 3 * dim) / (2 * dim + 1))))
 
     def reset_parameters(self) -> None:
@@ -62,10 +66,37 @@ class ResidualAdapter(nn.Module):
         """Nothing to set: it has no router."""
 
 
-class AdapterModel(Gr00tN1d6):
+class PlainModel(Gr00tN1d6):
+    """Plain N1.6 that may have heads for grounded targets on the tokens that the action head reads.
+
+    The configuration says `use_sheaf_streams=False`. The heads are called `targets`, not `svms`, and every phase trains
+    them: nothing of what acts is larger.
+    """
+
+    def __init__(self, config: Gr00tN1d6Config) -> None:
+        super().__init__(config)
+        width, one = config.backbone_embedding_dim, dict.fromkeys(config.grounded_targets, 0)
+        self.targets = TargetHeads(one, width) if one else None
+
+    @property
+    def target_heads(self) -> TargetHeads | None:
+        """Its own."""
+        return self.targets
+
+    def forward(self, inputs: ModelInputs, **draws: Any) -> ModelOutput:
+        """The plain model's loss, and those of the targets."""
+        output = super().forward(inputs, **draws)
+        if self.targets is None or inputs.targets is None:
+            return output
+        seen = output.features
+        losses = self.targets.losses(seen.tokens[:, :, None], seen.image_mask, inputs.targets)
+        return replace(output, terms=output.terms | losses)
+
+
+class AdapterModel(PlainModel):
     """Plain N1.6 with the adapter where SVMS would be, under SVMS's name, so that the phases train it as they do SVMS.
 
-    The configuration says `use_sheaf_streams=False`: there are no streams, no evidence and no auxiliary terms.
+    There are no streams, no evidence and no token labels.
     """
 
     def __init__(self, config: Gr00tN1d6Config) -> None:

@@ -24,7 +24,7 @@ from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, evaluate_open_
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
-from svms_gr00t.recipes.ablation.controls import AdapterModel, ImagesAreVisual, ShuffledLabels
+from svms_gr00t.recipes.ablation.controls import AdapterModel, ImagesAreVisual, PlainModel, ShuffledLabels
 from svms_gr00t.recipes.ablation.variants import ALL, Variant
 from svms_gr00t.recipes.shipped import SHIPPED, demonstrations, starting_point
 from svms_gr00t.recipes.training.budget import Budget
@@ -87,6 +87,8 @@ def _run_variant(config: AblationConfig, name: str, seed: int, folder: Path) -> 
     experiment = replace(experiment, config=changed)
     train, held_out = _samples(config, seed)
     model = build(experiment, variant, base)
+    if changed.grounded_targets:
+        train = train.aimed(experiment.hand)
     _train(model, variant, _labelled(train, variant, model, seed), folder, config, seed)
     policy = Policy(model, experiment.processor)
     _judge(policy, experiment, config, name, folder)
@@ -101,16 +103,17 @@ def _run_variant(config: AblationConfig, name: str, seed: int, folder: Path) -> 
 
 def build(experiment: Experiment, variant: Variant, base: Path | None) -> Gr00tN1d6:
     """The variant's model: the same starting weights wherever two variants share a tensor."""
-    if variant.kind != "adapter":
+    if variant.kind == "svms" or (variant.kind == "plain" and not experiment.config.grounded_targets):
         return experiment.model(use_sheaf_streams=variant.kind == "svms", base=base)
+    kind = AdapterModel if variant.kind == "adapter" else PlainModel
     config = Gr00tN1d6Config.from_dict(experiment.config.to_dict() | {"use_sheaf_streams": False})
     torch.manual_seed(experiment.seed)
     if base is not None:
-        return AdapterModel.from_pretrained(base, config=config, dtype=torch.float32)
+        return experiment.scaled(kind.from_pretrained(base, config=config, dtype=torch.float32))
     plain = experiment.model(use_sheaf_streams=False)
-    model = AdapterModel(config)
+    model = kind(config)
     model.load_state_dict(plain.state_dict(), strict=False)
-    return model
+    return experiment.scaled(model)
 
 
 @lru_cache(maxsize=1)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from svms_gr00t.core.svms_config import GROUNDED
 from svms_gr00t.recipes.training.budget import Budget
 from svms_gr00t.train.phases import Phase
 
@@ -23,6 +24,8 @@ class Variant:
     """Label image tokens too, all Visual."""
     svms_rate: float | None = None
     """What stands between backbone and DiT learns at so many times the rate; None takes the configuration's."""
+    vision_projector: bool = False
+    """The last phase trains the vision projector too."""
     together: bool = False
     """Every phase trains what the last one trains, at its rate."""
     reference: str = "plain"
@@ -32,12 +35,15 @@ class Variant:
         """What it trains in turn: the same steps, batches and loss weights for every variant."""
         rate = budget.svms_rate if self.svms_rate is None else self.svms_rate
         found = budget.changed(svms_rate=rate).phases()
+        if self.vision_projector:
+            found = tuple(replace(phase, vision_projector=phase.projectors) for phase in found)
         if not self.together:
             return found
         same = [{name: getattr(phase, name) for name in ("name", "lambda_aux", "sheaf", "steps")} for phase in found]
         return tuple(replace(found[-1], **kept) for kept in same)
 
 
+_TARGETS = {"grounded_targets": tuple(GROUNDED)}
 VARIANTS: dict[str, Variant] = {
     "plain": Variant(says="plain N1.6", kind="plain"),
     "adapter": Variant(says="residual MLP of equal size", kind="adapter"),
@@ -65,6 +71,24 @@ REMEDIES: dict[str, Variant] = {
     "full_together": Variant(
         says="SVMS, all at once, at five times the rate", together=True, svms_rate=5.0, reference="plain_together"
     ),
+    "plain_targets": Variant(says="plain N1.6 with grounded targets", kind="plain", changes=_TARGETS),
+    "adapter_targets": Variant(says="adapter with grounded targets", kind="adapter", changes=_TARGETS),
+    "targets": Variant(says="SVMS with grounded targets", changes=_TARGETS, reference="full"),
+    "plain_projector": Variant(says="plain N1.6, vision projector trained", kind="plain", vision_projector=True),
+    "plain_targets_projector": Variant(
+        says="the same with grounded targets",
+        kind="plain",
+        changes=_TARGETS,
+        vision_projector=True,
+        reference="plain_projector",
+    ),
+    "targets_projector": Variant(
+        says="SVMS with grounded targets, vision projector trained",
+        changes=_TARGETS,
+        vision_projector=True,
+        reference="plain_projector",
+    ),
 }
-"""What might help SVMS: step size, capacity, labels, order of training. Sizes are those of the tiny preset."""
+"""What might help SVMS: step size, capacity, labels, order of training, grounded targets. Sizes are those of the tiny
+preset."""
 ALL = VARIANTS | REMEDIES

@@ -60,6 +60,12 @@ class TrainConfig:
     """Weight of the auxiliary loss in every phase; by default each phase has its own."""
     svms: dict[str, Any] = field(default_factory=dict)
     """Other fields of the SVMS configuration, such as lambda_sheaf_max."""
+    hand_position: tuple[str, ...] = ()
+    """States that are the hand's position, for grounded targets; empty finds them by name."""
+    hand_gripper: str | None = None
+    """State that is its gripper."""
+    tune_vision_projector: bool = False
+    """Phase 3 trains the projector between vision tower and language model too."""
     optimizer: OptimizerName = "adamw"
     precision: Precision | None = None
     """By default the preset's: fp32 for tiny, bf16 for n1d6."""
@@ -128,6 +134,8 @@ class TrainConfig:
     def phase_values(self) -> tuple[Phase, ...]:
         """All three phases of this run."""
         found = self.budget().phases()
+        if self.tune_vision_projector:
+            found = tuple(replace(phase, vision_projector=phase.projectors) for phase in found)
         return found if self.lambda_aux is None else tuple(replace(phase, lambda_aux=None) for phase in found)
 
     def svms_fields(self) -> dict[str, Any]:
@@ -138,8 +146,7 @@ class TrainConfig:
 
     def dumps(self) -> str:
         """The text of `config.yaml`."""
-        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        return yaml.safe_dump(plain, sort_keys=False)
+        return yaml.safe_dump(_lists(asdict(self)), sort_keys=False)
 
     @classmethod
     def load(cls, file: Path | str) -> "TrainConfig":
@@ -155,12 +162,23 @@ class TrainConfig:
             raise ConfigError(str(path), got=type(values).__name__, want="a mapping of settings", hint=HINT)
         if unknown := sorted(values.keys() - {f.name for f in fields(cls)}):
             raise ConfigError(str(path), got=unknown, want="settings of a training run", hint=HINT)
-        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**given)
+        return cls(**{name: _tuples(value) for name, value in values.items()})
 
     def differences(self, other: "TrainConfig") -> list[str]:
         """Names of settings that differ."""
         return [f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)]
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lists(one) for key, one in value.items()}
+    return [_lists(one) for one in value] if isinstance(value, tuple) else value
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(one) for key, one in value.items()}
+    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
 
 
 def _shipped(part: Part) -> Part:

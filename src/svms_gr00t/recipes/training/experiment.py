@@ -6,6 +6,7 @@ The plain model and SVMS of one experiment see the same episodes, the same stati
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.data.doctor.compatibility import lost_commands
+from svms_gr00t.data.labels.hand import Hand, find_hand
 from svms_gr00t.data.labels.labeler import Labeler
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.modality import Modality
 from svms_gr00t.data.lerobot.sound import Skipped
+from svms_gr00t.data.lerobot.summary import RunningSummary
 from svms_gr00t.data.loading.feature_cache import FeatureCache
 from svms_gr00t.data.loading.mixed_samples import MixedSamples
 from svms_gr00t.data.loading.mixture import ALPHA, Mixture, Part, open_mixture
@@ -65,6 +68,8 @@ class Experiment:
     config: Gr00tN1d6Config
     """With SVMS; `model` switches it off for the plain one."""
     seed: int
+    hand_keys: tuple[tuple[str, ...], str | None] = ((), None)
+    """States that are the hand's position and its gripper, for grounded targets; empty finds them by name."""
     dtype: torch.dtype = torch.float32
     """Type in which weights are loaded; what trains becomes float32 (or what its optimiser wants) later."""
 
@@ -92,6 +97,7 @@ class Experiment:
         base: Path | None = None,
         svms: dict[str, object] | None = None,
         min_max_embedding_keys: Sequence[str] = (),
+        hand_keys: tuple[tuple[str, ...], str | None] = ((), None),
         progress: Progress | None = None,
     ) -> "Experiment":
         """Open the data and choose everything that does not depend on which model trains.
@@ -125,7 +131,7 @@ class Experiment:
         for source in sources:
             _name_lost_commands(source, processor, progress)
         dtype = torch.bfloat16 if chosen.precision == "bf16" else torch.float32
-        return cls(sources=sources, processor=processor, config=config, seed=seed, dtype=dtype)
+        return cls(sources=sources, processor=processor, config=config, seed=seed, hand_keys=hand_keys, dtype=dtype)
 
     @property
     def precision(self) -> Precision:
@@ -137,14 +143,38 @@ class Experiment:
         config = Gr00tN1d6Config.from_dict(self.config.to_dict() | {"use_sheaf_streams": use_sheaf_streams})
         if base is not None:
             torch.manual_seed(self.seed)
-            return Gr00tN1d6.from_pretrained(base, config=config, dtype=self.dtype)
+            return self.scaled(Gr00tN1d6.from_pretrained(base, config=config, dtype=self.dtype))
         torch.manual_seed(self.seed)
         plain = Gr00tN1d6(Gr00tN1d6Config.from_dict(self.config.to_dict() | {"use_sheaf_streams": False}))
         if not use_sheaf_streams:
             return plain.to(self.dtype)
         model = Gr00tN1d6(config)
         model.load_state_dict(plain.state_dict(), strict=False)
-        return model.to(self.dtype)
+        return self.scaled(model.to(self.dtype))
+
+    @cached_property
+    def hand(self) -> Hand:
+        """Whose motion grounded targets tell. Raises DataError for a robot without one."""
+        statistics = self.processor.statistics[self.processor.config.embodiment_tag]
+        position, gripper = self.hand_keys
+        return find_hand(self.dataset.modality, statistics, position=position, gripper=gripper)
+
+    @cached_property
+    def _target_scale(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and deviation of every grounded target over the training episodes, every step once."""
+        running = RunningSummary()
+        for source in self.sources:
+            for episode in source.split.train:
+                running.update(self.hand.targets(source.dataset.lowdim(episode)))
+        found = running.result(quantiles={})
+        return torch.tensor(found["mean"]), torch.tensor(found["std"])
+
+    def scaled(self, model: Gr00tN1d6) -> Gr00tN1d6:
+        """The model, its heads of grounded targets knowing these data's scale unless they brought another."""
+        heads = model.target_heads
+        if heads is not None and not heads.is_scaled:
+            heads.scale(*self._target_scale)
+        return model
 
     def policy(self, model: Gr00tN1d6) -> Policy:
         """The model as a policy for this experiment's robot."""
@@ -177,6 +207,7 @@ class Experiment:
             augment=train,
             seed=self.seed,
             features=features,
+            hand=self.hand if self.config.grounded_targets else None,
             **rest,
         )
 

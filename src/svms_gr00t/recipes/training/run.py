@@ -18,6 +18,7 @@ import torch
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.core.svms_config import GROUNDED
 from svms_gr00t.data.loading.feature_cache import FeatureCache
 from svms_gr00t.data.loading.protocols import Samples
 from svms_gr00t.model import Gr00tN1d6
@@ -118,6 +119,7 @@ def _experiment(config: TrainConfig, base: Path | None, progress: Progress) -> E
         base=base,
         svms=config.svms_fields(),
         min_max_embedding_keys=config.min_max_embedding_keys,
+        hand_keys=(config.hand_position, config.hand_gripper),
         progress=progress,
     )
     return replace(experiment, dtype=torch.float32) if config.precision == "fp32" else experiment
@@ -172,11 +174,15 @@ def _features(
 ) -> tuple[FeatureCache, ...]:
     """A cache of each dataset: what --feature-cache names, or with memory one that grows; none reads pictures.
 
-    Raises DataError unless a cache is of this model, data and pipeline, ConfigError for one cache of several datasets.
+    Raises DataError unless a cache is of this model, data and pipeline, ConfigError for one cache of several datasets,
+    and for any beside a vision projector that trains.
     """
     remembers, given = bool(model.config.remembered), config.feature_cache
     if given == OFF or not (given or remembers):
         return ()
+    if config.tune_vision_projector:
+        hint = f"--feature-cache {OFF}, which reads pictures; cached hidden states come after the projector"
+        raise ConfigError("--tune-vision-projector", got=True, want="no feature cache", hint=hint)
     root = output / "features" if given is None else Path(given)
     if remembers and not (root / "key.json").is_file():
         return _growing(config, experiment, model, here, root)
@@ -212,7 +218,10 @@ def _growing(
 
 
 def validator(held_out: Samples) -> Validate:
-    """Held-out flow loss and denoised action error at fixed noise and time, on evenly spread samples."""
+    """Held-out flow loss, denoised action error at fixed noise and time, and losses of grounded targets, if any.
+
+    On evenly spread samples.
+    """
     spread = torch.linspace(0, len(held_out) - 1, min(HELD_OUT_SAMPLES, len(held_out))).round().int().tolist()
 
     @torch.no_grad()
@@ -228,7 +237,9 @@ def validator(held_out: Samples) -> Validate:
             noise = torch.randn(inputs.action.shape, generator=source).to(device)
             time = model.action_head.draw_time(len(noise), generator=source).to(device)
             count = float(real.sum())
-            sums["flow"] += count * float(model(inputs, noise=noise, time=time).terms["flow"])
+            terms = model(inputs, noise=noise, time=time).terms
+            for name in {"flow", *GROUNDED} & terms.keys():
+                sums[name] = sums.get(name, 0.0) + count * float(terms[name])
             error = (model.sample(inputs, noise=noise).action - inputs.action).square() * real
             sums["action_error"] += float(error.sum())
             total += count

@@ -1,8 +1,8 @@
 """One global batch in parts: over processes, and over micro-batches that are accumulated.
 
 Batch n, its noise and its flow times depend on (seed, n) alone and are cut, so that any split trains on equal numbers.
-A part's losses count by what they are means of (real action elements, valid tokens, labelled tokens): the weighted sum
-is then the loss of the whole batch. Collapse and balance are not means; over parts they are an average.
+A part's losses count by what they are means of (real action elements, valid tokens, labelled tokens, rows): the
+weighted sum is then the loss of the whole batch. Collapse and balance are not means; over parts they are an average.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.svms_config import GROUNDED
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.data.loading.batches import Batches
 
@@ -68,6 +69,7 @@ def counts(part: ModelInputs, terms: Sequence[str]) -> Float[Tensor, " N"]:
     elements = part.action_mask.sum() if part.action_mask is not None else torch.tensor(float(part.action.numel()))
     known = {
         **dict.fromkeys(("flow", "recall"), elements),
+        **dict.fromkeys(GROUNDED, torch.tensor(float(len(part.state)))),
         "aux": part.label_mask.sum() if part.label_mask is not None else torch.tensor(0.0),
     }
     tokens = part.attention_mask.sum()

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from svms_gr00t.core.errors import TrainingError
+from svms_gr00t.core.svms_config import GROUNDED
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.model import Gr00tN1d6, ModelOutput
 from svms_gr00t.train.loop.shares import Draws, Parts, counts
@@ -48,20 +49,32 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.output: ModelOutput | None = None
+        self.apart: Tensor | None = None
+        """The weighted sum of the grounded targets, which is no part of the output; None without them."""
 
     def forward(self, part: ModelInputs, draws: Draws, weights: dict[str, float]) -> Float[Tensor, ""]:
         """The loss of one micro-batch."""
         self.output = self.model(part, noise=draws.noise, time=draws.time)
-        return total_loss(self.output.terms, weights)
+        aims = {name: weight for name, weight in weights.items() if name in GROUNDED and weight}
+        self.apart = total_loss({name: self.output.terms[name] for name in aims}, aims) if aims else None
+        return total_loss(self.output.terms, weights | dict.fromkeys(aims, 0.0))
 
 
 class Stepper:
-    """Forward, backward and clipping; the optimiser step is the caller's."""
+    """Forward, backward and clipping; the optimiser step is the caller's.
+
+    Grounded targets have a gradient of their own, which is clipped apart: in one clip with the others they would take
+    from the flow's share whenever they are large.
+    """
 
     def __init__(self, model: Gr00tN1d6, cluster: Cluster, *, seed: int, precision: Precision = "fp32") -> None:
         self.model, self.cluster, self.seed, self.precision = model, cluster, seed, precision
         self.objective = Objective(model)
         self.module = cluster.wrap(self.objective)
+        self.apart: dict[str, Tensor] = {}
+        """Gradient of the grounded targets, by parameter."""
+        self.apart_norm: float | None = None
+        """Its norm before clipping; None without targets."""
 
     def draw(self, number: int, parts: Parts) -> Draws:
         """Noise and times of global batch `number`."""
@@ -78,7 +91,7 @@ class Stepper:
         Raises TrainingError naming the term and the batch when a loss is NaN or infinite, on every process alike; no
         weight has changed then.
         """
-        draws, names = self.draw(number, parts), list(weights)
+        draws, names, self.apart = self.draw(number, parts), list(weights), {}
         own = torch.stack([counts(part, names) for part in parts])
         share = own / self.cluster.sum(own.sum(0)).clamp(min=1)
         torch.manual_seed(self._mix(number) + 7919 * self.cluster.rank)
@@ -90,6 +103,7 @@ class Stepper:
             with self.cluster.syncing(self.module, i == len(parts) - 1):
                 parted = {name: float(share[i, j]) * weights[name] for j, name in enumerate(names)}
                 loss, output = self._forward(part, draws.at(rows), parted)
+                self._set_apart()
                 self.cluster.backward(loss)
             values = torch.tensor([float(output.terms[name].detach()) for name in names], dtype=torch.float64)
             sums += torch.where(share[i] > 0, share[i].double() * values, 0.0)
@@ -98,9 +112,36 @@ class Stepper:
         return Outcome(terms=terms, loss=sum(weights[n] * v for n, v in terms.items() if weights[n]), output=output)
 
     def clip(self, parameters: Mapping[str, nn.Parameter], number: int) -> float:
-        """Scale the gradient to norm `CLIP` at most; its norm before. Raises TrainingError when that is no number."""
+        """Scale the gradient to norm `CLIP` at most; its norm before. Raises TrainingError when that is no number.
+
+        The gradient of grounded targets is clipped apart in the same way, and then added.
+        """
         norm = self.cluster.clip(parameters, CLIP)
         _check({"the gradient": norm}, number)
+        self.apart_norm = self._join(parameters) if self.apart else None
+        _check({"the gradient of the targets": self.apart_norm or 0.0}, number)
+        return norm
+
+    def _set_apart(self) -> None:
+        """Keep the gradient of this micro-batch's grounded targets aside; the graph stays for the other losses."""
+        if self.objective.apart is None:
+            return
+        own = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        found = torch.autograd.grad(self.objective.apart, list(own.values()), retain_graph=True, allow_unused=True)
+        for name, gradient in zip(own, found, strict=True):
+            if gradient is not None:
+                self.apart[name] = self.apart[name] + gradient if name in self.apart else gradient
+
+    @torch.no_grad()
+    def _join(self, parameters: Mapping[str, nn.Parameter]) -> float:
+        """Add what was kept aside, clipped; its norm before."""
+        gradients = {name: self.cluster.sum(value) for name, value in self.apart.items()}
+        self.apart = {}
+        norm = float(torch.stack([value.float().square().sum() for value in gradients.values()]).sum().sqrt())
+        scale = min(1.0, CLIP / (norm + 1e-6))
+        for name, value in gradients.items():
+            kept = parameters[name].grad
+            parameters[name].grad = value * scale if kept is None else kept.add_(value, alpha=scale)
         return norm
 
     def _forward(

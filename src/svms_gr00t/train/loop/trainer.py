@@ -102,7 +102,7 @@ class Loop:
     ) -> None:
         self.model, self.phase, self.batches, self.run, self.config = model, phase, batches, run, config
         self.cluster = cluster
-        _check_sharing(cluster, config)
+        _check_sharing(cluster, config, model)
         self.parameters = cluster.begin(model, prepare(model, phase, config.optimizer))
         self.optimizer = make_optimizer(
             self.parameters, learning_rate=phase.learning_rate, name=config.optimizer, svms_rate=phase.svms_rate
@@ -179,9 +179,17 @@ class Loop:
         parts: Parts = found if isinstance(found, tuple) else (found,)
         waited = time.monotonic() - began
         _check_past(self.model, parts)
+        _check_targets(self.model, parts)
+        _check_pictures(self.phase, parts)
         self._heat(number)
-        labels = parts[0].labels is not None
-        weights = loss_weights(self.phase, self.model.config, number, self.sheaf.at(step), labels=labels)
+        weights = loss_weights(
+            self.phase,
+            self.model.config,
+            number,
+            self.sheaf.at(step),
+            labels=parts[0].labels is not None,
+            targets=self.model.target_heads is not None,
+        )
         self.optimizer.zero_grad(set_to_none=True)
         outcome = self.stepper.backward(number, parts, weights)
         norm = self.stepper.clip(self.parameters, number)
@@ -234,6 +242,7 @@ class Loop:
             row = {"loss": outcome.loss, "lr": at["lr"], "grad_norm": at["grad_norm"], "seconds": seconds}
             row |= {"data_wait": at["waited"] / seconds, "samples_per_second": samples / seconds}
             row |= {"memory_gib": peak_memory_gib(self.cluster.device)}
+            row |= {} if self.stepper.apart_norm is None else {"grad_norm.targets": self.stepper.apart_norm}
             row |= {f"term.{name}": value for name, value in outcome.terms.items()}
             row |= {f"weight.{name}": value for name, value in weights.items()}
             row |= stream_measures(self.model, outcome.output, parts[-1])
@@ -278,7 +287,26 @@ def _check_past(model: Gr00tN1d6, parts: Parts) -> None:
         raise TrainingError("memory", got="a batch without a past", want="what came before each sample", hint=hint)
 
 
-def _check_sharing(cluster: Cluster, config: LoopConfig) -> None:
+def _check_targets(model: Gr00tN1d6, parts: Parts) -> None:
+    heads = model.target_heads
+    if heads is None:
+        return
+    if not heads.is_scaled or any(part.targets is None for part in parts):
+        got = "a batch without targets" if heads.is_scaled else "targets without mean and deviation"
+        hint = "Experiment.model and Experiment.samples fill them in; else leave grounded_targets out"
+        raise TrainingError("grounded_targets", got=got, want="targets of every sample, and their scale", hint=hint)
+
+
+def _check_pictures(phase: Phase, parts: Parts) -> None:
+    if phase.vision_projector and any(part.hidden is not None for part in parts):
+        hint = "Train without a feature cache, or leave the vision projector as it is"
+        raise TrainingError("vision projector", got="cached hidden states", want="pictures to train it", hint=hint)
+
+
+def _check_sharing(cluster: Cluster, config: LoopConfig, model: Gr00tN1d6) -> None:
+    if cluster.sharded and model.target_heads is not None:
+        hint = "Use DDP, or leave grounded_targets out; their gradient is clipped apart, which needs whole weights"
+        raise TrainingError("FSDP", got="grounded targets", want="none of them", hint=hint)
     if cluster.sharded and (config.optimizer != "adamw" or config.ema):
         got = f"--optimizer {config.optimizer}, --ema {config.ema:g}"
         hint = "Leave both out; sharing the moments over processes saves more than 8 bits do"

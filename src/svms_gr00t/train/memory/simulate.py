@@ -151,7 +151,8 @@ def step_bytes(
     ledger = Ledger()
     for parameter in model.parameters():
         ledger._known.add(parameter.untyped_storage())
-    weights = loss_weights(phase, config, 10**9, config.lambda_sheaf_max, labels=True)
+    targets = model.target_heads is not None
+    weights = loss_weights(phase, config, 10**9, config.lambda_sheaf_max, labels=True, targets=targets)
     with fake, ledger:
         for tensor in tree_leaves([getattr(batch, name) for name in batch.__dataclass_fields__]):
             if isinstance(tensor, FakeTensor):

@@ -5,6 +5,7 @@ Axes: B batch, T tokens, H horizon, M width. A row is image tokens, one for each
 
 import torch
 
+from svms_gr00t.core.svms_config import GROUNDED
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.groot.config import Gr00tN1d6Config
 
@@ -48,4 +49,5 @@ def synthetic_inputs(
         label_weight=torch.ones(labels.shape[-1]),
         hidden=normal(rows, ids.shape[1], config.backbone_embedding_dim) if cached else None,
         hidden_layer=cached_layer or 0,
+        targets=normal(rows, sum(GROUNDED.values())) if config.grounded_targets else None,
     )

@@ -63,7 +63,7 @@ def _groups(parameters: Mapping[str, nn.Parameter], learning_rate: float, svms_r
     """One group; SVMS apart where its rate differs, and whole tensors apart from those cut over processes."""
     groups: dict[tuple[float, type], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
-        scale = svms_rate if name.startswith("svms.") else 1.0
+        scale = svms_rate if name.startswith(("svms.", "targets.")) else 1.0
         groups.setdefault((scale, type(parameter)), []).append(parameter)
     return [{"params": own, "lr": learning_rate * scale, "scale": scale} for (scale, _), own in groups.items()]
 
