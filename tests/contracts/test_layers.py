@@ -74,8 +74,8 @@ ROOMS = {
         "camera": set(),
         "spaces": set(),
         "layout": {"scene"},
+        "tasks": {"scene", "layout"},
         "world": {"scene", "camera"},
-        "tasks": {"scene", "layout", "world"},
         "env": {"scene", "camera", "spaces", "layout", "tasks", "world"},
         "experts": {"scene", "tasks", "world", "env"},
         "record": {"camera", "tasks", "env", "experts"},
@@ -91,6 +91,7 @@ ROOMS = {
         "benchmarks": {"shipped"},
         "demo": {"shipped", "training", "benchmarks"},
         "ablation": {"shipped", "training", "benchmarks"},
+        "memory_study": {"shipped", "training", "benchmarks"},
     },
 }
 """What a room of a package may import of that package."""

@@ -70,7 +70,7 @@ def test_at_the_release_nothing_is_left_of_what_the_light_said(
     for which in (0, 1):
         meant(name, which)
         kitchen.reset(seed=5, options={"task": name})
-        cue = kitchen.layout.wait
+        cue = kitchen.layout.cue
         assert cue is not None
         assert cue.out - cue.lit == LIT
         assert cue.release - cue.out >= QUIET

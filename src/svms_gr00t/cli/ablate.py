@@ -9,14 +9,20 @@ from rich.table import Table
 from svms_gr00t.cli.console import Bars, console
 from svms_gr00t.core.errors import ConfigError
 
+SINGLE = ("max_steps", "learning_rate", "svms_rate", "batch_size")
+"""Flags of --suite single alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ablate:
     """Train plain N1.6, an adapter of equal size, SVMS and SVMS without each of its parts, alike; compare them.
 
+    With --suite memory: what memory is worth on tasks that need it, beside the controls that would explain it away.
     Interrupt it at any time: the same command goes on where it stopped. More seeds or variants may be added later.
     """
 
+    suite: Literal["single", "memory"] = "single"
+    """single: the shipped demonstrations. memory: tasks in which the past decides; the experts show them first."""
     recipe: Literal["tiny", "smoke"] = "tiny"
     """tiny: the shipped base and demonstrations. smoke: a few steps, to see that everything runs."""
     output_dir: Path = Path("runs/ablation")
@@ -24,8 +30,8 @@ class Ablate:
     seeds: int = 5
     """Seeds 0, 1, ...; each splits the data and trains every variant anew."""
     variants: tuple[str, ...] = ()
-    """Rows of the table; empty takes the ablation. Also: fast, no_dropout, wide, image_labels, plain_together,
-    adapter_together, full_together."""
+    """Rows of the table; empty takes all of the suite. --suite single also knows: fast, no_dropout, wide, image_labels,
+    plain_together, adapter_together, full_together."""
     dataset_path: str | None = None
     """Other demonstrations than the recipe's."""
     base: str | None = None
@@ -38,8 +44,12 @@ class Ablate:
     """SVMS, or the adapter in its place, learns at so many times the learning rate of the rest."""
     batch_size: int | None = None
     """Samples of one optimiser step, instead of the recipe's."""
-    rollouts: int = 0
-    """Closed-loop episodes for each task and run; 0 does without the simulator."""
+    rollouts: int | None = None
+    """Closed-loop episodes for each task and run; 0 does without the simulator. By default 0, and 40 with memory."""
+    rates: tuple[float, ...] = ()
+    """--suite memory: learning rates of which each side takes its best, chosen on seeds that are not reported."""
+    driven_seeds: int | None = None
+    """--suite memory: so many of the seeds are driven too; 5 by default."""
     tasks: tuple[str, ...] = ()
     """Kitchen tasks of the closed loop; empty drives all."""
     workers: int = 2
@@ -49,12 +59,42 @@ class Ablate:
 
     def run(self) -> int:
         """Run, and print the table."""
+        if self.seeds < 1:
+            raise ConfigError("--seeds", got=self.seeds, want="at least 1", hint="5 give an interval")
+        return self._memory() if self.suite == "memory" else self._single()
+
+    def _memory(self) -> int:
+        from svms_gr00t.evaluate.statistics.stats import effect_text
+        from svms_gr00t.recipes.memory_study.arms import ARMS
+        from svms_gr00t.recipes.memory_study.study import RECIPES, run_study
+
+        if given := [name for name in SINGLE if getattr(self, name) is not None]:
+            flags = ", ".join("--" + name.replace("_", "-") for name in given)
+            raise ConfigError(flags, got="--suite memory", want="--suite single", hint="The study has its own budget")
+        names = ("dataset_path", "base", "rollouts", "rates", "driven_seeds", "tasks")
+        changes = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, ())}
+        result = run_study(
+            replace(RECIPES[self.recipe], **changes),
+            self.output_dir,
+            seeds=range(self.seeds),
+            arms=self.variants or tuple(ARMS),
+            workers=self.workers,
+            progress=Bars(),
+        )
+        table = Table("side", "error", "against plain", "success", title=f"{self.seeds} seed(s)")
+        for row in result.rows:
+            effect = effect_text(row.against_plain.relative, " %")[0] if row.against_plain else ""
+            success = "" if row.success is None else f"{row.success.estimate:.0%}"
+            table.add_row(row.says, f"{row.error:.4f}", effect, success)
+        console.print(table)
+        console.print(f"Table: {self.output_dir / 'study.md'}", highlight=False, soft_wrap=True)
+        return 0
+
+    def _single(self) -> int:
         from svms_gr00t.evaluate.statistics.stats import effect_text, p_value
         from svms_gr00t.recipes.ablation.study import RECIPES, ablate
         from svms_gr00t.recipes.ablation.variants import VARIANTS
 
-        if self.seeds < 1:
-            raise ConfigError("--seeds", got=self.seeds, want="at least 1", hint="5 give an interval")
         given: dict[str, Any] = {
             "dataset_path": self.dataset_path,
             "base": self.base,
@@ -62,7 +102,7 @@ class Ablate:
             "learning_rates": self.learning_rate,
             "svms_rate": self.svms_rate,
             "batch_size": self.batch_size,
-            "rollouts": self.rollouts,
+            "rollouts": self.rollouts or 0,
             "tasks": self.tasks,
         }
         config = replace(RECIPES[self.recipe], **{k: v for k, v in given.items() if v is not None})

@@ -35,6 +35,8 @@ class PlanMemory:
     """Compute blocks again in the backward pass."""
     cached: bool = False
     """Train from a feature cache of layer 12."""
+    memory_frames: int = 0
+    """Earlier frames that the model remembers."""
     use_sheaf_streams: bool = True
     """Off plans plain GR00T N1.6 (phase 1 then trains a quarter of the DiT)."""
     exact: bool = False
@@ -86,4 +88,6 @@ class PlanMemory:
         chosen = preset_for(self.preset or (None if base else "n1d6"), base)
         config = chosen.config(load_tokenizer("tiny"))
         config = replace(continued(base, config, {}) if base else config, use_sheaf_streams=self.use_sheaf_streams)
+        if self.memory_frames:
+            config = replace(config, memory_offsets=tuple(range(-self.memory_frames, 0)))
         return config, chosen.budget.changed(batch_sizes=self.global_batch_size).phases()

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
+
 from svms_gr00t.data.loading.feature_cache import CacheKey, FeatureCache
 
 Fill = Callable[[FeatureCache, int, int], None]
@@ -31,6 +34,16 @@ class GrowingCache(FeatureCache):
         for variant, episode in dict.fromkeys(pairs):
             if (variant, episode) not in self._episodes and self._fill is not None and not self.has(variant, episode):
                 self._fill(self, variant, episode)
+
+    def image_tokens(self, variant: int, episode: int) -> tuple[int, ...]:
+        """As in any cache."""
+        self.ensure([(variant, episode)])
+        return super().image_tokens(variant, episode)
+
+    def read(self, variant: int, episode: int, step: int) -> Float[Tensor, "T M"]:
+        """As in any cache."""
+        self.ensure([(variant, episode)])
+        return super().read(variant, episode, step)
 
     def missing(self, episodes: Any) -> list[tuple[int, int]]:
         """Nothing that would not come."""

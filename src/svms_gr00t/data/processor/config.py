@@ -58,6 +58,8 @@ class ProcessorConfig:
     """Write the listed states as sines and cosines."""
     use_relative_action: bool = True
     """Honour relative actions; off treats them as absolute."""
+    clock_steps: int = 0
+    """Above 0 the last number of the state tells the time: steps since the episode began, over so many, at most 1."""
     formalize_language: bool = True
     """Lower case and no punctuation, as the released checkpoint was trained."""
     model_name: str = "nvidia/Eagle-Block2A-2B-v2"
@@ -104,6 +106,8 @@ class ProcessorConfig:
         ours: dict[str, Any] = {"embodiment_tag": self.embodiment_tag, "image_target": self.images.target}
         if self.min_max_embedding_keys:
             ours["min_max_embedding_keys"] = {tag: list(names) for tag, names in self.min_max_embedding_keys.items()}
+        if self.clock_steps:
+            ours["clock_steps"] = self.clock_steps
         return {"processor_class": "Gr00tN1d6Processor", "processor_kwargs": kwargs, "svms": ours}
 
     @classmethod
@@ -136,6 +140,7 @@ class ProcessorConfig:
         plain = {name: kwargs[name] for name in _PLAIN if kwargs.get(name) is not None}
         ids = dict(embodiment_ids) if embodiment_ids is not None else dict(EMBODIMENT_IDS)
         plain |= {"min_max_embedding_keys": {t: tuple(n) for t, n in ours.get("min_max_embedding_keys", {}).items()}}
+        plain |= {"clock_steps": int(ours.get("clock_steps", 0))}
         images = _images(kwargs, ours.get("image_target"))
         return cls(embodiment_tag=tag, embodiments=configs, embodiment_ids=ids, images=images, **plain)
 

@@ -132,7 +132,7 @@ class Processor:
             input_ids=text.ids,
             instruction_mask=text.mask,
             instruction=text.instruction,
-            state=torch.from_numpy(self.codec.encode_state(state)).float(),
+            state=self._timed(torch.from_numpy(self.codec.encode_state(state)).float(), observation.step),
             embodiment_id=self.config.embodiment_id,
             pad_id=self.tokenizer.pad_id,
             action=action,
@@ -167,6 +167,16 @@ class Processor:
         draw = None if rng is None else self.config.images.draw(rng)
         views = [self.config.images(observation.video[k][0], draw) for k in self.config.embodiment.video.modality_keys]
         return tuple(view[step] for step in range(len(views[0])) for view in views)
+
+    def _timed(self, state: Float[Tensor, "n Ds"], step: tuple[int, ...] | None) -> Float[Tensor, "n Ds"]:
+        """The state with the clock in its last number, where the configuration wants one."""
+        if not (full := self.config.clock_steps):
+            return state
+        if step is None:
+            hint = "Say how many steps the episode has lasted"
+            raise DataError("observation", got="no step", want="one, for a policy with a clock", hint=hint)
+        state[:, -1] = min(step[0] / full, 1.0)
+        return state
 
     def _action_mask(self, pad: Bool[np.ndarray, " h"] | None) -> Float[Tensor, "H Da"]:
         mask = self._real.clone()

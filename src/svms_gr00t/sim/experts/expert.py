@@ -13,6 +13,7 @@ from svms_gr00t.sim.world import REST
 PLANS = SINGLE | MEMORY
 DOWN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
 """World axes of a hand that points straight down with its fingers opening along y."""
+_TURN = 1.5  # action per radian of error
 NOISE = 0.06
 """Standard deviation of the noise on position actions."""
 
@@ -41,7 +42,7 @@ class Expert:
         self._steps += 1
         action = np.zeros(12)
         action[:3] = np.clip(error * leg.gain, -leg.most, leg.most) + self._rng.normal(0, NOISE, 3)
-        action[3:6] = np.clip((_turn(DOWN @ self._env.hand_axes().T) + leg.tilt) * leg.turn, -0.5, 0.5)
+        action[3:6] = np.clip(_turn(DOWN @ self._env.hand_axes().T) * _TURN, -0.5, 0.5)
         action[6] = 1.0 if leg.closed else -1.0
         action[11] = -1.0
         return np.clip(action, -1.0, 1.0)

@@ -7,8 +7,6 @@ elapsed time nor the hand tells what comes next.
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy import ndarray
 from numpy.random import Generator
 
 from svms_gr00t.sim.env import KitchenEnv
@@ -17,18 +15,14 @@ from svms_gr00t.sim.scene import PRESSED
 from svms_gr00t.sim.tasks.memory import ON_STEPS, STATION
 from svms_gr00t.sim.tasks.progress import OFF, ON, OnFor
 
-START, PAUSE = 8, 12
+START, PAUSE = 24, 12
 """Most steps of rest before an episode's first move, and between sub-goals."""
 SHOWN = 8
 """Steps that what must be remembered lasts at least."""
-TURN = 2.5
-"""Action per radian: a hand that contact has tilted stands straight again at the end of a rest."""
-SHIFT, TILT = 0.003, 0.02
-"""Standard deviations of how far off the expert aims, drawn for every leg: metres and radians."""
 
 
 class _Pace:
-    """Draws how fast this episode's expert is, how long it rests, and how well it aims."""
+    """Draws how fast this episode's expert is, and how long it rests."""
 
     def __init__(self, rng: Generator) -> None:
         self._rng = rng
@@ -36,18 +30,17 @@ class _Pace:
 
     def go(self, place: Place, **more: Any) -> Waypoint:
         """A leg at about the episode's speed."""
-        off, tilt = self._rng.normal(0, SHIFT, 3), self._rng.normal(0, TILT, 3)
-        most = self._speed * float(self._rng.uniform(0.85, 1.0))
-        usual: dict[str, Any] = {"turn": TURN, "most": most, "tilt": tuple(tilt)}
-        return Waypoint(place=lambda env: place(env) + off, **(usual | more))
+        return Waypoint(place=place, most=self._speed * float(self._rng.uniform(0.85, 1.0)), **more)
 
     def rest(self, place: Place, most: int = PAUSE, least: int = 2, **more: Any) -> Waypoint:
         """Stay for a random number of steps."""
-        return self.stay(place, int(self._rng.integers(least, most + 1)), **more)
+        steps = int(self._rng.integers(least, most + 1))
+        return stay(place, steps, **more)
 
-    def stay(self, place: Place, steps: int, **more: Any) -> Waypoint:
-        """Stay for so many steps."""
-        return self.go(place, near=1.0, least=steps, limit=steps, **more)
+
+def stay(place: Place, steps: int, **more: Any) -> Waypoint:
+    """Stay for so many steps."""
+    return Waypoint(place=place, near=1.0, least=steps, limit=steps, **more)
 
 
 def _home(env: KitchenEnv) -> Place:
@@ -55,20 +48,15 @@ def _home(env: KitchenEnv) -> Place:
     return lambda _env: spot
 
 
-def _away(_env: KitchenEnv) -> ndarray:
-    """Over the near edge, beside no fixture."""
-    return np.array([0.40, 0.0, 1.23])
-
-
 def _presses(times: int) -> Plan:
     def plan(env: KitchenEnv, rng: Generator) -> list[Waypoint]:
         pace, home = _Pace(rng), _home(env)
         return [
-            pace.rest(home, START, 0),
+            pace.rest(home, START),
             pace.go(fixed(env, "button", 0.0, 0.0, 0.20), near=0.025),
             pace.rest(fixed(env, "button", 0.0, 0.0, 0.20)),
             *(leg for _ in range(times) for leg in _press(env, pace)),
-            pace.go(_away),
+            pace.go(home),
         ]
 
     return plan
@@ -79,7 +67,7 @@ def _press(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
     hover, down = (fixed(env, "button", 0.0, 0.0, height) for height in (0.20, 0.06))
     return [
         pace.go(down, near=1.0, until=lambda env: env.joint("coffee") > PRESSED),
-        pace.stay(down, SHOWN),
+        stay(down, SHOWN),
         pace.go(hover, near=0.02),
         pace.rest(hover),
     ]
@@ -88,21 +76,20 @@ def _press(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
 def _open_then_close(env: KitchenEnv, rng: Generator) -> list[Waypoint]:
     pace, home, drawer = _Pace(rng), _home(env), f"drawer_{env.target}"
     above, hooked = (fixed(env, drawer, -0.034, 0.0, height) for height in (0.20, 0.105))
-    pulled, pushed = (fixed(env, drawer, dx, 0.0, height) for dx, height in ((-0.25, 0.105), (0.0, 0.095)))
+    pulled, pushed = (fixed(env, drawer, dx, 0.0, 0.105) for dx in (-0.25, 0.02))
     return [
-        pace.rest(home, START, 0),
+        pace.rest(home, START),
         pace.go(above, near=0.025),
         pace.rest(above),
         pace.go(hooked, near=0.012, limit=25),
         pace.rest(hooked),
         pace.go(pulled, near=1.0, until=lambda env: env.joint(drawer) > 0.115, limit=60),
         pace.rest(fixed(env, drawer, -0.034 - 0.12, 0.0, 0.105), least=SHOWN),
-        pace.go(pushed, near=1.0, until=lambda env: env.joint(drawer) < 0.04, limit=60, turn=1.5),
-        pace.go(pushed, near=1.0, until=lambda env: env.joint(drawer) < 0.006, limit=60, turn=1.5, most=0.4),
-        pace.go(hooked, near=0.01, least=10, limit=25, turn=1.5),
+        pace.go(pushed, near=1.0, until=lambda env: env.joint(drawer) < 0.004, limit=60),
+        pace.go(hooked, near=0.012, limit=15),
         pace.rest(hooked),
         pace.go(above, near=0.025),
-        pace.go(_away),
+        pace.go(home),
     ]
 
 
@@ -150,13 +137,13 @@ def _put_back(env: KitchenEnv, rng: Generator) -> list[Waypoint]:
     high, low = (fixed(env, "apple", 0.0, 0.0, height) for height in (0.15, 0.026))
     station = fixed(env, "apple", STATION[0] - env.position("apple")[0], STATION[1] - env.position("apple")[1], 0.17)
     return [
-        pace.rest(home, START, least=0, closed=False),
+        pace.rest(home, START, least=SHOWN, closed=False),
         *grasp(env, "apple", 0.15),
         pace.go(station, near=0.015),
         pace.rest(station, least=SHOWN, most=SHOWN + PAUSE),
         pace.go(high, near=0.012),
         pace.go(low, near=0.01, limit=25),
-        pace.stay(low, 5, closed=False),
+        stay(low, 5, closed=False),
         pace.go(fixed(env, "apple", 0.0, 0.0, 0.20), closed=False),
     ]
 
@@ -174,19 +161,19 @@ def _two_seconds(env: KitchenEnv, rng: Generator) -> list[Waypoint]:
         return isinstance(env.progress, OnFor) and env.progress.on >= ON_STEPS - LEAD
 
     return [
-        pace.rest(home, START, 0, closed=False),
+        pace.rest(home, START, closed=False),
         pace.go(above, closed=False, near=0.025),
         pace.rest(above, closed=False),
         pace.go(around, closed=False, near=0.012, limit=25),
         pace.rest(around, closed=False),
         pace.go(on, closed=False, near=1.0, until=lambda env: env.joint("stove") > ON + 0.02),
-        pace.go(wait, closed=False, near=1.0, until=due, limit=60),
+        Waypoint(place=wait, closed=False, near=1.0, until=due, limit=60),
         pace.go(off, closed=False, near=1.0, until=lambda env: env.joint("stove") < OFF),
         pace.go(around, closed=False),
     ]
 
 
-LEAD = 7
+LEAD = 5
 """Steps from the decision to turn a lever off until it is."""
 MEMORY: dict[str, Plan] = {
     "PressTwice": _presses(2),

@@ -4,7 +4,8 @@
 
 N are counted on the model itself, without storage; k is what the optimiser keeps for a trained weight beyond its bf16
 copy, gradient included. Activations go as gradients come, so that d of them meet no gradient; but the gradients of
-accumulated micro-batches stay, and meet the next one's activations and bf16 copies. a and d (MiB) were fitted to
+accumulated micro-batches stay, and meet the next one's activations and bf16 copies. An earlier step that memory keeps
+adds 2.7 MiB a view; its features come from a cache. a and d (MiB) were fitted to
 `simulate.step_bytes` at the released size, a = a0 (1 + H) / 51 + a1 T; on a GPU they were not measured.
 """
 
@@ -31,6 +32,8 @@ ACTIVATIONS = {"specialise": (54.2, 0.168, 0.0), "couple": (64.9, 0.184, 400.0),
 """(a0, a1, d) of each phase, MiB."""
 RECOMPUTED = {"specialise": (9.1, 0.163, 0.0), "couple": (0.0, 0.196, 50.0), "end to end": (0.0, 0.242, 100.0)}
 """The same when blocks are computed again in the backward pass."""
+MOMENTS = 2.7
+"""MiB of activations of an earlier step, for each view: its moments train, its way through the backbone does not."""
 FRAGMENTATION, CONTEXT_GIB = 1.03, 0.7
 TOKENS_A_VIEW, TOKENS_OF_TEXT = 88, 28
 """81 tokens of a 252-pixel view with its marks, and a prompt around a sentence of kitchen language."""
@@ -75,7 +78,8 @@ def plan(config: Gr00tN1d6Config, phase: Phase, setup: Setup) -> Plan:
     resident, trained = _counts(config, phase, setup)
     first, slope, apart = (RECOMPUTED if setup.checkpointing else ACTIVATIONS)[phase.name]
     tokens = TOKENS_OF_TEXT + TOKENS_A_VIEW * setup.views
-    sample = MIB * (first * (1 + config.action_horizon) / 51 + slope * tokens)
+    past = MOMENTS * setup.views * len(config.remembered)
+    sample = MIB * (first * (1 + config.action_horizon) / 51 + slope * tokens + past)
     micro = -(-setup.batch_size // setup.accumulation)
     activations = max(0.0, micro * sample - apart * MIB)
     if setup.accumulation > 1:

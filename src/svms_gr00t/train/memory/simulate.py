@@ -18,11 +18,11 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from svms_gr00t.core.types import ModelInputs
+from svms_gr00t.core.types import Earlier, ModelInputs
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.train.loop.shares import Draws
-from svms_gr00t.train.loop.step import Objective, Precision, arithmetic
+from svms_gr00t.train.loop.step import Precision, arithmetic
+from svms_gr00t.train.losses import total_loss
 from svms_gr00t.train.memory.planner import (
     CACHED_LAYERS,
     CONTEXT_GIB,
@@ -105,7 +105,8 @@ def exact_plan(config: Gr00tN1d6Config, phase: Phase, setup: Setup) -> Plan:
         -(-setup.batch_size // setup.accumulation),
         views=setup.views,
         text=TOKENS_OF_TEXT + TOKENS_A_VIEW * setup.views - IMAGE_TOKENS * setup.views,
-        cached_layer=CACHED_LAYERS if setup.cached else None,
+        cached_layer=CACHED_LAYERS if setup.cached or config.remembered else None,
+        memory=len(config.remembered),
     )
     used = step_bytes(
         config,
@@ -154,35 +155,26 @@ def step_bytes(
     targets = model.target_heads is not None
     weights = loss_weights(phase, config, 10**9, config.lambda_sheaf_max, labels=True, targets=targets)
     with fake, ledger:
-        for tensor in tree_leaves([getattr(batch, name) for name in batch.__dataclass_fields__]):
-            if isinstance(tensor, FakeTensor):
-                ledger.count(tensor)
-        apart: list[Tensor] = []
+        for one in (batch, *((batch.past.steps,) if isinstance(batch.past, Earlier) else ())):
+            for tensor in tree_leaves([getattr(one, name) for name in one.__dataclass_fields__]):
+                if isinstance(tensor, FakeTensor):
+                    ledger.count(tensor)
         for _ in range(min(2, micro_batches)):
-            apart = _once(model, batch, weights, precision, cuda)
+            _once(model, batch, weights, precision, cuda)
             gc.collect()
     largest = max(p.numel() for p in parameters.values())
     grads = sum(p.numel() * p.element_size() for p in parameters.values())
-    grads += sum(gradient.nbytes for gradient in apart)
     updating = grads + int(SCRATCH[optimizer] * largest)
     return resident + max(ledger.peak, updating)
 
 
-def _once(
-    model: Gr00tN1d6, batch: ModelInputs, weights: dict[str, float], precision: Precision, cuda: bool
-) -> list[Tensor]:
-    """One micro-batch; returns the gradient of grounded targets, which training keeps apart."""
+def _once(model: Gr00tN1d6, batch: ModelInputs, weights: dict[str, float], precision: Precision, cuda: bool) -> None:
     assert batch.action is not None
-    objective, own = Objective(model), [p for p in model.parameters() if p.requires_grad]
     noise, time = torch.randn_like(batch.action), torch.rand_like(batch.action[:, 0, 0])
     with cuda_rules() if cuda and precision == "bf16" else nullcontext():
         with arithmetic(torch.device("cpu"), precision):
-            loss = objective(batch, Draws(noise=noise, time=time), weights)
-        apart: tuple[Tensor | None, ...] = ()
-        if objective.apart is not None:
-            apart = torch.autograd.grad(objective.apart, own, retain_graph=True, allow_unused=True)
+            loss = total_loss(model(batch, noise=noise, time=time).terms, weights)
         loss.backward()
-    return [gradient for gradient in apart if gradient is not None]
 
 
 def _without_storage(config: Gr00tN1d6Config, dtype: torch.dtype) -> Gr00tN1d6:
@@ -202,6 +194,8 @@ def _fake_floats(inputs: ModelInputs, fake: FakeTensorMode) -> ModelInputs:
     def turned(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(turned(v) for v in value)
+        if isinstance(value, Earlier):
+            return replace(value, steps=_fake_floats(value.steps, fake))
         return fake.from_tensor(value) if isinstance(value, Tensor) and value.is_floating_point() else value
 
     return replace(inputs, **{name: turned(getattr(inputs, name)) for name in inputs.__dataclass_fields__})

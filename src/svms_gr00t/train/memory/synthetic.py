@@ -3,10 +3,12 @@
 Axes: B batch, T tokens, H horizon, M width. A row is image tokens, one for each 28 x 28 pixels, and then words.
 """
 
+from dataclasses import replace
+
 import torch
 
 from svms_gr00t.core.svms_config import GROUNDED
-from svms_gr00t.core.types import ModelInputs
+from svms_gr00t.core.types import Earlier, ModelInputs
 from svms_gr00t.groot.config import Gr00tN1d6Config
 
 SIDE, TEXT = 252, 49
@@ -22,9 +24,13 @@ def synthetic_inputs(
     text: int = TEXT,
     embodiment: int = 0,
     cached_layer: int | None = None,
+    memory: int = 0,
     seed: int = 0,
 ) -> ModelInputs:
-    """Random images, words, labels and actions; with `cached_layer` hidden states of that layer instead of images."""
+    """Random images, words, labels and actions; with `cached_layer` hidden states of that layer instead of images.
+
+    With `memory` every row has so many earlier steps, of the same form.
+    """
     source = torch.Generator().manual_seed(seed)
 
     def normal(*size: int) -> torch.Tensor:
@@ -50,4 +56,14 @@ def synthetic_inputs(
         hidden=normal(rows, ids.shape[1], config.backbone_embedding_dim) if cached else None,
         hidden_layer=cached_layer or 0,
         targets=normal(rows, sum(GROUNDED.values())) if config.grounded_targets else None,
+        past=_earlier(config, rows, memory, views, side, text, cached_layer) if memory else None,
     )
+
+
+def _earlier(
+    config: Gr00tN1d6Config, rows: int, memory: int, views: int, side: int, text: int, cached_layer: int | None
+) -> Earlier:
+    inputs = synthetic_inputs(config, rows * memory, views=views, side=side, text=text, cached_layer=cached_layer)
+    bare = replace(inputs, action=None, action_mask=None, labels=None, label_mask=None, label_weight=None, targets=None)
+    place = torch.arange(rows * memory).view(rows, memory)
+    return Earlier(steps=bare, place=place, valid=torch.ones_like(place, dtype=torch.bool))

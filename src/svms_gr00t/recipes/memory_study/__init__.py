@@ -1,0 +1,1 @@
+"""What memory is worth, and what the streams and the sheaf add to it, on tasks that need it."""

@@ -1,0 +1,138 @@
+"""The memory study: every side at its own best rate, on the same data, base, batches and scenes.
+
+    demonstrations -> a plain base for each seed -> rates chosen on other seeds -> runs -> scenes driven -> table
+
+Everything is a file: the same command goes on where it stopped, and seeds, sides and scenes may be added.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from svms_gr00t.core.errors import CheckpointError, ConfigError
+from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.recipes.memory_study.arms import ARMS
+from svms_gr00t.recipes.memory_study.config import StudyConfig
+from svms_gr00t.recipes.memory_study.driving import drive
+from svms_gr00t.recipes.memory_study.result import StudyResult, summarise
+from svms_gr00t.recipes.memory_study.run import SCORES, Place, Scores, run_arm, train_base
+
+CONFIG = "config.json"
+GROWS = ("rollouts", "driven_seeds", "rate_seeds")
+"""What a study may have more of later."""
+RECIPES: dict[str, StudyConfig] = {
+    "tiny": StudyConfig(),
+    "smoke": StudyConfig(
+        demonstrations=14, steps_before=2, steps=2, rates=(1e-3,), batch_size=4, memory_frames=2, rollouts=0
+    ),
+}
+"""tiny: the shipped base. smoke: a few steps, to see that everything runs."""
+Work = Callable[[], object]
+
+
+def run_study(
+    config: StudyConfig,
+    output: Path,
+    *,
+    seeds: Sequence[int],
+    arms: Sequence[str] = tuple(ARMS),
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> StudyResult:
+    """Do what is not done yet, write table and figure, and return them.
+
+    Raises ConfigError for unknown sides and for a seed that chose a rate, CheckpointError for a folder of other
+    settings, and whatever a run raises.
+    """
+    if unknown := sorted(set(arms) - set(ARMS)):
+        hint = "Leave it out for all"
+        raise ConfigError("--variants", got=unknown, want=f"names among {', '.join(ARMS)}", hint=hint)
+    if both := sorted(set(seeds) & set(config.rate_seeds)):
+        hint = "A rate is chosen on seeds that are not reported"
+        raise ConfigError("--seeds", got=both, want=f"others than {config.rate_seeds}", hint=hint)
+    _claim(config, output)
+    bars = progress or Silent()
+    place = Place(root=output, dataset=_demonstrations(config, output, bars))
+    tuned = len(config.rates) > 1
+    bases = [*seeds, *(config.rate_seeds if tuned else ())]
+    _all(bars, "plain bases", [partial(train_base, config, place, seed) for seed in bases], workers)
+    rates = _rates(config, place, arms, workers, bars) if tuned else dict.fromkeys(arms, config.rates[0])
+    runs = [partial(run_arm, config, place, arm, seed, rates[arm]) for seed in seeds for arm in arms]
+    _all(bars, "runs", runs, workers)
+    if config.rollouts:
+        driven = [(arm, seed) for seed in seeds[: config.driven_seeds] for arm in arms]
+        _all(
+            bars, "closed loop", [partial(drive, config, place, arm, rates[arm], seed) for arm, seed in driven], workers
+        )
+    result = summarise(config, place, rates, seeds)
+    result.write(output)
+    return result
+
+
+def _rates(config: StudyConfig, place: Place, arms: Sequence[str], workers: int, bars: Progress) -> dict[str, float]:
+    """Each side's best rate: the least error at deciding steps, mean over the seeds that choose."""
+    trials = [
+        partial(run_arm, config, place, arm, seed, rate)
+        for seed in config.rate_seeds
+        for arm in arms
+        for rate in config.rates
+    ]
+    _all(bars, "rates", trials, workers)
+
+    def error(arm: str, rate: float) -> float:
+        found = [Scores.load(place.run(arm, rate, seed) / SCORES).own.mean for seed in config.rate_seeds]
+        return sum(found) / len(found)
+
+    return {arm: min(config.rates, key=lambda rate: error(arm, rate)) for arm in arms}
+
+
+def _demonstrations(config: StudyConfig, output: Path, bars: Progress) -> Path:
+    """The recorded demonstrations; the experts show them where none are named."""
+    if config.dataset_path is not None:
+        return Path(config.dataset_path)
+    folder = output / "demonstrations"
+    if not (folder / "meta" / "info.json").is_file():
+        from svms_gr00t.sim.record import record  # the simulator is an extra
+
+        record(folder, episodes=config.demonstrations, seed=0, suite="memory", tasks=config.tasks, progress=bars)
+    return folder
+
+
+def _claim(config: StudyConfig, output: Path) -> None:
+    """Make the folder ours, or check that it is: runs of other settings must not be mixed into a table."""
+    file = output / CONFIG
+    if file.is_file():
+        old = StudyConfig.load(file)
+        odd = [name for name in vars(config) if getattr(old, name) != getattr(config, name) and name not in GROWS]
+        if odd:
+            hint = "Choose another --output-dir, or delete this one"
+            raise CheckpointError(output, got=f"a study with other {', '.join(odd)}", want="the same", hint=hint)
+    config.save(file)
+
+
+def _all(bars: Progress, title: str, jobs: Sequence[Work], workers: int) -> None:
+    with bars.task(title, len(jobs)) as bar:
+        for _ in _done(jobs, workers):
+            bar.advance()
+
+
+def _done(jobs: Sequence[Work], workers: int) -> Iterator[None]:
+    """Once for each job that is finished."""
+    if workers <= 1:
+        for job in jobs:
+            job()
+            yield
+        return
+    # Spawned, because threads of torch do not survive a fork; one thread each, set before torch is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        try:
+            for done in as_completed([pool.submit(job) for job in jobs]):
+                done.result()
+                yield
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # the runs in progress end; the rest waits for the next call
+            raise

@@ -1,0 +1,121 @@
+"""The memory study: every side starts from one base, sees the same batches, and takes its best rate of other seeds."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from svms_gr00t.core.errors import CheckpointError, ConfigError
+from svms_gr00t.data.loading.batches import Batches
+from svms_gr00t.recipes.memory_study.arms import ARMS
+from svms_gr00t.recipes.memory_study.build import added, experiment_of, samples_of
+from svms_gr00t.recipes.memory_study.config import StudyConfig
+from svms_gr00t.recipes.memory_study.result import StudyResult
+from svms_gr00t.recipes.memory_study.run import POLICY, Place, Scores, run_arm, train_base
+from svms_gr00t.recipes.memory_study.score import score, strayed
+from svms_gr00t.recipes.memory_study.study import run_study
+from svms_gr00t.recipes.shipped import shipped
+
+SMALL = StudyConfig(
+    held_out=0.4,
+    steps_before=1,
+    steps=1,
+    rates=(1e-3,),
+    batch_size=2,
+    memory_frames=2,
+    rollouts=0,
+    rate_seeds=(9,),
+    score_every=40,
+)
+
+
+@pytest.fixture(scope="module")
+def config(small_kitchen: Path) -> StudyConfig:
+    return replace(SMALL, dataset_path=str(small_kitchen))
+
+
+@pytest.fixture(scope="module")
+def place(config: StudyConfig, small_kitchen: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(root=tmp_path_factory.mktemp("study"), dataset=small_kitchen)
+
+
+def parts(config: StudyConfig, place: Place, arm: str):
+    experiment = experiment_of(config, ARMS[arm], place.dataset, shipped("tiny_base"), 0)
+    model = experiment.model(use_sheaf_streams=ARMS[arm].between, base=shipped("tiny_base"))
+    return model, *samples_of(config, experiment, model, place.caches)
+
+
+def test_sides_see_the_same_steps_in_the_same_batches(config: StudyConfig, place: Place) -> None:
+    batches = {}
+    for arm in ("plain", "full", "alone"):
+        _, train, held_out = parts(config, place, arm)
+        batches[arm] = (Batches(train, 4, 3)(2), held_out.episodes)
+        assert not set(train.episodes) & set(held_out.episodes)
+    for arm in ("full", "alone"):
+        assert torch.equal(batches["plain"][0].action, batches[arm][0].action)
+        assert torch.equal(batches["plain"][0].hidden, batches[arm][0].hidden)
+        assert batches["plain"][1] == batches[arm][1]
+    assert batches["plain"][0].past is None
+    assert batches["full"][0].past is not None
+
+
+def test_the_memory_alone_is_as_large_as_svms_with_memory(config: StudyConfig, place: Place) -> None:
+    full, alone = (parts(config, place, arm)[0].config for arm in ("full", "alone"))
+    assert abs(added(alone) / added(full) - 1) < 0.02
+    assert added(replace(alone, d_stream=full.d_stream)) < 0.8 * added(full), "mutant: the same width is smaller"
+
+
+def test_the_clock_and_the_frames_are_inputs(config: StudyConfig, place: Place) -> None:
+    plain, clock, frames = (parts(config, place, arm)[1] for arm in ("plain", "plain_clock", "plain_frames"))
+    step = next(number for number, at in enumerate(plain.places) if at.step == 32)
+    assert float(clock[step].state[0, -1]) == 32 / 256
+    assert float(plain[step].state[0, -1]) == 0
+    assert torch.equal(clock[step].state[:, :-1], plain[step].state[:, :-1])
+    tokens = len(plain[step].input_ids)
+    assert len(frames[step].input_ids) > 2 * tokens
+    assert frames.processor.config.embodiment.video.delta_indices == (-16, -8, 0)
+
+
+def test_a_stray_memory_is_another_episode_at_the_same_step(config: StudyConfig, place: Place) -> None:
+    model, _, held_out = parts(config, place, "full")
+    words = {e: held_out.instruction(replace(held_out.places[0], episode=e)) for e in held_out.episodes}
+    alike = [e for e in held_out.episodes if list(words.values()).count(words[e]) > 1]
+    number = next((n for n, at in enumerate(held_out.places) if at.step == 20 and (not alike or at.episode in alike)))
+    own, other = held_out.batch([number]), strayed(held_out, [number])
+    assert torch.equal(own.past.valid, other.past.valid)
+    assert torch.equal(own.hidden, other.hidden)
+    assert torch.equal(own.past.steps.hidden, other.past.steps.hidden) == (not alike)
+    one, two = (score(model, held_out, executed=8, every=40, stray=stray) for stray in (False, True))
+    assert one == two, "a fresh memory says nothing, whatever it remembers"
+
+
+def test_a_run_is_done_once_and_names_what_it_found(config: StudyConfig, place: Place) -> None:
+    base = train_base(config, place, 0)
+    folder = run_arm(config, place, "full", 0, 1e-3)
+    found = Scores.load(folder / "scores.json")
+    assert found.stray is not None
+    assert found.own.error.keys() == found.stray.error.keys()
+    assert (folder / POLICY / "config.json").is_file()
+    stamps = [file.stat().st_mtime_ns for file in (folder / "scores.json", base / "config.json")]
+    assert run_arm(config, place, "full", 0, 1e-3) == folder
+    assert train_base(config, place, 0) == base
+    assert stamps == [file.stat().st_mtime_ns for file in (folder / "scores.json", base / "config.json")]
+
+
+def test_rates_are_chosen_on_seeds_that_are_not_reported(config: StudyConfig, place: Place) -> None:
+    swept = replace(config, rates=(1e-30, 1e-2))
+    result = run_study(swept, place.root, seeds=(0,), arms=("plain", "full"), workers=1)
+    for row in result.rows[:2]:
+        trials = {r: Scores.load(place.run(row.arm, r, 9) / "scores.json").own.mean for r in swept.rates}
+        assert row.rate == min(trials, key=lambda rate: trials[rate])
+        assert row.seeds == (0,)
+    assert [row.arm for row in result.rows] == ["plain", "full", "full, another's memory"]
+    assert StudyResult.load(place.root / "study.json") == result
+    text = (place.root / "study.md").read_text(encoding="utf-8")
+    assert "on seeds (9,)" in text
+    assert "success" not in text.splitlines()[4], "nothing was driven"
+    with pytest.raises(ConfigError, match="A rate is chosen"):
+        run_study(swept, place.root, seeds=(0, 9), arms=("plain",), workers=1)
+    with pytest.raises(CheckpointError, match="other steps"):
+        run_study(replace(swept, steps=5), place.root, seeds=(0,), arms=("plain",), workers=1)
