@@ -71,7 +71,7 @@ class Ring:
 
     def _next(self, robot: Robot, every: int) -> int:
         if robot not in self._kept and (robot[0], ALL) not in self._kept:
-            hint = "Call reset when an episode begins; a server that was restarted has forgotten it"
+            hint = f'Call reset when an episode begins, or say "{STEP}"; a server that was restarted has forgotten'
             raise DataError("memory", got=f"{_name(robot)}, which was never reset", want="a known one", hint=hint)
         kept = self._kept.get(robot)
         return max(kept) + every if kept else 0

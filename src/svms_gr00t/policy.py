@@ -19,7 +19,7 @@ from torch import Tensor
 
 from svms_gr00t.core.arrays import refuse_not_finite
 from svms_gr00t.core.errors import CheckpointError, DataError
-from svms_gr00t.core.history import EARLIER
+from svms_gr00t.core.history import EARLIER, check_executed
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.data.processor.embodiment import ModalityConfig
@@ -27,6 +27,7 @@ from svms_gr00t.data.processor.observation import Observation
 from svms_gr00t.data.processor.processor import Processor, Sample
 from svms_gr00t.groot.checkpoint.delta import find_base, is_delta, read_delta
 from svms_gr00t.groot.checkpoint.hub import Hub, OnTheHub, locate, write_card
+from svms_gr00t.groot.checkpoint.loading import read_config
 from svms_gr00t.groot.checkpoint.saving import checkpoint_folder
 from svms_gr00t.memories import Ring, Robot
 from svms_gr00t.model import Gr00tN1d6, SampleOutput
@@ -82,6 +83,8 @@ class Policy(OnTheHub):
         if is_delta(source) and not (source / "processor_config.json").is_file():
             files = find_base(read_delta(source), base, hub=hub)
         processor = Processor.load(files, embodiment_tag=embodiment_tag)  # first: it is cheap to find at fault
+        if execution_horizon is not None:
+            check_executed(execution_horizon, read_config(source).remembered, "execution_horizon")
         dtype = torch.float32 if dtype is None and str(device) == "cpu" else dtype
         ways: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         model = Gr00tN1d6.from_pretrained(source, base=base, dtype=dtype, device=device, check=check, **ways)

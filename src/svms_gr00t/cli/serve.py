@@ -41,6 +41,8 @@ class Serve:
     """What clients must send; by default the variable SVMS_GR00T_TOKEN. Without one nobody can stop the server."""
     device: str = "cpu"
     """cpu, or cuda."""
+    n_action_steps: int | None = None
+    """With memory: steps that clients execute of every chunk, for those that do not say their step."""
     check: bool = True
     """Look for weights that are not finite; --no-check saves one pass over them."""
     max_mb: int = 256
@@ -103,7 +105,9 @@ class Serve:
         limits = self._limits()
         folder = policy_folder(Path(self.model_path)) if Path(self.model_path).is_dir() else self.model_path
         tag, device = self.embodiment_tag, self.device
-        policy = Policy.from_pretrained(folder, embodiment_tag=tag, device=device, check=self.check)
+        policy = Policy.from_pretrained(
+            folder, embodiment_tag=tag, device=device, check=self.check, execution_horizon=self.n_action_steps
+        )
         served = policy if self.monitor is None else Checked(policy, load(self.monitor, policy))
         monitor = Monitor.beside(folder) if Path(folder).is_dir() else None
         token = None if self.replay is not None else self._token  # recordings hold none

@@ -8,6 +8,7 @@ next one starts on a fresh socket. One client belongs to one thread at a time.
 """
 
 import time
+import uuid
 from types import TracebackType
 from typing import Any
 
@@ -29,6 +30,8 @@ class PolicyClient:
         self, host: str = "127.0.0.1", port: int = 5555, *, timeout_ms: int = 15_000, api_token: str | None = None
     ) -> None:
         self.address, self.timeout_ms, self.api_token = f"tcp://{host}:{port}", timeout_ms, api_token
+        self.name = uuid.uuid4().hex
+        """Whose memory is meant, also after the connection was lost; nobody else's."""
         self._context = zmq.Context()
         self._socket: zmq.Socket | None = None
 
@@ -37,7 +40,8 @@ class PolicyClient:
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Action chunks (B, H, D) by key in physical units, and what the server says about them.
 
-        Raises ServerError for a chunk that is not finite, whichever server sent it.
+        A policy with memory wants "step" of the observation, the environment's. Raises ServerError for a chunk that is
+        not finite, whichever server sent it, and for a step of which the server remembers nothing, as after a restart.
         """
         action, info = self.call("get_action", {"observation": observation, "options": options})
         try:
@@ -52,7 +56,7 @@ class PolicyClient:
         return {key.removeprefix("action."): rows[0] for key, rows in action.items()}
 
     def reset(self, options: dict[str, Any] | None = None) -> dict[str, Any]:
-        """A new episode begins."""
+        """A new episode begins; with {"rows": [2]} for those robots of a batch."""
         return self.call("reset", {"options": options})
 
     def get_modality_config(self) -> dict[str, Any]:
@@ -86,13 +90,18 @@ class PolicyClient:
         """Uptime, counts and latencies; not part of N1.6's protocol."""
         return self.call("health")
 
+    @property
+    def memory_offsets(self) -> tuple[int, ...]:
+        """Earlier steps that the served policy's memory looks back to; () without one. Asks the server."""
+        return tuple(self.health().get("memory_offsets", ()))
+
     def kill_server(self) -> None:
         """Stop the server; it must have been started with a token."""
         self.call("kill")
 
     def call(self, endpoint: str, data: dict[str, Any] | None = None) -> Any:
         """One request. Raises ServerError for an error reply and for no reply within the time limit."""
-        request: dict[str, Any] = {"endpoint": endpoint}
+        request: dict[str, Any] = {"endpoint": endpoint, "client": self.name}
         if data is not None:
             request["data"] = data
         if self.api_token:

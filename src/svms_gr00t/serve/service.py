@@ -1,10 +1,11 @@
 """What a server does with a request, whichever socket it came through.
 
-    {"endpoint": "get_action", "data": {"observation": .., "options": ..}, "api_token"?: ..}  ->  [action, info]
+    {"endpoint": "get_action", "data": {"observation": .., "options": ..}, "api_token"?, "client"?}  ->  [action, info]
 
 Endpoints of N1.6: ping, get_action, reset, get_modality_config, kill; ours beside them: health. One request is
 computed at a time, because the policy is one; what does not need the policy is answered at once. An error is a reply
-{"error": sentence}; nothing that a client sends ends the server but kill with the token.
+{"error": sentence}; nothing that a client sends ends the server but kill with the token. For a policy with memory
+"client" says whose memory is meant; by default it is the connection's.
 """
 
 import hmac
@@ -27,6 +28,8 @@ Evidence = Mapping[str, Any]
 UNAUTHORISED = "Unauthorized: Invalid API token"
 LATER: Final = object()
 """Instead of a reply: this request needs the policy."""
+MOST_LETTERS = 64
+"""Of a client's name."""
 NEED_POLICY = ("get_action", "reset", "get_modality_config")
 _COARSE = "annotation.human.coarse_action"
 """Where some of N1.6's simulators put the instruction that the policy knows as "task"."""
@@ -94,21 +97,29 @@ class Service:
             return self.health()
         if name == "kill":
             return self._kill()
-        return LATER if isinstance(data, dict) else self.refuse(f"data must be a map, not {type(data).__name__}")
+        if not isinstance(data, dict):
+            return self.refuse(f"data must be a map, not {type(data).__name__}")
+        named = request.get("client")
+        if named is not None and not (isinstance(named, str) and 0 < len(named) <= MOST_LETTERS):
+            return self.refuse(f"client must be a name of at most {MOST_LETTERS} letters")
+        return LATER
 
-    def answer(self, request: Any) -> Any:
-        """The reply to one decoded request; never raises for what a client did."""
+    def answer(self, request: Any, client: str = "") -> Any:
+        """The reply to one decoded request of a client; never raises for what a client did."""
         reply = self.at_once(request)
-        return self.ask_policy(request, time.monotonic()) if reply is LATER else reply
+        return self.ask_policy(request, time.monotonic(), client) if reply is LATER else reply
 
-    def ask_policy(self, request: dict[str, Any], arrived: float) -> Any:
-        """The reply to a request for which `at_once` said LATER; `arrived` is its `time.monotonic()`."""
+    def ask_policy(self, request: dict[str, Any], arrived: float, client: str = "") -> Any:
+        """The reply to a request for which `at_once` said LATER; `arrived` is its `time.monotonic()`.
+
+        `client` is whose memory is meant, unless the request names one.
+        """
         left = self.limits.patience_s - (time.monotonic() - arrived)
         if left <= 0 or not self._turn.acquire(timeout=left):
             return self.refuse(f"the server is too busy: this request waited {self.limits.patience_s:g} s")
         began = time.monotonic()
         try:
-            return self.guarded(lambda: self._dispatch(request))
+            return self.guarded(lambda: self._dispatch(request, client))
         finally:
             self._turn.release()
             if request.get("endpoint", "get_action") == "get_action":
@@ -125,7 +136,13 @@ class Service:
         """Time since the start, counts and latencies."""
         latency = self.latency.summary() | {"histogram_ms": self.latency.buckets()}
         found = {"status": "ok", "uptime_s": time.monotonic() - self._began, "errors": self.errors}
+        found |= {"memory_offsets": list(self.memory_offsets)} if self.memory_offsets else {}
         return found | {"requests": dict(self.requests), "latency": latency, "compute": self.compute.summary()}
+
+    @property
+    def memory_offsets(self) -> tuple[int, ...]:
+        """Earlier steps that the policy's memory looks back to; () for one that remembers nothing."""
+        return tuple(getattr(self.policy, "memory_offsets", ()))
 
     def refuse(self, text: str) -> dict[str, str]:
         """An error reply, counted."""
@@ -142,13 +159,15 @@ class Service:
             log.exception("request failed")
             return self.refuse(f"the server failed on this request ({type(error).__name__}); its log says more")
 
-    def _dispatch(self, request: dict[str, Any]) -> Any:
+    def _dispatch(self, request: dict[str, Any], client: str) -> Any:
         name, data = request.get("endpoint", "get_action"), _data(request)
         if name == "get_modality_config":
             return dict(self.policy.get_modality_config())
         options = data.get("options")
         if fault := _fault(options):
             return self.refuse(fault)
+        if self.memory_offsets:
+            options = (options or {}) | {"client": request.get("client") or client}
         if name == "reset":
             return self.policy.reset(options)
         observation = data.get("observation")
@@ -195,8 +214,14 @@ def _fault(options: Any) -> str | None:
         return f"options must be a map or null, not {type(options).__name__}"
     seeds = options.get("seeds") if options.get("seeds") is not None else []
     seed = 0 if options.get("seed") is None else options["seed"]
-    whole = isinstance(seeds, list) and all(isinstance(one, int) for one in (seed, *seeds))
-    return None if whole else "options.seed must be a whole number, and options.seeds a list of them"
+    if not isinstance(seeds, list) or not all(isinstance(one, int) for one in (seed, *seeds)):
+        return "options.seed must be a whole number, and options.seeds a list of them"
+    rows = options.get("rows")
+    if rows is not None and not (isinstance(rows, list) and all(isinstance(row, int) and row >= 0 for row in rows)):
+        return "options.rows must be a list of whole numbers from 0, or null"
+    if "client" in options:
+        return 'options.client is the server\'s to set; name a client by "client" beside "endpoint"'
+    return None
 
 
 def _bytes(token: str) -> bytes:

@@ -3,13 +3,15 @@
 On connecting the server sends its metadata. An observation is one robot's, unbatched: "video.<camera>" (H, W, 3),
 "state.<key>" (D,), and "prompt" or the language key. The answer holds "actions" (H, all numbers in key order), the same
 by key as "action.<key>", "info" in plain numbers, and "server_timing". A text frame is an error. GET /healthz answers
-200; GET /health, with the token, answers counts and latencies as JSON.
+200; GET /health, with the token, answers counts and latencies as JSON. The protocol knows no reset: for a policy with
+memory an observation holds "step", and step 0 begins an episode. No two connections share a memory.
 """
 
 import http
 import json
 import threading
 import time
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -95,10 +97,10 @@ class WebsocketServer:
         config = self.service.policy.get_modality_config()
         keys = {name: list(value.modality_keys) for name, value in config.items()}
         connection.send(pack({"modality_keys": keys}, "openpi"))
-        before = 0.0
+        before, client = 0.0, f"websocket {uuid.uuid4().hex}"
         for message in connection:
             began = time.perf_counter()
-            reply = self._reply(message, config)
+            reply = self._reply(message, config, client)
             if isinstance(reply, dict):
                 connection.send(str(reply["error"]))
                 continue
@@ -106,7 +108,7 @@ class WebsocketServer:
             connection.send(pack(_answer(reply, keys["action"], infer, before), "openpi"))
             before = 1e3 * (time.perf_counter() - began)
 
-    def _reply(self, message: bytes | str, config: Mapping[str, Any]) -> Any:
+    def _reply(self, message: bytes | str, config: Mapping[str, Any], client: str) -> Any:
         """[action, info], or {"error": sentence}."""
         if isinstance(message, str):
             return self.service.refuse("a request is one binary msgpack frame")
@@ -114,10 +116,15 @@ class WebsocketServer:
         request = self.service.guarded(lambda: _request(unpack(message, limit=limit), config))
         if "error" in request:
             return request
-        # The header was checked when the connection opened.
-        reply = self.service.answer(request | ({"api_token": token} if token else {}))
-        if self.seen is not None:
-            self.seen(pack(request), pack(reply))
+        begins = _begins(request["data"]["observation"]) and self.service.memory_offsets
+        for asked in [_reset(), request] if begins else [request]:
+            one = asked | {"client": client}
+            # The header was checked when the connection opened.
+            reply = self.service.answer(one | ({"api_token": token} if token else {}))
+            if self.seen is not None:
+                self.seen(pack(one), pack(reply))
+            if isinstance(reply, dict) and "error" in reply:
+                break
         return reply
 
 
@@ -134,6 +141,16 @@ def _request(given: Any, config: Mapping[str, Any]) -> dict[str, Any]:
             numbers = np.atleast_1d(value).astype(np.float32)
             observation[key] = numbers[None] if numbers.ndim == 2 else numbers[None, None]
     return {"endpoint": "get_action", "data": {"observation": observation}}
+
+
+def _begins(observation: Mapping[str, Any]) -> bool:
+    step = observation.get("step")
+    return isinstance(step, int | np.integer) and step == 0
+
+
+def _reset() -> dict[str, Any]:
+    """Of this one robot: the noise of other clients goes on."""
+    return {"endpoint": "reset", "data": {"options": {"rows": [0]}}}
 
 
 def _answer(reply: Any, keys: list[str], infer: float, before: float) -> dict[str, Any]:

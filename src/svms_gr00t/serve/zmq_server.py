@@ -91,7 +91,7 @@ class ZmqServer:
     def _work(self) -> None:
         """The worker thread; the bell wakes the socket thread, because ZMQ sockets stay in theirs."""
         while (job := self._jobs.get()) is not None:
-            self._done.put(_packed(self.service, self.service.ask_policy(job.request, job.arrived)))
+            self._done.put(_packed(self.service, self.service.ask_policy(job.request, job.arrived, job.client.hex())))
             with suppress(OSError):  # the server has closed without waiting for this
                 self._ring.send(b"!")
 
