@@ -89,6 +89,22 @@ def test_a_batch_behind_a_server_resets_row_by_row(policy: Policy, start: Start)
     np.testing.assert_allclose(action["action.arm"][1], whole(policy, 2, 0), atol=1e-5)
 
 
+class Wrapped:
+    """Something around the policy that knows nothing of memory."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.get_action, self.reset = policy, policy.get_action, policy.reset
+        self.get_modality_config = policy.get_modality_config
+
+
+def test_what_wraps_a_policy_keeps_clients_apart_too(policy: Policy, start: Start) -> None:
+    port = start(served=Wrapped(Wrapped(policy))).port
+    with PolicyClient(port=port) as a, PolicyClient(port=port) as b:
+        for step in STEPS[:3]:
+            for episode, client in enumerate((a, b)):
+                np.testing.assert_allclose(ask(client, episode, step), whole(policy, episode, step), atol=1e-5)
+
+
 def test_a_restarted_server_says_that_it_has_forgotten(policy: Policy, start: Start) -> None:
     with PolicyClient(port=start(served=remembering()).port) as client:
         client.reset()

@@ -56,6 +56,11 @@ class Checked:
             del self._last[robot]
         return self.policy.reset(options)
 
+    @property
+    def memory_offsets(self) -> tuple[int, ...]:
+        """The policy's."""
+        return self.policy.memory_offsets
+
     def get_modality_config(self) -> dict[str, Any]:
         """The policy's."""
         return self.policy.get_modality_config()

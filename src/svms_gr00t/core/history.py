@@ -44,6 +44,17 @@ def check_executed(every: int, offsets: Sequence[int], where: str) -> None:
         raise ConfigError(where, got=every, want=f"a divisor of the memory's stride, {stride} steps", hint=hint)
 
 
+def memory_of(policy: Any) -> tuple[int, ...]:
+    """The offsets that a policy's memory looks back to, whatever wraps it; () for one that remembers nothing."""
+    return tuple(getattr(_inside(policy), "memory_offsets", ()))
+
+
+def _inside(policy: Any) -> Any:
+    while hasattr(policy, "policy"):
+        policy = policy.policy
+    return policy
+
+
 class History:
     """What one robot saw in one episode, as far back as its policy looks.
 
@@ -64,10 +75,10 @@ class History:
     def of(cls, policy: Any) -> "History":
         """For a policy or a client with `get_modality_config`; one without it looks at the current step alone.
 
-        What wraps a policy (`monitor.Watched`) looks as far back as the policy inside.
+        What wraps a policy (`monitor.Watched`) looks as far back as the policy inside, and remembers as much.
         """
-        policy = getattr(policy, "policy", policy)
-        memory = getattr(policy, "memory_offsets", ())
+        policy = _inside(policy)
+        memory = memory_of(policy)
         if not hasattr(policy, "get_modality_config"):
             return cls(memory=memory)
         config = policy.get_modality_config()

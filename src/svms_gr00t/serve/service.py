@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from svms_gr00t.core.arrays import refuse_not_finite
 from svms_gr00t.core.errors import SvmsError
+from svms_gr00t.core.history import memory_of
 from svms_gr00t.serve.latency import Histogram
 from svms_gr00t.serve.limits import Limits, check_size
 from svms_gr00t.serve.wire import unpack
@@ -142,7 +143,7 @@ class Service:
     @property
     def memory_offsets(self) -> tuple[int, ...]:
         """Earlier steps that the policy's memory looks back to; () for one that remembers nothing."""
-        return tuple(getattr(self.policy, "memory_offsets", ()))
+        return memory_of(self.policy)
 
     def refuse(self, text: str) -> dict[str, str]:
         """An error reply, counted."""
@@ -166,7 +167,7 @@ class Service:
         options = data.get("options")
         if fault := _fault(options):
             return self.refuse(fault)
-        if self.memory_offsets:
+        if self.memory_offsets or hasattr(self.policy, "memory_offsets"):  # it knows clients
             options = (options or {}) | {"client": request.get("client") or client}
         if name == "reset":
             return self.policy.reset(options)

@@ -15,7 +15,7 @@ import numpy as np
 
 from svms_gr00t.core.arrays import as_array, refuse_not_finite
 from svms_gr00t.core.errors import ConfigError, SvmsError
-from svms_gr00t.core.history import History, check_executed
+from svms_gr00t.core.history import History, check_executed, memory_of
 from svms_gr00t.core.protocols import (
     INSTRUCTION,
     ActionPolicy,
@@ -104,7 +104,7 @@ class Driver:
         if isinstance(self._policy, Factory):
             policy: ActionPolicy = _built(self._policy, "policy")
             self._policy = policy
-        check_executed(self.config.n_action_steps, History.of(self._policy).memory, "rollout.n_action_steps")
+        check_executed(self.config.n_action_steps, memory_of(self._policy), "rollout.n_action_steps")
         if self._env is None:
             assert self._make_env is not None, "an environment that was passed in is never dropped"
             env: Environment = _built(self._make_env, "environment")
