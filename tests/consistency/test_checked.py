@@ -1,18 +1,23 @@
 """A checked policy acts to the bit as before, remembers the last look of each robot, and says so in `info`."""
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from svms_gr00t.cli.evaluate.streams import unseen
 from svms_gr00t.cli.main import main
 from svms_gr00t.consistency.checked import Checked
-from svms_gr00t.consistency.file import load
-from svms_gr00t.core.errors import CheckpointError, DataError
+from svms_gr00t.consistency.file import load, save
+from svms_gr00t.core.errors import CheckpointError, ConfigError, DataError
 from svms_gr00t.core.protocols import ActionPolicy
 from svms_gr00t.evaluate.open_loop.baselines import split_lowdim
-from svms_gr00t.evaluate.open_loop.scoring import Recorded
+from svms_gr00t.evaluate.open_loop.recorded import Recorded
+from svms_gr00t.evaluate.streams.study import study_detectors
 from svms_gr00t.monitor import CONSISTENCY
+from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.serve.judge import Judge
 from svms_gr00t.serve.service import Service
@@ -145,3 +150,33 @@ def test_the_command_trains_shows_and_refuses(small_kitchen, tmp_path, capsys):
         main(["monitor", "show", str(path)])
     assert stopped.value.code == 0
     assert "visual-state rotation" in capsys.readouterr().out
+
+
+def test_the_study_of_a_plain_policy_shows_the_monitor_beside_the_others(trained, small_kitchen, tmp_path, capsys):
+    path = save(trained.monitor, tmp_path / "m.safetensors")
+    asked = ["--checkpoint", str(shipped("tiny_base")), "--dataset-path", str(small_kitchen)]
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", "streams", *asked, "--validation", "0.45", "--monitor", str(path)])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert "state 1 s stale" in said
+    assert "Paired difference of AUROC" in said
+
+
+def test_a_monitor_is_not_tried_on_its_own_episodes(trained):
+    everyone, facts = tuple(range(54)), trained.monitor.facts
+    left = unseen(trained.monitor, trained.dataset, everyone)
+    assert set(left) == set(everyone) - {*facts.train, *facts.spread, *facts.calibration}
+    other = SimpleNamespace(facts=replace(facts, data="content:other"))
+    assert unseen(other, trained.dataset, everyone) == everyone
+
+
+def test_the_monitor_leads_on_staleness_and_needs_its_own_stride(trained):
+    found = study_detectors(trained.policy, trained.dataset, trained.tried, draws=1, monitor=trained.monitor)[1]
+    ours = found["state 1 s stale"]["consistency"]
+    assert ours.auroc > 0.9
+    others = {name: one for name, one in found["state 1 s stale"].items() if name != "consistency"}
+    assert all(one.auroc < ours.auroc and one.behind.estimate > 0 for one in others.values())
+    assert found["state 1 s stale"]["mahalanobis"].auroc == pytest.approx(0.5)
+    with pytest.raises(ConfigError, match="lag"):
+        study_detectors(trained.policy, trained.dataset, trained.tried, stride=4, monitor=trained.monitor)

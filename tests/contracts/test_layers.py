@@ -29,7 +29,20 @@ PACKAGES = {
     "sim": {"core", "data"},
     "serve": {"core", "policy", "monitor"},
     "__main__": {"cli"},
-    "recipes": {"core", "data", "groot", "streams", "sheaf", "svms", "model", "policy", "train", "evaluate", "sim"},
+    "recipes": {
+        "core",
+        "data",
+        "groot",
+        "streams",
+        "sheaf",
+        "svms",
+        "model",
+        "policy",
+        "train",
+        "evaluate",
+        "sim",
+        "consistency",
+    },
 }
 """What a package, or a file beside the packages, may import of ours."""
 N1D6 = {"parts", "config", "initial", "embodiment", "attention", "vision", "dit", "backbone", "action_head"}

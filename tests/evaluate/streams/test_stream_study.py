@@ -11,9 +11,11 @@ from svms_gr00t.data.labels.labeler import Labeler
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.evaluate.open_loop.scoring import Recorded
-from svms_gr00t.evaluate.streams.detectors import _interval, detect, detectors
+from svms_gr00t.evaluate.statistics.detection import separation_interval
+from svms_gr00t.evaluate.streams.detectors import detect, detectors
 from svms_gr00t.evaluate.streams.knockout import OFF, silenced
-from svms_gr00t.evaluate.streams.looks import Look, look, look_at_episodes, shifts
+from svms_gr00t.evaluate.streams.looks import Look, look, look_at_episodes
+from svms_gr00t.evaluate.streams.shifts import shifts
 from svms_gr00t.evaluate.streams.study import StreamStudy, by_time, cut, monitor_of, study_streams
 from svms_gr00t.monitor import Monitor, chunk_rho
 from svms_gr00t.policy import Policy
@@ -141,7 +143,7 @@ def test_the_interval_of_a_detector_covers_what_new_episodes_would_say(episodes)
         rng = np.random.default_rng(1 + trial)
         calm, loud = scored(rng, episodes, 1.0)
         groups = np.repeat(np.arange(episodes), 6)
-        found = _interval(calm.ravel(), loud.ravel(), (groups, groups))
+        found = separation_interval(calm.ravel(), loud.ravel(), (groups, groups))
         assert 0 <= found.low <= found.estimate <= found.high <= 1
         ours.append(found.low <= truth <= found.high)
         wins = (loud[None, :, None, :] > calm[:, None, :, None]).mean((2, 3))  # by pair of episodes
@@ -158,12 +160,12 @@ def _labelled(calm: np.ndarray, loud: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def test_episodes_told_apart_without_a_mistake_are_not_certainty():
     groups = np.repeat(np.arange(4), 3)
-    found = _interval(np.zeros(12), np.ones(12), (groups, groups))
+    found = separation_interval(np.zeros(12), np.ones(12), (groups, groups))
     assert found.high == 1.0
     assert found.low == pytest.approx(4 / (4 + 3.1824**2), abs=1e-4)
-    turned = _interval(np.ones(12), np.zeros(12), (groups, groups))
+    turned = separation_interval(np.ones(12), np.zeros(12), (groups, groups))
     assert (turned.low, turned.high) == (0.0, pytest.approx(1 - found.low))
-    assert _interval(np.zeros(3), np.ones(3), (np.zeros(3), np.zeros(3))) is None
+    assert separation_interval(np.zeros(3), np.ones(3), (np.zeros(3), np.zeros(3))) is None
 
 
 def test_thresholds_come_from_episodes_that_the_detector_did_not_see():
@@ -202,28 +204,40 @@ def test_a_look_says_what_the_policy_says(policy, dataset):
 
 
 def test_shifts_break_what_they_say_and_nothing_else(dataset):
-    first, seen = some(dataset).at([0, 12])
-    named = shifts(dataset)
+    recorded, steps = some(dataset), [4, 44]
+    seen, named = recorded.at(steps), shifts(dataset)
     view = next(iter(dataset.modality.video))
-    assert set(named) == {"camera blackout", f"{view} black", "frozen state", "swapped instruction"}
-    for name, spoil in named.items():
-        broken = spoil(dict(seen), first)
-        changed = {key for key in seen if not np.array_equal(seen[key], broken[key])}
-        kinds = {key.split(".")[0] for key in changed}
-        assert kinds == {"camera blackout": {"video"}, "frozen state": {"state"}}.get(
-            name, {"annotation"} if "swap" in name else {"video"}
-        )
-        assert len(changed) == 1 or name in ("camera blackout", "frozen state")
-    assert named["swapped instruction"](dict(seen), first)[INSTRUCTION] in dataset.tasks.values()
+    stale = [f"{what} {k} s stale" for what in ("state", "cameras") for k in ("0.5", "1", "2")]
+    assert set(named) == {"cameras black", f"{view} black", "cameras exchanged", "words swapped", *stale}
+    for name, shift in named.items():
+        broken = shift.spoil(recorded, steps)
+        assert broken[0].keys() == seen[0].keys()
+        changed = {key for key in seen[1] if not np.array_equal(seen[1][key], broken[1][key])}
+        kind = "state" if name.startswith("state") else "annotation" if "words" in name else "video"
+        assert {key.split(".")[0] for key in changed} == {kind}
+        assert len(changed) == {"cameras exchanged": 2, f"{view} black": 1}.get(name, len(changed))
+    assert named["words swapped"].spoil(recorded, steps)[0][INSTRUCTION] in dataset.tasks.values()
 
 
-def test_a_frozen_state_does_not_reach_the_streams(policy, dataset):
-    """What the monitor cannot see, said as a fact: the state goes straight to the action head."""
-    first, seen = some(dataset).at([0, 12])
-    frozen = shifts(dataset)["frozen state"](dict(seen), first)
-    clean, broken = look(policy, [seen], draws=2)[0], look(policy, [frozen], draws=2)[0]
-    np.testing.assert_array_equal(clean["edges"], broken["edges"])
-    assert clean["variance"] != broken["variance"]
+def test_a_stale_sensor_says_what_was_true_then_and_still_moves(dataset):
+    recorded, shift = some(dataset), shifts(dataset)["state 1 s stale"]
+    assert shift.after == 20
+    then, broken = recorded.at([0, 10, 24]), shift.spoil(recorded, [8, 30, 44])
+    for old, now in zip(then, broken, strict=True):
+        for key in [key for key in old if key.startswith("state.")]:
+            np.testing.assert_array_equal(now[key], old[key])
+    hand = "state.end_effector_position_relative"
+    assert not np.array_equal(broken[1][hand], broken[2][hand]), "a frozen one would flatter every detector"
+
+
+def test_a_stale_state_does_not_reach_the_streams(policy, dataset):
+    """What ρ cannot see, said as a fact: the state goes straight to the action head."""
+    recorded = some(dataset)
+    (seen,), (broken,) = recorded.at([30]), shifts(dataset)["state 1 s stale"].spoil(recorded, [30])
+    clean, stale = look(policy, [seen], draws=2)[0], look(policy, [broken], draws=2)[0]
+    np.testing.assert_array_equal(clean["edges"], stale["edges"])
+    assert clean["variance"] != stale["variance"]
+    assert not np.array_equal(clean["state"], stale["state"])
 
 
 def test_a_silenced_stream_weighs_nothing_and_silence_ends(policy, dataset):
@@ -254,7 +268,8 @@ def test_the_study_reads_a_real_policy(policy, dataset, tmp_path):
     study = study_streams(policy, dataset, episodes, report, statistics=statistics, stride=45, alpha=0.34, draws=2)
     assert set(study.knockout) == {"visual", "temporal", "state", OFF}
     assert all(one.mse > 0 and one.keys for one in study.knockout.values())
-    assert study.detectors["frozen state"]["rho"].auroc == pytest.approx(0.5)
+    assert study.detectors["state 1 s stale"]["rho"].auroc == pytest.approx(0.5)
+    assert "nearest state" in study.detectors["clean"]
     assert len(study.by_task) == len({dataset.instructions(e)[0] for e in episodes})
     assert all(sum(part.routes) == pytest.approx(1, abs=1e-4) for part in (*study.by_time, *study.by_task.values()))
     study.save(tmp_path / "study.json")

@@ -1,5 +1,6 @@
 """`svms-gr00t evaluate streams` and `calibrate`: what the streams do, and a threshold on their disagreement."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +13,8 @@ from svms_gr00t.cli.evaluate.rollout import policy_folder
 from svms_gr00t.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from svms_gr00t.evaluate.streams.detectors import Detection
+    from svms_gr00t.evaluate.streams.foresight import Foresight, Warned
     from svms_gr00t.evaluate.streams.study import StreamStudy
 
 
@@ -86,24 +89,64 @@ class Calibrate(_OnHeldOut):
 @dataclass(frozen=True, kw_only=True)
 class Streams(_OnHeldOut):
     """What each stream knows, where tokens go by class, task and time, what is lost without a stream, and how well
-    their disagreement tells a broken observation from a clean one, beside simple detectors.
+    detectors tell a broken observation from a clean one. With --monitor also the consistency monitor; then a plain
+    policy will do.
     """
 
     alpha: float = 0.2
     """False alarms promised by the detectors' thresholds (half of the held-out episodes calibrate them)."""
+    monitor: Path | None = None
+    """A consistency monitor (`svms-gr00t monitor train`); its own episodes are left out."""
+    rollouts: int = 0
+    """Episodes for each task of the kitchen: which detector foresees a failure?"""
+    first: int = 6
+    """Requests of each of those episodes that the detectors see."""
     output: Path | None = None
     """Write everything as JSON here."""
 
     def run(self) -> int:
         """Print the tables."""
+        from svms_gr00t.consistency.file import load
+        from svms_gr00t.evaluate.streams.knockout import streams_of
+        from svms_gr00t.evaluate.streams.study import study_detectors
+
+        policy, dataset, episodes = self._open()
+        monitor = None if self.monitor is None else load(self.monitor, policy)
+        if monitor is None:
+            streams_of(policy)  # a plain policy is refused before anything is read
+        else:
+            episodes = unseen(monitor, dataset, episodes)
+        if policy.model.config.has_streams:
+            study = self._study(policy, dataset, episodes, monitor)
+            _print(study)
+            if self.output is not None:
+                console.print(f"written to {study.save(self.output)}", highlight=False, soft_wrap=True)
+        else:
+            shared: Any = {"stride": self.stride, "alpha": self.alpha, "monitor": monitor, "progress": Bars()}
+            _print_detectors(study_detectors(policy, dataset, episodes, **shared)[1], self.alpha)
+        if self.rollouts:
+            self._foresee(policy, dataset, episodes, monitor)
+        return 0
+
+    def _foresee(self, policy: Any, dataset: Any, episodes: tuple[int, ...], monitor: Any) -> None:
+        from svms_gr00t.evaluate.streams.looks import look_at_episodes
+        from svms_gr00t.recipes.benchmarks.foresight import drive_and_foresee
+
+        shared: Any = {"stride": self.stride, "monitor": monitor, "draws": 4, "progress": Bars()}
+        clean = look_at_episodes(policy, dataset, episodes, title="clean", **shared)
+        asked: Any = {"episodes": self.rollouts, "seed": self.seed, "first": self.first, "progress": Bars()}
+        found = drive_and_foresee(policy, monitor, clean, **asked)
+        _print_foresight(found)
+        if self.output is not None:
+            path = self.output.with_name(f"{self.output.stem}_foresight.json")
+            console.print(f"written to {found.save(path)}", highlight=False, soft_wrap=True)
+
+    def _study(self, policy: Any, dataset: Any, episodes: tuple[int, ...], monitor: Any) -> "StreamStudy":
         from svms_gr00t.data.labels.labeler import Labeler
         from svms_gr00t.data.loading.samples import SampleDataset
-        from svms_gr00t.evaluate.streams.knockout import streams_of
         from svms_gr00t.evaluate.streams.study import study_streams
         from svms_gr00t.recipes.training.evidence import read_streams
 
-        policy, dataset, episodes = self._open()
-        streams_of(policy)  # a plain policy is refused before anything is read
         bars, tag = Bars(), policy.processor.config.embodiment_tag
         samples = SampleDataset(
             dataset,
@@ -114,7 +157,7 @@ class Streams(_OnHeldOut):
             memory=policy.memory_offsets,
             progress=bars,
         )
-        study = study_streams(
+        return study_streams(
             policy,
             dataset,
             episodes,
@@ -122,12 +165,18 @@ class Streams(_OnHeldOut):
             statistics=policy.processor.statistics[tag],
             stride=self.stride,
             alpha=self.alpha,
+            monitor=monitor,
             progress=bars,
         )
-        _print(study)
-        if self.output is not None:
-            console.print(f"written to {study.save(self.output)}", highlight=False, soft_wrap=True)
-        return 0
+
+
+def unseen(monitor: Any, dataset: Any, episodes: tuple[int, ...]) -> tuple[int, ...]:
+    """Episodes that the monitor was not trained on."""
+    facts = monitor.facts
+    if facts.data != dataset.fingerprint():
+        return episodes
+    known = {*facts.train, *facts.spread, *facts.calibration}
+    return tuple(number for number in episodes if number not in known)
 
 
 def _print(study: "StreamStudy") -> None:
@@ -143,7 +192,7 @@ def _print(study: "StreamStudy") -> None:
     console.print(table)
     _print_slices(study)
     _print_knockout(study)
-    _print_detectors(study)
+    _print_detectors(study.detectors, study.alpha)
 
 
 def _print_slices(study: "StreamStudy") -> None:
@@ -167,14 +216,37 @@ def _print_knockout(study: "StreamStudy") -> None:
     console.print(table)
 
 
-def _print_detectors(study: "StreamStudy") -> None:
-    names = list(next(iter(study.detectors.values())))
-    title = f"AUROC of telling broken from clean (share flagged at {study.alpha:.0%} promised false alarms)"
+def _print_detectors(found: "dict[str, dict[str, Detection]]", alpha: float) -> None:
+    names = list(next(iter(found.values())))
+    title = f"AUROC of telling broken from clean (share flagged at {alpha:.0%} promised false alarms)"
     table = Table("shift", *names, title=title)
-    for shift, found in study.detectors.items():
+    for shift, one in found.items():
         cells = [
-            f"{d.flagged:.0%} flagged" if shift == "clean" else f"{d.auroc:.2f} ({d.flagged:.0%})"
-            for d in found.values()
+            f"{d.flagged:.0%} flagged" if shift == "clean" else f"{d.auroc:.2f} ({d.flagged:.0%})" for d in one.values()
         ]
         table.add_row(shift, *cells)
+    console.print(table)
+    behind = [(shift, *_nearest(one)) for shift, one in found.items() if any(d.behind for d in one.values())]
+    if behind:
+        table = Table("shift", "best other", "consistency against it", "95 %", title="Paired difference of AUROC")
+        for shift, name, lead in behind:
+            table.add_row(shift, name, f"{lead.estimate:+.2f}", f"{lead.low:+.2f} to {lead.high:+.2f}")
+        console.print(table)
+
+
+def _nearest(found: "Mapping[str, Detection | Warned]") -> tuple[str, Any]:
+    """The best detector beside the consistency monitor, and the interval of the difference."""
+    name = max((name for name, one in found.items() if one.behind is not None), key=lambda name: found[name].auroc)
+    return name, found[name].behind
+
+
+def _print_foresight(found: "Foresight") -> None:
+    title = f"{found.failed} of {found.episodes} episodes failed; seen from the first {found.first} requests"
+    table = Table("detector", "AUROC", "95 %", "consistency against it", title=title)
+    for name, one in found.detectors.items():
+        span = "" if one.interval is None else f"{one.interval.low:.2f} to {one.interval.high:.2f}"
+        lead = (
+            "" if one.behind is None else f"{one.behind.estimate:+.2f} [{one.behind.low:+.2f}, {one.behind.high:+.2f}]"
+        )
+        table.add_row(name, f"{one.auroc:.2f}", span, lead)
     console.print(table)

@@ -6,10 +6,11 @@ Axes: B looks, T tokens, M model width, S streams, E edges, R repeated chunks, H
     routes     mean router weight of each stream over valid tokens
     feature    mean token that the action head reads; norm: mean of the tokens' lengths
     variance   of R chunks from different noise, mean over steps and action elements, in the model's [-1, 1] units
+    gap        score of a consistency monitor, in clean spreads; gaps: z of each of its edges
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,17 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
+from svms_gr00t.consistency.monitor import Consistency, Looks
+from svms_gr00t.consistency.reads import image_tokens, overheard
 from svms_gr00t.core.arrays import as_array
-from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.history import History
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.core.protocols import INSTRUCTION, fixed_seed
-from svms_gr00t.evaluate.open_loop.paraphrases import other_instructions
+from svms_gr00t.core.protocols import fixed_seed
+from svms_gr00t.evaluate.open_loop.baselines import split_lowdim
 from svms_gr00t.evaluate.open_loop.recorded import recorded
+from svms_gr00t.evaluate.streams.shifts import Shift
 from svms_gr00t.policy import Policy
-
-Spoil = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
-"""(observation, first observation of its episode) -> observation with something broken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +47,32 @@ class Look:
     norm: float
     variance: float
     """NaN when fewer than two chunks were sampled."""
+    state: Float[ndarray, " _D"] = field(default_factory=lambda: np.zeros(0))
+    """All measurements side by side, in their own units."""
+    gap: float = float("nan")
+    """NaN without a consistency monitor."""
+    gaps: Float[ndarray, " _G"] = field(default_factory=lambda: np.zeros(0))
+    """NaN where an edge cannot speak."""
 
     @property
     def rho(self) -> float:
-        """Score of the monitor."""
-        return float(self.edges.mean())
+        """Score of the disagreement monitor; NaN without streams."""
+        return float(self.edges.mean()) if len(self.edges) else float("nan")
 
 
 @torch.no_grad()
-def look(policy: Policy, observations: Sequence[dict[str, Any]], *, draws: int = 1, seed: int = 0) -> list[dict]:
-    """Measurements of each observation as keyword arguments of `Look`."""
+def look(
+    policy: Policy,
+    observations: Sequence[dict[str, Any]],
+    *,
+    draws: int = 1,
+    seed: int = 0,
+    monitor: Consistency | None = None,
+) -> list[dict[str, Any]]:
+    """Measurements of each observation as keyword arguments of `Look`; "said", what pictures tell a `monitor`, too."""
     _, inputs = policy.prepare(observations)
-    features, states = policy.model.encode(inputs, losses=False)
+    with overheard(policy) as heard:
+        features, states = policy.model.encode(inputs, losses=False)
     mask = features.mask[..., None]
     count = features.mask.sum(1, keepdim=True).clamp(min=1)
     tokens = torch.where(mask, features.tokens.float(), 0.0)
@@ -70,6 +85,9 @@ def look(policy: Policy, observations: Sequence[dict[str, Any]], *, draws: int =
         found["routes"] = torch.where(mask, states.weights.float(), 0.0).sum(1) / count
     empty = np.zeros((len(observations), 0))
     rows = {"edges": empty, "routes": empty} | {name: as_array(value) for name, value in found.items()}
+    rows["state"] = np.stack([np.concatenate(list(state_of(one).values())) for one in observations])
+    if monitor is not None:
+        rows["said"] = monitor.see(image_tokens(heard[0]))
     return [
         {name: float(v[i]) if name in ("norm", "variance") else v[i].astype(float) for name, v in rows.items()}
         for i in range(len(observations))
@@ -94,62 +112,69 @@ def look_at_episodes(
     episodes: Sequence[int],
     *,
     stride: int = 8,
-    spoil: Spoil | None = None,
+    shift: Shift | None = None,
+    monitor: Consistency | None = None,
     draws: int = 1,
     batch_size: int = 32,
     title: str = "looking",
     progress: Progress | None = None,
 ) -> list[Look]:
-    """Looks at every stride-th step after the first of each episode (a frozen state is no news at the first).
+    """Looks at every stride-th step after the first of each episode, from the shift's first step on.
 
-    `spoil` breaks what is seen now; what a memory is shown of the past stays as it was.
+    A shift breaks what is seen now; what a memory is shown of the past stays as it was. A consistency `monitor` also
+    sees the look before. Raises ConfigError for one that was trained for another stride.
     """
     found: list[Look] = []
     history = History.of(policy)
+    if monitor is not None and monitor.facts.lag != stride:
+        hint = "Look at the steps that the monitor was trained for"
+        raise ConfigError("stride", got=stride, want=f"the monitor's lag, {monitor.facts.lag}", hint=hint)
     with (progress or Silent()).task(title, len(episodes)) as bar:
         for episode in episodes:
+            _, actions = split_lowdim(dataset.lowdim(episode))
             whole = recorded(dataset, episode, history)
             length = len(whole.instructions)
-            steps = list(range(min(stride, length - 1), length, stride))
-            (first,) = whole.at([0])
-            seen = whole.at(steps)
-            given = [spoil(dict(one), first) if spoil else one for one in seen]
+            steps = list(range(0, length, stride)) if length > stride else [0, length - 1]
+            given = whole.at(steps) if shift is None else shift.spoil(whole, steps)
+            values: list[dict[str, Any]] = []
             for start in range(0, len(steps), batch_size):
-                batch = slice(start, start + batch_size)
-                for step, one, values in zip(
-                    steps[batch], seen[batch], look(policy, given[batch], draws=draws), strict=True
-                ):
-                    at: dict[str, Any] = {"episode": episode, "step": step, "progress": step / max(1, length - 1)}
-                    found.append(Look(**at, instruction=one[INSTRUCTION], **values))
+                values += look(policy, given[start : start + batch_size], draws=draws, monitor=monitor)
+            if monitor is not None and length > stride:
+                done = executed(monitor, actions, steps)
+                add_gaps(monitor, values, [state_of(one) for one in given], done)
+            first = 0 if shift is None else shift.after
+            for step, one in list(zip(steps, values, strict=True))[1:]:
+                one.pop("said", None)
+                at: dict[str, Any] = {"episode": episode, "step": step, "progress": step / max(1, length - 1)}
+                if step >= first:
+                    found.append(Look(**at, instruction=whole.instructions[step], **one))
             bar.advance()
     return found
 
 
-def shifts(dataset: Any) -> dict[str, Spoil]:
-    """Ways to break an observation, by name: every camera black, the first one black, state frozen, words swapped."""
+def executed(monitor: Consistency, actions: Mapping[str, ndarray], steps: Sequence[int]) -> Float[ndarray, "n L A"]:
+    """What was done since the look before; NaN before the first."""
+    rows = np.concatenate([np.asarray(actions[key], np.float64) for key, _ in monitor.facts.actions], axis=1)
+    lag = monitor.facts.lag
+    return np.stack([rows[step - lag : step] if step else np.full((lag, rows.shape[1]), np.nan) for step in steps])
 
-    def black(views: Sequence[str]) -> Spoil:
-        def spoil(observation: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
-            return observation | {f"video.{view}": np.zeros_like(observation[f"video.{view}"]) for view in views}
 
-        return spoil
+def add_gaps(
+    monitor: Consistency,
+    values: Sequence[dict[str, Any]],
+    states: Sequence[Mapping[str, ndarray]],
+    done: Float[ndarray, "n L A"],
+) -> None:
+    """Write "gap" and "gaps" of looks in a row, one lag apart, into `values`."""
+    now = monitor.facts.body.read({key: np.stack([one[key] for one in states]) for key in states[0]})
+    said = np.stack([one["said"] for one in values])
+    before, said_before = (np.concatenate([np.full_like(rows[:1], np.nan), rows[:-1]]) for rows in (now, said))
+    read = monitor.read(Looks(said=said, now=now, before=before, said_before=said_before, done=done))
+    for row, one in enumerate(values):
+        one |= {"gap": float(read.score[row]), "gaps": read.z[row]}
 
-    def freeze(observation: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
-        return observation | {key: value for key, value in first.items() if key.startswith("state.")}
 
-    def swap(observation: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
-        others = other_instructions(observation[INSTRUCTION], dataset.tasks.values())
-        if not others:
-            want, hint = "a dataset with more than one instruction", "Leave the swap out"
-            raise DataError(dataset.root, got="one instruction", want=want, hint=hint)
-        chosen = fixed_seed(*observation[INSTRUCTION].encode()[:64]) % len(others)
-        return observation | {INSTRUCTION: others[chosen]}
-
-    views = list(dataset.modality.video)
-    named: dict[str, Spoil] = {"camera blackout": black(views)}
-    if len(views) > 1:
-        named[f"{views[0]} black"] = black(views[:1])
-    named["frozen state"] = freeze
-    if len(set(dataset.tasks.values())) > 1:
-        named["swapped instruction"] = swap
-    return named
+def state_of(observation: Mapping[str, Any]) -> dict[str, Float[ndarray, " _d"]]:
+    """The states of now by key."""
+    named = {key.removeprefix("state."): np.asarray(v) for key, v in observation.items() if key.startswith("state.")}
+    return {key: rows if rows.ndim == 1 else rows[-1] for key, rows in named.items()}

@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from svms_gr00t.consistency.monitor import Consistency
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress
 from svms_gr00t.core.records import JsonRecord
 from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig
 from svms_gr00t.evaluate.streams.detectors import Detection, detect
 from svms_gr00t.evaluate.streams.knockout import KnockOut, knock_out, streams_of
-from svms_gr00t.evaluate.streams.looks import Look, look_at_episodes, shifts
+from svms_gr00t.evaluate.streams.looks import Look, look_at_episodes
 from svms_gr00t.evaluate.streams.report import StreamReport
+from svms_gr00t.evaluate.streams.shifts import shifts
 from svms_gr00t.monitor import Monitor, Unit, calibrate
 from svms_gr00t.policy import Policy
 
@@ -67,6 +69,7 @@ def study_streams(
     stride: int = 8,
     alpha: float = 0.2,
     draws: int = 4,
+    monitor: Consistency | None = None,
     progress: Progress | None = None,
 ) -> StreamStudy:
     """Slices, knock-outs and detectors on held-out `episodes`; `report` is `recipes.evidence.read_streams`'s.
@@ -74,16 +77,8 @@ def study_streams(
     Raises DataError for a policy without streams, or fewer than four episodes (two to fit detectors, two to try them).
     """
     streams_of(policy)
-    if len(episodes) < 4:
-        want, hint = "at least four held-out episodes", "Hold out more of them"
-        raise DataError("streams", got=f"{len(episodes)} episodes", want=want, hint=hint)
-    shared: dict[str, Any] = {"stride": stride, "draws": draws, "progress": progress}
-    clean = look_at_episodes(policy, dataset, episodes, title="clean", **shared)
-    tried = sorted(episodes)[1::2]
-    broken = {
-        name: look_at_episodes(policy, dataset, tried, spoil=spoil, title=name, **shared)
-        for name, spoil in shifts(dataset).items()
-    }
+    shared: dict[str, Any] = {"stride": stride, "progress": progress}
+    clean, detectors = study_detectors(policy, dataset, episodes, alpha=alpha, draws=draws, monitor=monitor, **shared)
     config = OpenLoopConfig(stride=stride, batch_size=32)
     whole, knockout = knock_out(policy, dataset, episodes, statistics=statistics, config=config, progress=progress)
     return StreamStudy(
@@ -94,9 +89,37 @@ def study_streams(
         by_time=tuple(cut(part) for part in by_time(clean) if part),
         whole=whole.scores.mse,
         knockout=knockout,
-        detectors=detect(clean, broken, tried, alpha=alpha),
+        detectors=detectors,
         alpha=alpha,
     )
+
+
+def study_detectors(
+    policy: Policy,
+    dataset: Any,
+    episodes: Sequence[int],
+    *,
+    stride: int = 8,
+    alpha: float = 0.2,
+    draws: int = 4,
+    monitor: Consistency | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[Look], dict[str, dict[str, Detection]]]:
+    """Clean looks, and how well each detector tells broken ones from them; of any policy, with streams or without.
+
+    Raises DataError for fewer than four episodes (two to fit detectors, two to try them).
+    """
+    if len(episodes) < 4:
+        want, hint = "at least four held-out episodes", "Hold out more of them"
+        raise DataError("streams", got=f"{len(episodes)} episodes", want=want, hint=hint)
+    shared: dict[str, Any] = {"stride": stride, "draws": draws, "monitor": monitor, "progress": progress}
+    clean = look_at_episodes(policy, dataset, episodes, title="clean", **shared)
+    tried = sorted(episodes)[1::2]
+    found = {
+        name: look_at_episodes(policy, dataset, tried, shift=shift, title=name, **shared)
+        for name, shift in shifts(dataset).items()
+    }
+    return clean, detect(clean, {name: looks for name, looks in found.items() if looks}, tried, alpha=alpha)
 
 
 def cut(looks: Sequence[Look]) -> Slice:
