@@ -10,6 +10,7 @@ import pytest
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.protocols import INSTRUCTION
+from svms_gr00t.evaluate.statistics.stats import wilson
 from svms_gr00t.sim.camera import VIEWS
 from svms_gr00t.sim.env import KitchenEnv
 from svms_gr00t.sim.experts.expert import Expert
@@ -70,7 +71,7 @@ def test_at_the_release_nothing_is_left_of_what_the_light_said(
     for which in (0, 1):
         meant(name, which)
         kitchen.reset(seed=5, options={"task": name})
-        cue = kitchen.layout.cue
+        cue = kitchen.layout.wait
         assert cue is not None
         assert cue.out - cue.lit == LIT
         assert cue.release - cue.out >= QUIET
@@ -281,6 +282,47 @@ def test_a_recording_of_the_suite_is_a_dataset_that_replays(kitchen: KitchenEnv,
     assert replay_recorded(kitchen, done.root, 1).success
     starts = [json.loads(p.read_text())["task"] for p in sorted(done.root.glob("extras/*/episode.json"))]
     assert starts == list(MEMORY)[:2]
+
+
+def test_the_base_does_not_tell_the_time(kitchen: KitchenEnv) -> None:
+    """It sinks by a millimetre an episode, the same every time: a clock, once statistics make it a range of 2."""
+    kitchen.drawing, drift = False, {}
+    for name in ("PressTwice", "StartCoffeeMachine"):
+        first, _ = kitchen.reset(seed=0, options={"task": name})
+        expert = Expert(kitchen, 0)
+        while not kitchen.over:
+            later, *_ = kitchen.step(expert.act())
+        keys = ("state.base_position", "state.base_rotation")
+        drift[name] = max(float(np.abs(later[key] - first[key]).max()) for key in keys)
+    kitchen.drawing = True
+    assert drift["PressTwice"] < 1e-5 < 1e-4 < drift["StartCoffeeMachine"], drift
+
+
+@pytest.mark.parametrize("seed", [2007, 2031])
+def test_three_presses_lie_in_a_memory_of_96_steps_and_each_is_kept_once(kitchen: KitchenEnv, seed: int) -> None:
+    """A memory of every eighth step sees the lamp of each press, whatever the phase, when it must decide to leave."""
+    kitchen.drawing = False
+    kitchen.reset(seed=seed, options={"task": "PressThrice"})
+    expert, lit = Expert(kitchen, seed), []
+    while not kitchen.over:
+        kitchen.step(expert.act())
+        lit.append(kitchen.coffee_on)
+    kitchen.drawing = True
+    leaving = next(t for t in range(len(lit), 0, -1) if lit[t - 1]) + 12  # up, and the longest rest is behind
+    for phase in range(8):
+        kept = [lit[t] for t in range(leaving - phase, max(0, leaving - phase - 97), -8)]
+        presses_seen = sum(now and not before for now, before in zip(kept, [False, *kept], strict=False))
+        assert presses_seen == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MEMORY)
+def test_who_remembers_nothing_wins_by_chance_alone(kitchen: KitchenEnv, name: str) -> None:
+    won = sum(record_episode(kitchen, name, seed, render=False, blind=True)["success"] for seed in range(60))
+    rate = wilson(won, 60)
+    assert rate is not None
+    assert rate.low < MEMORY[name].chance, f"{won} of 60"
+    assert rate.high > MEMORY[name].chance / 2, "hands that cannot do the task would prove nothing"
 
 
 @pytest.mark.slow

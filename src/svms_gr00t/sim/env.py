@@ -29,6 +29,7 @@ STATES = {
     "state.gripper_qpos": 2,
 }
 """State key -> width."""
+BASE_JOINTS = ("mobile_forward", "mobile_side", "mobile_yaw", "torso_height")
 HINTS = (
     (0.50, 0.48, 0.46),
     (0.10, 0.20, 1.00),
@@ -84,6 +85,9 @@ class KitchenEnv(gymnasium.Env[dict[str, Any], ndarray]):
         self._cameras: Cameras | None = None
         self._prepare_geoms()
         self._start_qpos = self._data.qpos.copy()
+        base = [self._model.joint(f"mobilebase0_joint_{name}") for name in BASE_JOINTS]
+        self._base = [int(joint.qposadr[0]) for joint in base]
+        self._base_speeds = [int(joint.dofadr[0]) for joint in base]
         self._hand_site = self._world.robots[0].eef_site_id["right"]
         self.task: Task | None = None
         self.target = ""
@@ -107,9 +111,9 @@ class KitchenEnv(gymnasium.Env[dict[str, Any], ndarray]):
         layout = draw_layout(layout_rng)
         self.target = self.task.targets[int(layout_rng.integers(len(self.task.targets)))]
         self.instruction = self.task.instruction(self.target, words_rng, chosen["split"])
-        self.layout = self.task.setup(layout, self.target, layout_rng)
+        layout = self.task.setup(layout, self.target, layout_rng)
         self.progress = self.task.progress(self.target) if self.task.progress else None
-        self._restore(self.layout)
+        self._restore(layout)
         self.steps, self._held = 0, 0
         return self._observation(), {"success": False, "task": self.task.name, "target": self.target}
 
@@ -120,7 +124,7 @@ class KitchenEnv(gymnasium.Env[dict[str, Any], ndarray]):
         """
         assert self.task is not None, "reset before the first step"
         assert self.layout is not None
-        step_world(self._world, REST if self.held else np.array(action, dtype=np.float64))
+        self._act(REST if self.held else np.array(action, dtype=np.float64))
         self.coffee_on &= self.layout.coffee_latches
         self.coffee_on |= self.joint("coffee") > PRESSED
         self.steps += 1
@@ -132,7 +136,7 @@ class KitchenEnv(gymnasium.Env[dict[str, Any], ndarray]):
     @property
     def held(self) -> bool:
         """Whether the robot is held still now, so that no hand can keep what a light said."""
-        return self.layout is not None and self.layout.cue is not None and self.steps < self.layout.cue.release
+        return self.layout is not None and self.layout.wait is not None and self.steps < self.layout.wait.release
 
     @property
     def success(self) -> bool:
@@ -226,21 +230,30 @@ class KitchenEnv(gymnasium.Env[dict[str, Any], ndarray]):
             self._model.geom(name).rgba[:3] = rgb
         arm = self._world.robots[0]._ref_joint_pos_indexes
         self._data.qpos[arm] = ARM_REST + np.array(layout.arm_noise)
-        self.coffee_on = layout.coffee_on
+        self.coffee_on, self.layout = layout.coffee_on, layout
         mujoco.mj_forward(self._model, self._data)
         reset_controllers(self._world)
         for _ in range(_SETTLE):
-            step_world(self._world, REST)
+            self._act(REST)
+
+    def _act(self, action: ndarray) -> None:
+        assert self.layout is not None
+        step_world(self._world, action)
+        if self.layout.base_bolted:
+            import mujoco
+
+            self._data.qpos[self._base] = self._start_qpos[self._base]
+            self._data.qvel[self._base_speeds] = 0.0
+            mujoco.mj_forward(self._model, self._data)
 
     def _show_states(self) -> None:
-        """Burner, water and lamp follow what is on; the counter shines while a light speaks."""
+        """Burner, water and lamp follow what is on; the counter is dark or shines while the robot waits."""
         assert self.layout is not None
         base = self.layout.colours.get("counter", TINTED["counter"])
-        cue = self.layout.cue
         if self.reveal and self.progress is not None:
             base = HINTS[self.progress.hidden % len(HINTS)]
-        elif cue is not None and cue.lit <= self.steps < cue.out:
-            base = cue.rgb
+        elif self.layout.wait is not None:
+            base = self.layout.wait.colour(self.steps) or base
         self._model.geom("counter").rgba[:3] = base
         stove, faucet = self.joint("stove") > 0, self.joint("faucet") > 0
         self._model.geom("burner").rgba = (1.0, 0.25, 0.05, 1) if stove else (0.1, 0.1, 0.1, 1)

@@ -22,18 +22,28 @@ TINTED = {
 """Geoms whose colour varies, with their usual RGB."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cue:
-    """A light that speaks at the start: the counter shines, then goes out. The robot is held until well after."""
+DARK = (0.10, 0.10, 0.12)
+"""RGB of a counter beside which nobody moves."""
 
-    rgb: tuple[float, float, float]
-    """What it shines in."""
-    lit: int
-    """First step at which it does."""
-    out: int
-    """First step at which it does no more."""
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """The robot is held at the start, and the counter is dark until it may move. A light may speak meanwhile."""
+
     release: int
     """First step at which actions count; before it the environment acts `world.REST` instead."""
+    rgb: tuple[float, float, float] | None = None
+    """What the counter shines in when it speaks."""
+    lit: int = 0
+    """First step at which it does."""
+    out: int = 0
+    """First step at which it does no more."""
+
+    def colour(self, step: int) -> tuple[float, float, float] | None:
+        """Of the counter at a step; None: as usual."""
+        if self.rgb is not None and self.lit <= step < self.out:
+            return self.rgb
+        return DARK if step < self.release else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +64,10 @@ class Layout:
     """Whether the coffee machine runs already."""
     coffee_latches: bool = True
     """Whether it goes on running when its button is let go."""
-    cue: Cue | None = None
-    """A light that says what is meant."""
+    base_bolted: bool = False
+    """Whether the base is put back after every step. Else it sinks by a millimetre an episode, which tells the time."""
+    wait: Wait | None = None
+    """How the episode begins, where the robot is held at first."""
 
     def with_joint(self, name: str, value: float) -> "Layout":
         """The same layout with one joint elsewhere."""

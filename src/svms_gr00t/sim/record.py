@@ -71,13 +71,17 @@ def to_env_order(actions: ndarray) -> ndarray:
     return actions[..., np.argsort(_TO_FILE)]
 
 
-def record_episode(env: KitchenEnv, task: str, seed: int, *, render: bool = True) -> dict[str, Any]:
-    """Let the expert try once. Keys: `observation.state` (T, 16) and `action` (T, 12) float32, the views (T, H, W, 3)
-    uint8 when rendered, and `instruction`, `task`, `seed`, `target`, `success`.
+def record_episode(
+    env: KitchenEnv, task: str, seed: int, *, render: bool = True, blind: bool = False
+) -> dict[str, Any]:
+    """Let the expert try once, or with `blind` one without a memory.
+
+    Keys: `observation.state` (T, 16) and `action` (T, 12) float32, the views (T, H, W, 3) uint8 when rendered, and
+    `instruction`, `task`, `seed`, `target`, `success`.
     """
     env.drawing = render
     seen, _ = env.reset(seed=seed, options={"task": task})
-    expert = Expert(env, seed)
+    expert = Expert(env, seed, blind=blind)
     states: list[Float32[ndarray, 16]] = []
     actions: list[Float32[ndarray, 12]] = []
     frames: dict[str, list[UInt8[ndarray, "_S _S 3"]]] = {view: [] for view in VIEWS if render}

@@ -119,13 +119,14 @@ def test_an_environment_that_does_not_say_success_is_refused():
         rollout(Listener(), Mute(), CONFIG)
 
 
-def test_an_environment_may_end_an_episode_without_success():
+@pytest.mark.parametrize(("terminated", "ending"), [(False, "horizon"), (True, "failed")])
+def test_an_environment_may_end_an_episode_without_success(terminated: bool, ending: str):
     class Short(LineEnv):
         def step(self, action):
-            seen, reward, ended, _, info = super().step(action)
-            return seen, reward, ended, True, info
+            seen, reward, *_, info = super().step(action)
+            return seen, reward, terminated, not terminated, info
 
-    assert {(r.ending, r.steps) for r in rollout(Listener(), Short(), CONFIG).rollouts} == {("horizon", 1)}
+    assert {(r.ending, r.steps) for r in rollout(Listener(), Short(), CONFIG).rollouts} == {(ending, 1)}
 
 
 def test_a_worker_that_dies_takes_no_other_episode_along():

@@ -186,7 +186,7 @@ class _Episode:
             if _succeeded(info):
                 return step + 1, "success", seen
             if terminated or truncated:
-                return step + 1, "horizon", seen
+                return step + 1, "failed" if terminated else "horizon", seen
         return c.horizon_of(self.task), "horizon", seen
 
     def _draw(self, wanted: bool) -> None:

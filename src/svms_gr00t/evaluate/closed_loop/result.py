@@ -10,7 +10,8 @@ from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.records import JsonRecord
 from svms_gr00t.evaluate.statistics.stats import Interval, McNemar, mcnemar, paired_rates, wilson
 
-Ending = Literal["success", "horizon", "stuck", "error"]
+Ending = Literal["success", "failed", "horizon", "stuck", "error"]
+"""failed: the environment said that the goal cannot be reached any more."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from svms_gr00t.sim.env import KitchenEnv
+from svms_gr00t.sim.experts.blind import BLIND
 from svms_gr00t.sim.experts.memory import MEMORY
 from svms_gr00t.sim.experts.plan import Waypoint
 from svms_gr00t.sim.experts.single import SINGLE
@@ -13,7 +14,6 @@ from svms_gr00t.sim.world import REST
 PLANS = SINGLE | MEMORY
 DOWN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
 """World axes of a hand that points straight down with its fingers opening along y."""
-_TURN = 1.5  # action per radian of error
 NOISE = 0.06
 """Standard deviation of the noise on position actions."""
 
@@ -21,10 +21,12 @@ NOISE = 0.06
 class Expert:
     """Follows the plan of the environment's present task; ask `act()` once per step."""
 
-    def __init__(self, env: KitchenEnv, seed: int) -> None:
+    def __init__(self, env: KitchenEnv, seed: int, *, blind: bool = False) -> None:
+        """With `blind` one that remembers nothing, which the memory suite alone has."""
         assert env.task is not None, "reset the environment first"
+        plans = BLIND if blind else PLANS
         self._env = env
-        self._plan = PLANS[env.task.name](env, np.random.default_rng([seed, 8]))
+        self._plan = plans[env.task.name](env, np.random.default_rng([seed, 8]))
         self._rng = np.random.default_rng([seed, 7])
         self._leg = 0
         self._steps = 0
@@ -42,7 +44,7 @@ class Expert:
         self._steps += 1
         action = np.zeros(12)
         action[:3] = np.clip(error * leg.gain, -leg.most, leg.most) + self._rng.normal(0, NOISE, 3)
-        action[3:6] = np.clip(_turn(DOWN @ self._env.hand_axes().T) * _TURN, -0.5, 0.5)
+        action[3:6] = np.clip((_turn(DOWN @ self._env.hand_axes().T) + leg.tilt) * leg.turn, -0.5, 0.5)
         action[6] = 1.0 if leg.closed else -1.0
         action[11] = -1.0
         return np.clip(action, -1.0, 1.0)

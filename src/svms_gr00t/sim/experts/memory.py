@@ -7,22 +7,28 @@ elapsed time nor the hand tells what comes next.
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numpy import ndarray
 from numpy.random import Generator
 
 from svms_gr00t.sim.env import KitchenEnv
 from svms_gr00t.sim.experts.plan import Place, Plan, Waypoint, fixed, grasp
-from svms_gr00t.sim.scene import PRESSED
+from svms_gr00t.sim.scene import COUNTER, PRESSED
 from svms_gr00t.sim.tasks.memory import ON_STEPS, STATION
 from svms_gr00t.sim.tasks.progress import OFF, ON, OnFor
 
-START, PAUSE = 24, 12
+START, PAUSE = 8, 12
 """Most steps of rest before an episode's first move, and between sub-goals."""
 SHOWN = 8
 """Steps that what must be remembered lasts at least."""
+TURN = 2.5
+"""Action per radian: a hand that contact has tilted stands straight again at the end of a rest."""
+SHIFT, TILT = 0.003, 0.02
+"""Standard deviations of how far off the expert aims, drawn for every leg: metres and radians."""
 
 
 class _Pace:
-    """Draws how fast this episode's expert is, and how long it rests."""
+    """Draws how fast this episode's expert is, how long it rests, and how well it aims."""
 
     def __init__(self, rng: Generator) -> None:
         self._rng = rng
@@ -30,17 +36,18 @@ class _Pace:
 
     def go(self, place: Place, **more: Any) -> Waypoint:
         """A leg at about the episode's speed."""
-        return Waypoint(place=place, most=self._speed * float(self._rng.uniform(0.85, 1.0)), **more)
+        off, tilt = self._rng.normal(0, SHIFT, 3), self._rng.normal(0, TILT, 3)
+        most = self._speed * float(self._rng.uniform(0.85, 1.0))
+        usual: dict[str, Any] = {"turn": TURN, "most": most, "tilt": tuple(tilt)}
+        return Waypoint(place=lambda env: place(env) + off, **(usual | more))
 
     def rest(self, place: Place, most: int = PAUSE, least: int = 2, **more: Any) -> Waypoint:
         """Stay for a random number of steps."""
-        steps = int(self._rng.integers(least, most + 1))
-        return stay(place, steps, **more)
+        return self.stay(place, int(self._rng.integers(least, most + 1)), **more)
 
-
-def stay(place: Place, steps: int, **more: Any) -> Waypoint:
-    """Stay for so many steps."""
-    return Waypoint(place=place, near=1.0, least=steps, limit=steps, **more)
+    def stay(self, place: Place, steps: int, **more: Any) -> Waypoint:
+        """Stay for so many steps."""
+        return self.go(place, near=1.0, least=steps, limit=steps, **more)
 
 
 def _home(env: KitchenEnv) -> Place:
@@ -48,18 +55,21 @@ def _home(env: KitchenEnv) -> Place:
     return lambda _env: spot
 
 
-def _presses(times: int) -> Plan:
-    def plan(env: KitchenEnv, rng: Generator) -> list[Waypoint]:
-        pace, home = _Pace(rng), _home(env)
-        return [
-            pace.rest(home, START),
-            pace.go(fixed(env, "button", 0.0, 0.0, 0.20), near=0.025),
-            pace.rest(fixed(env, "button", 0.0, 0.0, 0.20)),
-            *(leg for _ in range(times) for leg in _press(env, pace)),
-            pace.go(home),
-        ]
+def _away(_env: KitchenEnv) -> ndarray:
+    """Over the near edge, beside no fixture."""
+    return np.array([0.40, 0.0, 1.23])
 
-    return plan
+
+def presses(env: KitchenEnv, rng: Generator, times: int) -> list[Waypoint]:
+    """Press the button so often, then leave."""
+    pace, home, hover = _Pace(rng), _home(env), fixed(env, "button", 0.0, 0.0, 0.20)
+    return [
+        pace.rest(home, START, 0),
+        pace.go(hover, near=0.025),
+        pace.rest(hover),
+        *(leg for _ in range(times) for leg in _press(env, pace)),
+        pace.go(_away),
+    ]
 
 
 def _press(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
@@ -67,34 +77,46 @@ def _press(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
     hover, down = (fixed(env, "button", 0.0, 0.0, height) for height in (0.20, 0.06))
     return [
         pace.go(down, near=1.0, until=lambda env: env.joint("coffee") > PRESSED),
-        stay(down, SHOWN),
+        pace.stay(down, SHOWN),
         pace.go(hover, near=0.02),
         pace.rest(hover),
     ]
 
 
-def _open_then_close(env: KitchenEnv, rng: Generator) -> list[Waypoint]:
+def open_then_close(env: KitchenEnv, rng: Generator, times: int = 1) -> list[Waypoint]:
+    """Open the drawer and close it so often, then leave."""
     pace, home, drawer = _Pace(rng), _home(env), f"drawer_{env.target}"
     above, hooked = (fixed(env, drawer, -0.034, 0.0, height) for height in (0.20, 0.105))
-    pulled, pushed = (fixed(env, drawer, dx, 0.0, 0.105) for dx in (-0.25, 0.02))
     return [
-        pace.rest(home, START),
+        pace.rest(home, START, 0),
         pace.go(above, near=0.025),
         pace.rest(above),
         pace.go(hooked, near=0.012, limit=25),
         pace.rest(hooked),
-        pace.go(pulled, near=1.0, until=lambda env: env.joint(drawer) > 0.115, limit=60),
-        pace.rest(fixed(env, drawer, -0.034 - 0.12, 0.0, 0.105), least=SHOWN),
-        pace.go(pushed, near=1.0, until=lambda env: env.joint(drawer) < 0.004, limit=60),
-        pace.go(hooked, near=0.012, limit=15),
-        pace.rest(hooked),
+        *(leg for _ in range(times) for leg in _pull_and_push(env, pace, drawer)),
         pace.go(above, near=0.025),
-        pace.go(home),
+        pace.go(_away),
     ]
 
 
-def _open_lit(env: KitchenEnv, rng: Generator) -> list[Waypoint]:
-    pace, drawer = _Pace(rng), f"drawer_{env.target}"
+def _pull_and_push(env: KitchenEnv, pace: _Pace, drawer: str) -> list[Waypoint]:
+    """From the handle of the shut drawer to the same place. The end is slow: a hand that is stopped short tilts."""
+    hooked, pulled, pushed = (
+        fixed(env, drawer, dx, 0.0, height) for dx, height in ((-0.034, 0.105), (-0.25, 0.105), (0.0, 0.095))
+    )
+    return [
+        pace.go(pulled, near=1.0, until=lambda env: env.joint(drawer) > 0.115, limit=60),
+        pace.rest(fixed(env, drawer, -0.034 - 0.12, 0.0, 0.105), least=SHOWN),
+        pace.go(pushed, near=1.0, until=lambda env: env.joint(drawer) < 0.04, limit=60, turn=1.5),
+        pace.go(pushed, near=1.0, until=lambda env: env.joint(drawer) < 0.006, limit=60, turn=1.5, most=0.4),
+        pace.go(hooked, near=0.01, least=10, limit=25, turn=1.5),
+        pace.rest(hooked),
+    ]
+
+
+def open_drawer(env: KitchenEnv, rng: Generator, side: str) -> list[Waypoint]:
+    """Open the drawer of this side."""
+    pace, drawer = _Pace(rng), f"drawer_{side}"
     above, hooked = (fixed(env, drawer, -0.034, 0.0, height) for height in (0.20, 0.105))
     return [
         pace.go(above, near=0.025),
@@ -124,63 +146,71 @@ def _stove(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
     ]
 
 
-def _in_order(env: KitchenEnv, rng: Generator) -> list[Waypoint]:
+def in_order(env: KitchenEnv, rng: Generator, first: str) -> list[Waypoint]:
+    """Press the button and turn on the stove, beginning with `first`."""
     pace = _Pace(rng)
     parts: dict[str, Callable[[KitchenEnv, _Pace], list[Waypoint]]] = {"coffee": _coffee, "stove": _stove}
-    first = env.target
     second = next(name for name in parts if name != first)
     return parts[first](env, pace) + parts[second](env, pace)
 
 
-def _put_back(env: KitchenEnv, rng: Generator) -> list[Waypoint]:
+def put_back(env: KitchenEnv, rng: Generator, to: tuple[float, float]) -> list[Waypoint]:
+    """Take the apple, show it in the middle, and lay it down at `to`."""
     pace, home = _Pace(rng), _home(env)
-    high, low = (fixed(env, "apple", 0.0, 0.0, height) for height in (0.15, 0.026))
-    station = fixed(env, "apple", STATION[0] - env.position("apple")[0], STATION[1] - env.position("apple")[1], 0.17)
+    high, low, over = (_spot(to, height) for height in (0.15, 0.026, 0.20))
+    station = _spot(STATION, 0.17)
     return [
-        pace.rest(home, START, least=SHOWN, closed=False),
+        pace.rest(home, START, least=0, closed=False),
         *grasp(env, "apple", 0.15),
         pace.go(station, near=0.015),
         pace.rest(station, least=SHOWN, most=SHOWN + PAUSE),
         pace.go(high, near=0.012),
         pace.go(low, near=0.01, limit=25),
-        stay(low, 5, closed=False),
-        pace.go(fixed(env, "apple", 0.0, 0.0, 0.20), closed=False),
+        pace.stay(low, 5, closed=False),
+        pace.go(over, closed=False),
     ]
 
 
-def _two_seconds(env: KitchenEnv, rng: Generator) -> list[Waypoint]:
-    """Open fingers on both sides of the lever, so that one pose turns it on, waits, and turns it off."""
-    pace, home = _Pace(rng), _home(env)
-    low = 0.095
+def _spot(xy: tuple[float, float], height: float) -> Place:
+    place = np.array([*xy, COUNTER + height])
+    return lambda _env: place
+
+
+def on_and_off(env: KitchenEnv, rng: Generator, due: Callable[[KitchenEnv], bool]) -> list[Waypoint]:
+    """Turn the stove on, and off again when it is due.
+
+    Open fingers on both sides of the lever: one pose turns it on, waits, and turns it off.
+    """
+    pace, home, low = _Pace(rng), _home(env), 0.095
     above, around, on, wait, off = (
         fixed(env, "stove_lever", 0.0, dy, height)
         for dy, height in ((-0.028, 0.20), (-0.028, low), (0.10, low), (0.013, low), (-0.10, low))
     )
-
-    def due(env: KitchenEnv) -> bool:
-        return isinstance(env.progress, OnFor) and env.progress.on >= ON_STEPS - LEAD
-
     return [
-        pace.rest(home, START, closed=False),
+        pace.rest(home, START, 0, closed=False),
         pace.go(above, closed=False, near=0.025),
         pace.rest(above, closed=False),
         pace.go(around, closed=False, near=0.012, limit=25),
         pace.rest(around, closed=False),
         pace.go(on, closed=False, near=1.0, until=lambda env: env.joint("stove") > ON + 0.02),
-        Waypoint(place=wait, closed=False, near=1.0, until=due, limit=60),
+        pace.go(wait, closed=False, near=1.0, until=due, limit=60),
         pace.go(off, closed=False, near=1.0, until=lambda env: env.joint("stove") < OFF),
         pace.go(around, closed=False),
     ]
 
 
-LEAD = 5
+def _due(env: KitchenEnv) -> bool:
+    return isinstance(env.progress, OnFor) and env.progress.on >= ON_STEPS - LEAD
+
+
+LEAD = 7
 """Steps from the decision to turn a lever off until it is."""
 MEMORY: dict[str, Plan] = {
-    "PressTwice": _presses(2),
-    "PressThrice": _presses(3),
-    "OpenThenCloseDrawer": _open_then_close,
-    "OpenLitDrawer": _open_lit,
-    "OrderByLight": _in_order,
-    "PutBack": _put_back,
-    "StoveTwoSeconds": _two_seconds,
+    "PressTwice": lambda env, rng: presses(env, rng, 2),
+    "PressThrice": lambda env, rng: presses(env, rng, 3),
+    "OpenThenCloseDrawer": open_then_close,
+    "OpenLitDrawer": lambda env, rng: open_drawer(env, rng, env.target),
+    "OrderByLight": lambda env, rng: in_order(env, rng, env.target),
+    "PutBack": lambda env, rng: put_back(env, rng, tuple(env.position("apple")[:2])),
+    "StoveTwoSeconds": lambda env, rng: on_and_off(env, rng, _due),
 }

@@ -37,6 +37,10 @@ class Waypoint:
     """Action per metre of error."""
     most: float = 1.0
     """Largest action: the speed of a long way."""
+    turn: float = 1.5
+    """Action per radian of error."""
+    tilt: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Axis-angle by which the hand is held off straight down, radians."""
     until: Callable[[KitchenEnv], bool] | None = None
     """What must also hold before the leg is done."""
 

@@ -1,9 +1,9 @@
 """The memory suite: tasks in which the picture of the moment does not tell what to do next.
 
-Fixtures, foods and colours stand where they always do; the arm starts anywhere near its rest, and lights, rests and
-speeds are drawn. Where a light speaks, the robot is held until 16 steps or more after it went out: at the release a
-scene is the same whatever the light said, to the pixel, and no hand can have kept it. What must be remembered lasts 8
-steps or more and lies within 96 steps.
+Fixtures, foods and colours stand where they always do. The robot is held at first, before a dark counter, for a time
+that is drawn; the arm's start, rests and speeds are drawn as well. A light speaks while the robot is held, and goes out
+16 steps or more before it may move: at the release a scene is the same whatever the light said, to the pixel, and no
+hand can have kept it. What must be remembered lasts 8 steps or more and lies within 96 steps.
 
 Chance: a policy of one frame acts alike wherever the frame is alike, so with q its chance to go on there,
     press n times, then leave     q^(n-1) (1 - q) at most, the first press given
@@ -15,12 +15,14 @@ Chance: a policy of one frame acts alike wherever the frame is alike, so with q 
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 from numpy.random import Generator
 
-from svms_gr00t.sim.layout import TINTED, Cue, Layout
+from svms_gr00t.sim.layout import TINTED, Layout, Wait
 from svms_gr00t.sim.scene import DRAWERS, FIXTURES, FOOD_SLOTS, FOODS
 from svms_gr00t.sim.tasks.progress import ORDER, InOrder, LitDrawer, OnFor, OpenedThenClosed, Presses, Returned
 from svms_gr00t.sim.tasks.task import KitchenState, Task
+from svms_gr00t.sim.world import ARM_REST
 
 BLUE, RED = (0.1, 0.2, 1.0), (1.0, 0.1, 0.1)
 LIGHTS = (BLUE, RED)
@@ -33,48 +35,72 @@ STATION = (FOOD_SLOTS[1][0], (FOOD_SLOTS[0][1] + FOOD_SLOTS[2][1]) / 2)
 """Where it is shown: between both."""
 ON_STEPS, TOLERANCE = 40, 8
 """Two seconds at 20 Hz, give or take."""
-LEVER_OFF = -0.3
-"""Radians: off, and a short push from being on."""
+LEVER_OFF = (-0.34, -0.28)
+"""Radians: off, and a short push from being on. Levers creep by a hundredth in an episode: none starts alike."""
+ABOVE = {
+    "button": (-0.248, 0.543, -0.315, -1.543, 0.184, 2.03, 0.178),
+    "drawer_left": (0.075, 0.549, 0.101, -1.501, -0.06, 2.017, 0.975),
+    "stove_lever": (-0.156, 0.077, -0.562, -2.226, 0.054, 2.276, 0.033),
+}
+"""Arm joints of a hand above a fixture, radians."""
 _SIDES = ("first", "second")
 
 
-def _usual(layout: Layout, _target: str, _rng: Generator) -> Layout:
-    """Everything in its place, off and shut; of what was drawn the arm stays."""
-    foods = {name: (x, y, 0.0) for name, (x, y) in zip(FOODS, FOOD_SLOTS, strict=True)}
-    joints = {"drawer_left": 0.0, "drawer_right": 0.0, "stove": LEVER_OFF, "faucet": LEVER_OFF, "coffee": 0.0}
-    return replace(
-        layout,
-        fixtures=dict(FIXTURES),
-        foods=foods,
-        joints=joints,
-        colours=dict(TINTED),
-        coffee_on=False,
-        coffee_latches=False,
-    )
+Setup = Callable[[Layout, str, Generator], Layout]
 
 
-def _lit(names: tuple[str, ...]) -> Callable[[Layout, str, Generator], Layout]:
-    """A light that names one of two."""
+def _usual(most: int, over: str | None = None) -> Setup:
+    """Everything in its place, off and shut, but for millimetres; held for 8 to `most` steps.
 
-    def setup(layout: Layout, target: str, rng: Generator) -> Layout:
-        lit = int(rng.integers(0, 13))
-        out = lit + LIT
-        cue = Cue(rgb=LIGHTS[names.index(target)], lit=lit, out=out, release=out + QUIET + int(rng.integers(0, 17)))
-        return replace(_usual(layout, target, rng), cue=cue)
+    The arm starts anywhere between its rest and the fixture `over` which it will work, so that neither the elapsed time
+    nor the arm's elbow tells how much was done.
+    """
+
+    def setup(layout: Layout, _target: str, rng: Generator) -> Layout:
+        release = int(rng.integers(8, most + 1))
+        start = np.array(layout.arm_noise)
+        if over is not None:
+            start = start + rng.uniform(0.0, 1.0) * (np.array(ABOVE[over]) - ARM_REST)
+        joints = {"drawer_left": rng.uniform(0, 0.004), "drawer_right": rng.uniform(0, 0.004), "coffee": 0.0}
+        joints |= {name: float(rng.uniform(*LEVER_OFF)) for name in ("stove", "faucet")}
+        return replace(
+            layout,
+            fixtures=dict(FIXTURES),
+            foods={name: _about(spot, rng) for name, spot in zip(FOODS, FOOD_SLOTS, strict=True)},
+            joints=joints,
+            arm_noise=tuple(start),
+            colours=dict(TINTED),
+            coffee_on=False,
+            coffee_latches=False,
+            base_bolted=True,
+            wait=Wait(release=release),
+        )
 
     return setup
 
 
-def _ajar(layout: Layout, target: str, rng: Generator) -> Layout:
-    """The drawer is shut as a push leaves it: to a few millimetres."""
-    usual = _usual(layout, target, rng)
-    return usual.with_joint(f"drawer_{target}", float(rng.uniform(0.0, 0.004)))
+def _about(spot: tuple[float, float], rng: Generator) -> tuple[float, float, float]:
+    x, y = np.array(spot) + rng.uniform(-0.004, 0.004, 2)
+    return float(x), float(y), float(rng.uniform(-0.1, 0.1))
+
+
+def _lit(names: tuple[str, ...]) -> Setup:
+    """A light that names one of two."""
+
+    def setup(layout: Layout, target: str, rng: Generator) -> Layout:
+        lit = int(rng.integers(4, 17))
+        out = lit + LIT
+        release = out + QUIET + int(rng.integers(0, 25))
+        wait = Wait(rgb=LIGHTS[names.index(target)], lit=lit, out=out, release=release)
+        return replace(_usual(8)(layout, target, rng), wait=wait)
+
+    return setup
 
 
 def _apple_at_slot(layout: Layout, target: str, rng: Generator) -> Layout:
-    usual = _usual(layout, target, rng)
-    apple = (*SLOTS[_SIDES.index(target)], 0.0)
-    return replace(usual, foods={"apple": apple, "lemon": (0.85, 0.42, 0.0), "cucumber": (0.85, -0.5, 0.0)})
+    usual = _usual(32)(layout, target, rng)
+    spots = {"apple": SLOTS[_SIDES.index(target)], "lemon": (0.85, 0.42), "cucumber": (0.85, -0.5)}
+    return replace(usual, foods={name: _about(spot, rng) for name, spot in spots.items()})
 
 
 def _done(state: KitchenState, _target: str) -> bool:
@@ -87,10 +113,10 @@ MEMORY = (
         phrasings=("press the coffee button twice", "push the coffee button two times"),
         held_out=("hit the button of the coffee machine two times", "two presses on the coffee button"),
         targets=("coffee",),
-        setup=_usual,
+        setup=_usual(72, over="button"),
         success=_done,
         progress=lambda _target: Presses(2),
-        horizon=200,
+        horizon=260,
         chance=1 / 4,
         chance_because="the lamp goes out again: above the button it presses with q or leaves, q (1 - q) at q = 1/2",
     ),
@@ -99,10 +125,10 @@ MEMORY = (
         phrasings=("press the coffee button three times", "push the coffee button thrice"),
         held_out=("hit the button of the coffee machine three times", "three presses on the coffee button"),
         targets=("coffee",),
-        setup=_usual,
+        setup=_usual(72, over="button"),
         success=_done,
         progress=lambda _target: Presses(3),
-        horizon=240,
+        horizon=260,
         chance=4 / 27,
         chance_because="as PressTwice: q^2 (1 - q) at q = 2/3",
     ),
@@ -111,10 +137,10 @@ MEMORY = (
         phrasings=("open the {target} drawer, then close it", "pull the {target} drawer open and shut it again"),
         held_out=("slide the {target} drawer out and back in", "the {target} drawer should be opened, then closed"),
         targets=("left",),
-        setup=_ajar,
+        setup=_usual(88, over="drawer_left"),
         success=_done,
         progress=OpenedThenClosed,
-        horizon=200,
+        horizon=260,
         chance=1 / 4,
         chance_because="the hand at the shut drawer pulls with q or leaves, once each: q (1 - q) at q = 1/2",
     ),
@@ -129,7 +155,7 @@ MEMORY = (
         setup=_lit(DRAWERS),
         success=_done,
         progress=LitDrawer,
-        horizon=200,
+        horizon=260,
         chance=1 / 2,
         chance_because="two sides; at the release both scenes are equal to the pixel",
     ),
@@ -144,7 +170,7 @@ MEMORY = (
         setup=_lit(ORDER),
         success=_done,
         progress=InOrder,
-        horizon=240,
+        horizon=260,
         chance=1 / 2,
         chance_because="two orders; at the release both scenes are equal to the pixel",
     ),
@@ -156,7 +182,7 @@ MEMORY = (
         setup=_apple_at_slot,
         success=_done,
         progress=lambda target: Returned("apple", SLOTS, STATION, _SIDES.index(target)),
-        horizon=240,
+        horizon=260,
         chance=1 / 2,
         chance_because="two origins, both empty while the apple is shown in the middle",
     ),
@@ -165,10 +191,10 @@ MEMORY = (
         phrasings=("turn the stove on for two seconds", "switch the stove on and off again after two seconds"),
         held_out=("heat the burner for two seconds", "the stove should be on for two seconds"),
         targets=("stove",),
-        setup=_usual,
+        setup=_usual(72, over="stove_lever"),
         success=_done,
         progress=lambda _target: OnFor("stove", ON_STEPS, TOLERANCE),
-        horizon=200,
+        horizon=260,
         chance=0.326,
         chance_because="the hand waits at the lever and turns it off with 1 - q: q^2 (1 - q^3) at q^3 = 2/5",
     ),
