@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from train_cases import fresh, labelled
+from train_cases import fresh, labelled, short
 
 from svms_gr00t.cli.train import Train
 from svms_gr00t.core.errors import ConfigError, DataError, TrainingError
@@ -22,8 +22,9 @@ from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.run import run_training
 from svms_gr00t.train.loop.run_dir import RunDir
 from svms_gr00t.train.loop.trainer import train_phase
-from svms_gr00t.train.phases import END_TO_END, PHASES, plain_counterpart
-from svms_gr00t.train.trainable import trainable_names
+from svms_gr00t.train.optimizers.optimizer import make_optimizer
+from svms_gr00t.train.phases import END_TO_END, PHASES, SPECIALISE, plain_counterpart
+from svms_gr00t.train.trainable import prepare, trainable_names
 
 TARGETS = tuple(GROUNDED)
 NAMES = (
@@ -83,7 +84,7 @@ def test_cached_hidden_states_and_a_projector_that_trains_do_not_go_together(sma
         with pytest.raises(ConfigError, match=r"--tune-vision-projector.*--feature-cache off"):
             run_training(flags(small_kitchen, tune_vision_projector=True, **other).settings(), tmp_path)
     inputs = replace(labelled(), hidden=torch.zeros(3, 8, 16), images=())
-    phase = replace(END_TO_END, vision_projector=True)
+    phase = replace(short(END_TO_END), vision_projector=True)
     with pytest.raises(TrainingError, match="vision projector"):
         train_phase(fresh(), phase, lambda _: inputs, RunDir(tmp_path / "loop"))
 
@@ -146,6 +147,11 @@ def test_heads_of_controls_train_in_every_phase_of_theirs(experiment):
     for phase in map(plain_counterpart, PHASES.values()):
         more = set(trainable_names(control, phase)) - set(trainable_names(plain, phase))
         assert more == {f"targets.{name}" for name, _ in control.targets.named_parameters()}
+    optimizer = make_optimizer(prepare(control, plain_counterpart(SPECIALISE)), learning_rate=1e-3, svms_rate=5.0)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    heads = {id(p) for p in control.targets.parameters()}
+    assert {rates.pop(one) for one in heads} == {5e-3}, "they are as fresh as SVMS is"
+    assert set(rates.values()) == {1e-3}
 
 
 @pytest.mark.slow

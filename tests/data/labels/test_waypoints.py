@@ -68,6 +68,8 @@ def test_the_gripper_makes_waypoints_and_close_ones_merge():
     assert waypoints(straight, gripper).tolist() == [12, 30]
     gripper[28:] = 1  # too close to the end, which stays
     assert waypoints(straight, gripper).tolist() == [12, 30]
+    gripper[:] = np.where((np.arange(31) >= 12) & (np.arange(31) < 12 + APART), 1, -1)
+    assert waypoints(straight, gripper).tolist() == [12, 12 + APART, 30]  # exactly so far is far enough
     bend = bent([(0.2, 0, 0), (0.2, 0.2, 0)])  # corner at 10
     gripper = np.where(np.arange(21) < 12, 0.0, 1.0)
     assert waypoints(bend, gripper).tolist() == [12, 20]  # the change stays before the corner
@@ -153,6 +155,27 @@ def test_hands_are_found_by_name():
     assert find_hand(two, ranges(state_gripper_qpos=([0, -0.04], [0.04, 0]))).position == (
         "end_effector_position_relative",
     )
+
+
+def test_a_motion_is_metres_width_and_a_signed_command():
+    rows = {
+        "state.eef_9d": np.arange(18.0).reshape(2, 9),
+        "state.gripper_qpos": np.array([[0.04, -0.04], [0.01, -0.01]]),
+        "action.gripper": np.array([[0.0], [1.0]]),
+    }
+    names = modality({"eef_9d": 9, "gripper_qpos": 2}, {"gripper": 1})
+    motion = find_hand(names, ranges(action_gripper=([0.0], [1.0]))).motion(rows)
+    assert motion.path.tolist() == [[0, 1, 2], [9, 10, 11]]
+    assert motion.width.tolist() == [0.08, 0.02]
+    assert motion.gripper.tolist() == [-0.5, 0.5]
+    bare = modality({"eef_9d": 9, "gripper_qpos": 2})
+    told = find_hand(bare, ranges(state_gripper_qpos=([0.0, -0.04], [0.04, 0.0]))).motion(rows)
+    np.testing.assert_allclose(told.gripper, [0.04, -0.02])  # by the width alone, open above its middle
+    xyz = modality({"x": 1, "y": 1, "z": 1, "gripper": 1}, {"gripper": 1})
+    parts = {f"state.{axis}": np.full((2, 1), float(i)) for i, axis in enumerate("xyz")}
+    single = find_hand(xyz, ranges(action_gripper=([-1.0], [1.0])))
+    found = single.motion(rows | parts | {"state.gripper": np.ones((2, 1))})
+    assert found.path.tolist() == [[0, 1, 2], [0, 1, 2]]
 
 
 @pytest.mark.parametrize(

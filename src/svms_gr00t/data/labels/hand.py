@@ -85,7 +85,7 @@ def find_hand(
     width = _named(modality, [gripper])[0] if gripper else _only("gripper", _grippers(modality.state))
     command = _like(width, modality)
     if command is None:
-        middle = _opening(_extremes(statistics, "state", width)).max() / 2
+        middle = np.abs(_extremes(statistics, "state", width)).max(axis=0).sum() / 2
     else:
         middle = _extremes(statistics, "action", command).sum(axis=1).mean()
     return Hand(position=chosen, width=width, gripper=command, middle=float(middle))
