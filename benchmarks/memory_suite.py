@@ -66,7 +66,7 @@ def clock(name: str, runs: list[dict[str, Any]]) -> float | None:
     if spans[0] is None:
         return None
     low, high = np.array(spans).T
-    return max(float(((low < at) & (at <= high)).mean()) for at in range(260))
+    return max(float(((low < at) & (at <= high)).mean()) for at in range(300))
 
 
 def span(name: str, run: dict[str, Any]) -> tuple[float, float] | None:
@@ -76,7 +76,7 @@ def span(name: str, run: dict[str, Any]) -> tuple[float, float] | None:
         count = max(changes)
         return changes[count], 2 * changes[count] - changes[count - 1]
     if name == "OpenThenCloseDrawer":
-        return changes[1] - 15, run["steps"]
+        return changes[1] - 15, run["steps"] - 15
     if name == "StoveTwoSeconds":
         return changes[1] + ON_STEPS - TOLERANCE, changes[1] + ON_STEPS + TOLERANCE
     return None

@@ -101,7 +101,7 @@ ROOMS = {
         "training": {"shipped"},
         "dataflow": {"training"},
         "pretrain": {"training"},
-        "benchmarks": {"shipped"},
+        "benchmarks": {"shipped", "training"},
         "demo": {"shipped", "training", "benchmarks"},
         "ablation": {"shipped", "training", "benchmarks"},
         "memory_study": {"shipped", "training", "benchmarks"},

@@ -75,9 +75,13 @@ class Checkpoint(_Group):
 
 @dataclass(frozen=True, kw_only=True)
 class Sim(_Group):
-    """Record or replay demonstrations in the embedded kitchen."""
+    """Record or replay demonstrations in the embedded kitchen, and judge its suites."""
 
-    command: Annotated[sim.Record, _named("record")] | Annotated[sim.Replay, _named("replay")]
+    command: (
+        Annotated[sim.Record, _named("record")]
+        | Annotated[sim.Replay, _named("replay")]
+        | Annotated[sim.Gates, _named("gates")]
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

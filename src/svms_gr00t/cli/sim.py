@@ -1,12 +1,14 @@
-"""`svms-gr00t sim`: record demonstrations in the embedded kitchen, and replay them."""
+"""`svms-gr00t sim`: record demonstrations in the embedded kitchen, replay them, and judge its suites."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+from rich.table import Table
 
 from svms_gr00t.cli.console import Bars, console
+from svms_gr00t.cli.evaluate.rollout import policy_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,3 +76,73 @@ class Replay:
         if failed:
             console.print(f"failed: {', '.join(map(str, failed))}")
         return 1 if failed else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gates:
+    """What a suite must show before policies are compared on it: measure what is asked for, judge what is known.
+
+    Scripted hands are always measured; the rest needs policies that were trained before. With --output what an earlier
+    call measured stays, so that the parts may be measured one by one. What was not measured has not passed.
+    """
+
+    suite: Literal["single", "memory"] = "memory"
+    """The suite in question."""
+    scripted: int = 20
+    """Episodes a task of experts, and of hands without the knowledge; 0 leaves them out."""
+    checkpoint: Path | None = None
+    """The plain policy."""
+    oracle: Path | None = None
+    """A plain policy trained alike on demonstrations with --reveal."""
+    few: Path | None = None
+    """A plain policy trained alike on 3 demonstrations a task."""
+    many: Path | None = None
+    """And on 8."""
+    episodes: int = 20
+    """Closed-loop episodes a task of the plain policy and of the oracle; 0 does without."""
+    dataset_path: Path | None = None
+    """Demonstrations that none of these saw: errors are measured on them."""
+    revealed_path: Path | None = None
+    """The same recorded with --reveal, for the oracle's error."""
+    seed: int = 0
+    """First part of every driven episode's seed, and of every noise seed."""
+    workers: int = 2
+    """Processes that drive."""
+    output: Path | None = None
+    """JSON of what is known; read first where it exists."""
+
+    def run(self) -> int:
+        """0 when every gate was measured and passed, else 1."""
+        from svms_gr00t.evaluate.comparison.suite_gates import fit_to_compare, suite_gates
+        from svms_gr00t.recipes.benchmarks.suite_measures import Asking, known_already, measured
+
+        known = known_already(self.output, self.suite)
+        asking = Asking(
+            suite=self.suite,
+            scripted=self.scripted,
+            episodes=self.episodes,
+            seed=self.seed,
+            workers=self.workers,
+            plain=_folder(self.checkpoint),
+            oracle=_folder(self.oracle),
+            few=_folder(self.few),
+            many=_folder(self.many),
+            data=self.dataset_path,
+            revealed=self.revealed_path,
+        )
+        known = measured(known, asking, Bars())
+        gates = suite_gates(known)
+        table = Table("gate", "criterion", "measured", "", "what to try", title=f"Suite {self.suite}")
+        for gate in gates:
+            verdict = {True: "[green]pass[/green]", False: "[red]FAIL[/red]", None: "not measured"}[gate.passed]
+            table.add_row(gate.name, gate.criterion, gate.measured or "", verdict, "" if gate.passed else gate.advice)
+        console.print(table)
+        fit = fit_to_compare(gates)
+        console.print("Policies may be compared on it." if fit else "Policies may not be compared on it yet.")
+        if self.output is not None:
+            console.print(f"written to {known.save(self.output)}", highlight=False, soft_wrap=True)
+        return 0 if fit else 1
+
+
+def _folder(checkpoint: Path | None) -> Path | None:
+    return None if checkpoint is None else policy_folder(checkpoint)

@@ -12,4 +12,4 @@ with suppress(ImportError):
     # The longest horizon of a suite's tasks; a simulator is built when one is made, not here.
     _KITCHEN = "svms_gr00t.sim.env:KitchenEnv"
     _register("svms_gr00t/Kitchen-v0", entry_point=_KITCHEN, max_episode_steps=200)
-    _register("svms_gr00t/KitchenMemory-v0", entry_point=_KITCHEN, max_episode_steps=260, kwargs={"suite": "memory"})
+    _register("svms_gr00t/KitchenMemory-v0", entry_point=_KITCHEN, max_episode_steps=300, kwargs={"suite": "memory"})
