@@ -126,6 +126,22 @@ def test_the_reply_of_a_server_holds_it_and_survives_the_wire(trained):
     assert service.errors == 0
 
 
+def test_two_connections_of_a_server_share_no_expectation(trained):
+    service = Service(policy=Checked(trained.policy, trained.monitor), judge=Judge())
+    one, other = ({"data": {"observation": asked([seen])}} for seen in seen(trained, [0, 8]))
+    assert np.isnan(residual(service.answer(one, "a")[1]))
+    assert np.isnan(residual(service.answer(other, "b")[1]))
+    assert np.isfinite(residual(service.answer(other, "a")[1]))
+
+
+def test_a_robot_that_executes_another_number_of_steps_is_refused(trained):
+    checked = Checked(trained.policy, trained.monitor)
+    checked.check_executed(8)
+    checked.check_executed(None)
+    with pytest.raises(ConfigError, match="monitor's lag, 8"):
+        checked.check_executed(4)
+
+
 def test_another_backbone_or_other_pictures_are_refused(trained, small_kitchen):
     fresh = Experiment.prepare(small_kitchen, seed=0)
     with pytest.raises(CheckpointError, match="another backbone"):

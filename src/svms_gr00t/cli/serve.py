@@ -108,7 +108,10 @@ class Serve:
         policy = Policy.from_pretrained(
             folder, embodiment_tag=tag, device=device, check=self.check, execution_horizon=self.n_action_steps
         )
-        served = policy if self.monitor is None else Checked(policy, load(self.monitor, policy))
+        served: Policy | Checked = policy
+        if self.monitor is not None:
+            served = Checked(policy, load(self.monitor, policy))
+            served.check_executed(self.n_action_steps)
         monitor = Monitor.beside(folder) if Path(folder).is_dir() else None
         token = None if self.replay is not None else self._token  # recordings hold none
         return Service(policy=served, token=token, judge=Judge(monitor), limits=limits)
