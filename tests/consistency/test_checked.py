@@ -6,17 +6,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from svms_gr00t.cli.evaluate.streams import unseen
 from svms_gr00t.cli.main import main
+from svms_gr00t.cli.serve import Serve
 from svms_gr00t.consistency.checked import Checked
-from svms_gr00t.consistency.file import load, save
+from svms_gr00t.consistency.file import check_lag, load, save
 from svms_gr00t.core.errors import CheckpointError, ConfigError, DataError
 from svms_gr00t.core.protocols import ActionPolicy
+from svms_gr00t.evaluate.closed_loop.episode import read_sensors
+from svms_gr00t.evaluate.closed_loop.result import SensorCheck
 from svms_gr00t.evaluate.open_loop.baselines import split_lowdim
 from svms_gr00t.evaluate.open_loop.recorded import Recorded
 from svms_gr00t.evaluate.streams.study import study_detectors
+from svms_gr00t.groot.checkpoint.loading import read_config
+from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.monitor import CONSISTENCY
+from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.serve.judge import Judge
@@ -135,11 +142,9 @@ def test_two_connections_of_a_server_share_no_expectation(trained):
 
 
 def test_a_robot_that_executes_another_number_of_steps_is_refused(trained):
-    checked = Checked(trained.policy, trained.monitor)
-    checked.check_executed(8)
-    checked.check_executed(None)
+    check_lag(trained.monitor.facts, 8, "here")
     with pytest.raises(ConfigError, match="monitor's lag, 8"):
-        checked.check_executed(4)
+        check_lag(trained.monitor.facts, 4, "here")
 
 
 def test_another_backbone_or_other_pictures_are_refused(trained, small_kitchen):
@@ -196,3 +201,40 @@ def test_the_monitor_leads_on_staleness_and_needs_its_own_stride(trained):
     assert found["state 1 s stale"]["mahalanobis"].auroc == pytest.approx(0.5)
     with pytest.raises(ConfigError, match="lag"):
         study_detectors(trained.policy, trained.dataset, trained.tried, stride=4, monitor=trained.monitor)
+
+
+def test_svms_on_the_same_backbone_is_served_with_rho_beside_it(trained):
+    config = read_config(shipped("tiny_base"))
+    sizes = {"d_stream": 48, "d_overlap": 24, "adapter_rank": 8}
+    config = replace(config, use_sheaf_streams=True, **sizes)
+    model = Gr00tN1d6.from_pretrained(shipped("tiny_base"), config=config, dtype=torch.float32)
+    with torch.no_grad():
+        model.svms.merge.weight.normal_(std=0.2)
+    policy, given = Policy(model, trained.policy.processor), asked(seen(trained, [0, 8]))
+    _, info = Checked(policy, trained.monitor).get_action(given)
+    _, plain = Checked(trained.policy, trained.monitor).get_action(given)
+    said = Judge()(info)
+    assert {"rho", CONSISTENCY} <= said.keys()
+    np.testing.assert_array_equal(
+        said[CONSISTENCY]["score"], plain[CONSISTENCY]["score"], "it reads the backbone alone"
+    )
+
+
+def test_the_server_of_the_command_line_checks(trained, tmp_path):
+    path = save(trained.monitor, tmp_path / "m.safetensors")
+    service = Serve(model_path=str(shipped("tiny_base")), monitor=path)._service()
+    _, info = service.answer({"data": {"observation": asked(seen(trained, [0]))}})
+    assert info[CONSISTENCY]["threshold"] == trained.monitor.facts.threshold
+    with pytest.raises(ConfigError, match="lag"):
+        Serve(model_path=str(shipped("tiny_base")), monitor=path, n_action_steps=4)._service()
+
+
+def test_a_rollout_keeps_what_the_monitor_said(trained):
+    policy = Checked(trained.policy, trained.monitor)
+    one, other = (policy.act([look], seeds=[0])[1] for look in seen(trained, [0, 8]))
+    first, second = read_sensors(one, 0), read_sensors(other, 8)
+    assert first.residuals["temporal-state hand"] is None
+    assert second.residuals["temporal-state hand"] == pytest.approx(residual(other))
+    assert (second.step, second.threshold) == (8, trained.monitor.facts.threshold)
+    assert SensorCheck.from_json(second.to_json()) == second
+    assert read_sensors({}, 0) is None

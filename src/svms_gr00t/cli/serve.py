@@ -96,7 +96,7 @@ class Serve:
     def _service(self) -> "Service":
         from svms_gr00t.cli.evaluate.rollout import policy_folder
         from svms_gr00t.consistency.checked import Checked
-        from svms_gr00t.consistency.file import load
+        from svms_gr00t.consistency.file import check_lag, load
         from svms_gr00t.monitor import Monitor
         from svms_gr00t.policy import Policy
         from svms_gr00t.serve.judge import Judge
@@ -111,7 +111,7 @@ class Serve:
         served: Policy | Checked = policy
         if self.monitor is not None:
             served = Checked(policy, load(self.monitor, policy))
-            served.check_executed(self.n_action_steps)
+            check_lag(served.monitor.facts, self.n_action_steps or served.monitor.facts.lag, "--n-action-steps")
         monitor = Monitor.beside(folder) if Path(folder).is_dir() else None
         token = None if self.replay is not None else self._token  # recordings hold none
         return Service(policy=served, token=token, judge=Judge(monitor), limits=limits)

@@ -17,7 +17,7 @@ from numpy import ndarray
 from svms_gr00t.consistency.file import check
 from svms_gr00t.consistency.monitor import Consistency, Looks
 from svms_gr00t.consistency.reads import image_tokens, overheard
-from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.types import Features
 from svms_gr00t.monitor import CONSISTENCY
 from svms_gr00t.policy import Policy
@@ -92,13 +92,6 @@ class Checked:
             self.reset_looks()
         robots = [("", row) for row in range(len(observations))]
         return chunks, evidence | {CONSISTENCY: self._judge(robots, steps, stacked, heard[0], action)}
-
-    def check_executed(self, every: int | None) -> None:
-        """Raise ConfigError when a robot executes another number of steps than the monitor was trained for."""
-        lag = self.monitor.facts.lag
-        if every not in (None, lag):
-            hint = f"Train one with --lag {every}"
-            raise ConfigError("n_action_steps", got=every, want=f"the monitor's lag, {lag}", hint=hint)
 
     def reset_looks(self) -> None:
         """Forget every last look."""

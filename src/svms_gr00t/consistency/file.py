@@ -11,7 +11,7 @@ from torch import Tensor
 from svms_gr00t.consistency.heads import MotionHead, PictureHead
 from svms_gr00t.consistency.monitor import BESIDE, Consistency, Facts, Scales
 from svms_gr00t.consistency.reads import what_is_read
-from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.core.errors import CheckpointError, ConfigError
 from svms_gr00t.core.whole import whole_file
 from svms_gr00t.policy import Policy
 
@@ -64,6 +64,13 @@ def check(facts: Facts, policy: Policy, path: Path | str = "monitor") -> None:
     if facts.reads != what_is_read(policy):
         got = f"a monitor of another backbone ({facts.checkpoint})"
         raise CheckpointError(path, got=got, want="one that was trained for this checkpoint", hint=_HINT)
+
+
+def check_lag(facts: Facts, executed: int, where: str) -> None:
+    """Raise ConfigError when a robot executes another number of steps than the monitor was trained for."""
+    if executed != facts.lag:
+        want, hint = f"the monitor's lag, {facts.lag}", f"Train one: svms-gr00t monitor train --lag {executed}"
+        raise ConfigError(where, got=executed, want=want, hint=hint)
 
 
 def _built(facts: Facts, tensors: dict[str, Tensor]) -> Consistency:

@@ -53,6 +53,8 @@ class ClosedLoop:
     """Steps after which an episode has failed; by default what the benchmark says."""
     videos: int = 0
     """Filmed episodes for each task, as GIF beside --output."""
+    monitor: Path | None = None
+    """kitchen: a consistency monitor (`svms-gr00t monitor train`) that looks on; the result keeps what it says."""
     output: Path | None = None
     """Write the result as JSON here."""
     leaderboard: Path | None = None
@@ -106,5 +108,5 @@ class ClosedLoop:
         if self.benchmark != "kitchen":
             return drive_robocasa(folder, suite=self.benchmark, split=self.split, **shared)
         replay_gate(self.tasks, bars, suite=self.suite)
-        shared |= {"suite": self.suite, "reveal": self.reveal, "split": self.split or "train"}
+        shared |= {"suite": self.suite, "reveal": self.reveal, "split": self.split or "train", "monitor": self.monitor}
         return drive_kitchen(folder, **shared)

@@ -4,6 +4,7 @@ Axes: H action horizon, B = 1 observation, T tokens, S streams, E edges.
 """
 
 import logging
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,9 +27,10 @@ from svms_gr00t.core.protocols import (
 )
 from svms_gr00t.evaluate.closed_loop.libero_action import Gripper
 from svms_gr00t.evaluate.closed_loop.libero_action import assemble as assemble_libero
-from svms_gr00t.evaluate.closed_loop.result import Ending, Replan, Rollout, RolloutConfig
+from svms_gr00t.evaluate.closed_loop.result import Ending, Replan, Rollout, RolloutConfig, SensorCheck
 from svms_gr00t.evaluate.closed_loop.robocasa_action import assemble
 from svms_gr00t.evaluate.closed_loop.video import encode_gif
+from svms_gr00t.monitor import CONSISTENCY
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +144,7 @@ class _Episode:
         self.task, self.index, self.seed = task, index, seed
         self.frames: list[np.ndarray] = []
         self.replans: list[Replan] = []
+        self.sensors: list[SensorCheck] = []
         self.history = History.of(policy)
         self.watch = StuckDetector(steps=config.stuck_steps, distance=config.stuck_distance)
 
@@ -166,6 +169,7 @@ class _Episode:
             ending=ending,
             stuck_at=self.watch.stuck_at,
             replans=tuple(self.replans),
+            sensors=tuple(self.sensors),
             video=encode_gif(self.frames) if filmed else None,
         )
 
@@ -212,6 +216,8 @@ class _Episode:
             raise ConfigError("policy", got=got, want=f"at least {self.config.n_action_steps}", hint=hint)
         if evidence := read_evidence(info, step):
             self.replans.append(evidence)
+        if checked := read_sensors(info, step):
+            self.sensors.append(checked)
         return chunk
 
 
@@ -251,6 +257,20 @@ def read_evidence(info: Mapping[str, Any], step: int) -> Replan | None:
         rho=tuple(rho.mean(0).tolist()),
         rho_max=tuple(rho.max(0).tolist()),
         routes=tuple(weights.mean(0).tolist()),
+    )
+
+
+def read_sensors(info: Mapping[str, Any], step: int) -> SensorCheck | None:
+    """What a consistency monitor says of the one observation; None without one."""
+    if CONSISTENCY not in info:
+        return None
+    said = info[CONSISTENCY]
+    residuals = {name: float(edge["residual"][0]) for name, edge in said["edges"].items()}
+    return SensorCheck(
+        step=step,
+        score=min(float(said["score"][0]), sys.float_info.max),  # JSON has no infinity
+        threshold=said["threshold"],
+        residuals={name: value if np.isfinite(value) else None for name, value in residuals.items()},
     )
 
 

@@ -84,6 +84,19 @@ class Replan(JsonRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SensorCheck(JsonRecord):
+    """What a consistency monitor said when the policy was asked."""
+
+    step: int
+    score: float
+    """In clean spreads."""
+    threshold: float
+    """Scores above it alarm."""
+    residuals: dict[str, float | None]
+    """Edge -> how far apart, in its unit; None where it cannot speak."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rollout(JsonRecord):
     """One driven episode."""
 
@@ -102,6 +115,8 @@ class Rollout(JsonRecord):
     """First step at which the end effector had hardly moved for `stuck_steps` steps."""
     replans: tuple[Replan, ...] = ()
     """Empty for policies without streams."""
+    sensors: tuple[SensorCheck, ...] = ()
+    """Empty without a consistency monitor."""
     video: bytes | None = field(default=None, compare=False)
     """GIF. Not compared: software renderers do not promise equal pixels."""
     seconds: float = field(default=0.0, compare=False)

@@ -12,6 +12,8 @@ from typing import Any, Required, TypedDict, Unpack
 import numpy as np
 import torch
 
+from svms_gr00t.consistency.checked import Checked
+from svms_gr00t.consistency.file import check_lag, load
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.history import check_executed
 from svms_gr00t.core.progress import Progress, Silent
@@ -49,15 +51,21 @@ class Asked(TypedDict, total=False):
 
 
 def load_policy(
-    folder: str, memory: Remembered = "own", dataset: str | None = None, episodes: Sequence[int] = ()
-) -> Policy:
+    folder: str,
+    memory: Remembered = "own",
+    dataset: str | None = None,
+    episodes: Sequence[int] = (),
+    monitor: str | None = None,
+) -> Policy | Checked:
     """A policy for a worker process: one thread, so that two processes share two cores.
 
-    Another `memory` than its own is a control; "swapped" borrows those `episodes` of a dataset.
+    Another `memory` than its own is a control; "swapped" borrows those `episodes` of a dataset. `monitor` is the file
+    of a consistency monitor, which looks on.
     """
     torch.set_num_threads(1)
     lender = None if dataset is None else LeRobotDataset.open(dataset)
-    return control(Policy.from_pretrained(folder), memory, lender, episodes)
+    policy = control(Policy.from_pretrained(folder), memory, lender, episodes)
+    return policy if monitor is None else Checked(policy, load(monitor, policy))
 
 
 def check_memory(checkpoint: Path, n_action_steps: int) -> None:
@@ -84,21 +92,25 @@ def drive_kitchen(
     split: str = "train",
     reveal: bool = False,
     horizon: int | None = None,
+    monitor: Path | None = None,
     workers: int = 1,
     progress: Progress | None = None,
     **asked: Unpack[Asked],
 ) -> RolloutResult:
     """Success of a saved policy in the named tasks, or all of a suite; without `horizon` every task has its own.
 
-    With `reveal` the counter's colour says what must be remembered.
+    With `reveal` the counter's colour says what must be remembered. A `monitor` looks on and fills `Rollout.sensors`.
 
-    Raises ConfigError for unknown tasks, MissingExtra without the simulator.
+    Raises ConfigError for unknown tasks and for a monitor of another lag, MissingExtra without the simulator.
     """
     config = kitchen_rules(tasks_named(tasks, suite), split=split, **asked)
+    if monitor is not None:
+        check_lag(load(monitor).facts, config.n_action_steps, "--n-action-steps")
     if horizon is not None:
         config = replace(config, horizon=horizon, horizons={})
     env = Factory(path=f"{HERE}:build_kitchen", kwargs={"reveal": reveal})
-    return rollout(saved_policy(checkpoint), env, config, name=name, workers=workers, progress=progress)
+    policy = saved_policy(checkpoint, **({} if monitor is None else {"monitor": str(monitor)}))
+    return rollout(policy, env, config, name=name, workers=workers, progress=progress)
 
 
 def kitchen_rules(tasks: tuple[str, ...], split: str = "train", **asked: Unpack[Asked]) -> RolloutConfig:
