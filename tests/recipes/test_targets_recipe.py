@@ -156,9 +156,11 @@ def test_heads_of_controls_train_in_every_phase_of_theirs(experiment):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_the_ablation_runs_them(name, small_kitchen, tmp_path):
+def test_the_ablation_runs_them(name, experiment, small_kitchen, tmp_path):
     config = AblationConfig(dataset_path=str(small_kitchen), steps=(1, 1, 1), batch_size=4, stride=60)
     folder = run_variant(config, name, 0, tmp_path)
-    assert RunFacts.load(folder / "facts.json").name == name
+    facts = RunFacts.load(folder / "facts.json")
+    like = build(experiment, ALL[{"plain": "plain", "adapter": "adapter"}.get(name.split("_")[0], "full")], None)
+    assert (facts.name, facts.added) == (name, sum(p.numel() for p in like.svms.parameters()) if like.svms else 0)
     row = RunDir(folder / "phase_3").rows()[-1]
     assert ("term.where" in row) == ("targets" in name)

@@ -175,7 +175,8 @@ def _judge(policy: Policy, experiment: Experiment, config: AblationConfig, name:
 
 
 def _facts(experiment: Experiment, model: Gr00tN1d6, config: AblationConfig, name: str, seed: int) -> RunFacts:
-    added = 0 if model.svms is None else sum(p.numel() for p in model.svms.parameters())
+    acting = () if model.svms is None else model.svms.named_parameters()
+    added = sum(p.numel() for part, p in acting if not part.startswith("targets."))
     return RunFacts(
         name=name,
         seed=seed,
