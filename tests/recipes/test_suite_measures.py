@@ -53,7 +53,9 @@ def test_the_command_passes_what_was_measured_and_nothing_else(
     assert capsys.readouterr().out.count("not measured") == 5
     full().save(file)
     assert gates(*words) == 0
-    assert "Policies may be compared on it." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Policies may be compared on it." in said
+    assert all(name in said for name in SUITES["memory"]), "a row for every task"
     assert Measured.load(file) == full(), "what was known stays"
     full(swapped_error=0.1).save(file)
     assert gates(*words) == 1

@@ -89,7 +89,7 @@ class Gates:
     suite: Literal["single", "memory"] = "memory"
     """The suite in question."""
     scripted: int = 20
-    """Episodes a task of experts, and of hands without the knowledge; 0 leaves them out."""
+    """Episodes a task of experts, and of hands without the knowledge; 0 leaves them out, fewer than 20 say nothing."""
     checkpoint: Path | None = None
     """The plain policy."""
     oracle: Path | None = None
@@ -132,6 +132,11 @@ class Gates:
         )
         known = measured(known, asking, Bars())
         gates = suite_gates(known)
+        hands = Table("task", "chance", "without the knowledge", "expert", title="Scripted hands")
+        for name, one in known.tasks.items():
+            hands.add_row(name, f"{one.chance:.0%}", str(one.blind), str(one.expert))
+        if known.tasks:
+            console.print(hands)
         table = Table("gate", "criterion", "measured", "", "what to try", title=f"Suite {self.suite}")
         for gate in gates:
             verdict = {True: "[green]pass[/green]", False: "[red]FAIL[/red]", None: "not measured"}[gate.passed]

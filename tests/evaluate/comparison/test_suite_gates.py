@@ -42,6 +42,17 @@ def test_what_was_not_measured_has_not_passed(missing: str) -> None:
     assert not fit_to_compare(suite_gates(known))
 
 
+def test_a_few_episodes_are_no_measurement() -> None:
+    few = {"PressTwice": Scripted(chance=0.25, expert=wins(19, 19), blind=wins(4, 50))}
+    known = replace(GOOD, plain=wins(8, 19), tasks=few)
+    assert [gate(known, name).passed for name in ("plain's range", "experts and chance", "oracle")] == [
+        None,
+        None,
+        False,
+    ]
+    assert gate(replace(known, plain=wins(8, 20)), "plain's range").passed
+
+
 @pytest.mark.parametrize(
     ("name", "change", "passed"),
     [

@@ -13,6 +13,8 @@ from svms_gr00t.evaluate.statistics.stats import Interval, wilson
 SWAP, ORACLE_ERROR, ORACLE_POINTS, MORE = 1.5, 0.20, 0.20, 0.15
 PLAIN = (0.30, 0.70)
 EXPERT = 0.95
+LEAST = 20
+"""Episodes below which a rate says nothing: it counts as not measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +90,13 @@ class SuiteGate(JsonRecord):
 
 def suite_gates(known: Measured) -> tuple[SuiteGate, ...]:
     """Every gate, measured or not."""
+    plain, oracle, swapped = (_enough(one) for one in (known.plain, known.oracle, known.swapped))
+    sure = all(_enough(t.expert) and _enough(t.blind) for t in known.tasks.values())
     return (
-        scripted_gate(known.tasks),
-        plain_gate(known.plain),
-        swap_gate(known.error, known.swapped_error, known.swapped, known.chance()),
-        oracle_gate(known.error, known.oracle_error, known.plain, known.oracle),
+        scripted_gate(known.tasks if sure else {}),
+        plain_gate(plain),
+        swap_gate(known.error, known.swapped_error, swapped, known.chance()),
+        oracle_gate(known.error, known.oracle_error, plain, oracle),
         demonstrations_gate(known.few_error, known.many_error),
     )
 
@@ -180,6 +184,10 @@ def demonstrations_gate(few_error: float | None, many_error: float | None) -> Su
         passed=gain >= MORE if known else None,
         advice="train longer before anything else is compared",
     )
+
+
+def _enough(wins: Wins | None) -> Wins | None:
+    return wins if wins is not None and wins.episodes >= LEAST else None
 
 
 def _share(wins: Wins) -> str:
