@@ -155,18 +155,25 @@ def conformal_threshold(groups: Iterable[Float[ndarray, " _n"]], alpha: float) -
     return float(values[order][reached.argmax()]) if reached.any() else float("inf")
 
 
-def conformal_p(groups: Iterable[Float[ndarray, " _n"]], values: Float[ndarray, " N"]) -> Float[ndarray, " N"]:
-    """p of each value: (1 + Σ_k share of group k that is at least as large) / (K + 1); NaN for NaN.
+class CleanScores:
+    """Scores of clean groups (episodes), sorted once: the p of any other score.
 
-    At most α exactly when the value is above `conformal_threshold(groups, α)`.
+    p = (1 + Σ_k share of group k that is at least as large) / (K + 1), at most α exactly when the score is above
+    `conformal_threshold(groups, α)`.
     """
-    groups = list(groups)
-    pooled = np.concatenate([*groups, np.zeros(0)])
-    weights = np.concatenate([*(np.full(len(group), 1 / len(group)) for group in groups), np.zeros(0)])
-    order = np.argsort(pooled, kind="stable")
-    below = np.concatenate([[0.0], np.cumsum(weights[order])])[np.searchsorted(pooled[order], values, side="left")]
-    found = (1 + len(groups) - below) / (len(groups) + 1)
-    return np.where(np.isnan(values), np.nan, found)
+
+    def __init__(self, groups: Iterable[Float[ndarray, " _n"]]) -> None:
+        groups = list(groups)
+        pooled = np.concatenate([*groups, np.zeros(0)])
+        weights = np.concatenate([*(np.full(len(group), 1 / len(group)) for group in groups), np.zeros(0)])
+        order = np.argsort(pooled, kind="stable")
+        self._sorted, self._below = pooled[order], np.concatenate([[0.0], np.cumsum(weights[order])])
+        self._groups = len(groups)
+
+    def p(self, values: Float[ndarray, " N"]) -> Float[ndarray, " N"]:
+        """p of each value; NaN for NaN."""
+        below = self._below[np.searchsorted(self._sorted, values, side="left")]
+        return np.where(np.isnan(values), np.nan, (1 + self._groups - below) / (self._groups + 1))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from svms_gr00t.consistency.monitor import Consistency, Looks, Readings
 from svms_gr00t.consistency.reads import what_is_read
 from svms_gr00t.consistency.train import calibrated, deal, looks_of
 from svms_gr00t.core.errors import CheckpointError, ConfigError
-from svms_gr00t.monitor import conformal_p, conformal_threshold
+from svms_gr00t.monitor import CleanScores, conformal_threshold
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.streams.metrics import auroc
@@ -90,14 +90,14 @@ def test_p_is_the_threshold_turned_round_and_keeps_the_promise():
     for _ in range(300):
         groups = [rng.normal(rng.normal(), 0.3, rng.integers(1, 9)) for _ in range(20)]
         values = rng.normal(rng.normal(), 0.3, 7)
-        p = conformal_p(groups, values)
+        p = CleanScores(groups).p(values)
         for alpha in (0.05, 0.1, 0.3):
             np.testing.assert_array_equal(p <= alpha + 1e-9, values > conformal_threshold(groups, alpha))
         below.append((p <= 0.1).mean())
     assert np.mean(below) <= 0.1 + 2 * np.std(below) / np.sqrt(300)
-    assert np.isnan(conformal_p([np.ones(2)], np.array([np.nan]))).all()
+    assert np.isnan(CleanScores([np.ones(2)]).p(np.array([np.nan]))).all()
     np.testing.assert_allclose(
-        conformal_p([np.array([1.0, 3.0]), np.array([2.0])], np.array([0.0, 2.0, 9.0])), [1, 2.5 / 3, 1 / 3]
+        CleanScores([np.array([1.0, 3.0]), np.array([2.0])]).p(np.array([0.0, 2.0, 9.0])), [1, 2.5 / 3, 1 / 3]
     )
 
 

@@ -25,7 +25,7 @@ from svms_gr00t.consistency.edges import Edge, Phases, Sections
 from svms_gr00t.consistency.heads import MotionHead, PictureHead, in_batches
 from svms_gr00t.consistency.stalk import Body
 from svms_gr00t.core.records import JsonRecord
-from svms_gr00t.monitor import conformal_p
+from svms_gr00t.monitor import CleanScores
 
 BESIDE = 2
 """Numbers that pictures tell beside the stalk: distance to the next waypoint (m), log(1 + steps to it)."""
@@ -125,6 +125,7 @@ class Consistency:
         """`clean` are z of the calibration's looks and, last, their scores; `episodes` say whose they are."""
         self.facts, self.pictures, self.motion, self.scales = facts, pictures.eval(), motion.eval(), scales
         self.clean, self.episodes = clean, episodes
+        self._tables = [CleanScores(by_episode(column, episodes)) for column in clean.T]
 
     @torch.no_grad()
     def see(self, tokens: Float[Tensor, "N P M"]) -> Float[ndarray, "N _s"]:
@@ -168,10 +169,8 @@ class Consistency:
         )
         z = np.where(silent, np.nan, np.where(np.isnan(z), np.inf, z))
         score = score_of(z)
-        columns = np.column_stack([z, score])
-        p = np.stack(
-            [self._p(column, column_of) for column, column_of in zip(columns.T, self.clean.T, strict=True)], axis=1
-        )
+        columns = np.column_stack([z, score]).T
+        p = np.stack([table.p(column) for table, column in zip(self._tables, columns, strict=True)], axis=1)
         return Readings(
             residual=residual,
             z=z,
@@ -181,9 +180,6 @@ class Consistency:
             alarm=score > self.facts.threshold,
             phase=phase,
         )
-
-    def _p(self, values: Float[ndarray, " N"], clean: Float[ndarray, " _n"]) -> Float[ndarray, " N"]:
-        return conformal_p(by_episode(clean, self.episodes), values)
 
     def info(self, readings: Readings) -> dict[str, Any]:
         """For a reply's info: edge by edge residual, unit, spreads and p; NaN where an edge cannot speak yet."""
