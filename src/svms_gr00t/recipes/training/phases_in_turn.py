@@ -3,7 +3,7 @@
 phases, folder -> turns -> train_phase, turn by turn -> gates, where each phase ends
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class Turn:
 
 def train_in_turn(
     model: Gr00tN1d6,
-    train: Samples,
+    train: Samples | Mapping[str, Samples],
     folder: Path,
     *,
     phases: Sequence[Phase],
@@ -63,12 +63,14 @@ def train_in_turn(
 ) -> Trained:
     """Train the `chosen` phases, or go on where `folder` stopped. Gates are measured once, on what is `held_out`.
 
+    `train` is what every phase trains on, or the same steps for each phase by its name, cached at the depth of each.
     `micro` batches make one step, `workers` processes read ahead. Raises TrainingError as `turns` does.
     """
     plan = turns(folder, phases, chosen, ready=ready)
     here = cluster or Cluster()
     here.place(model)
-    judge = Judge(model, train, held_out, loop, here)
+    for_phase = train if isinstance(train, Mapping) else dict.fromkeys((phase.name for phase in phases), train)
+    judge = Judge(model, next(iter(for_phase.values())), held_out, loop, here)
     share = Share(rank=here.rank, world=here.world, micro=micro)
     rows: dict[str, list[Row]] = {}
     for turn in plan:
@@ -77,7 +79,7 @@ def train_in_turn(
         rows[turn.phase.name] = train_phase(
             model,
             turn.phase if model.svms is not None else plain_counterpart(turn.phase),
-            shared_batches(Batches(train, size, loop.seed, workers=workers), share, size),
+            shared_batches(Batches(for_phase[turn.phase.name], size, loop.seed, workers=workers), share, size),
             turn.run,
             config=replace(loop, first_step=turn.first),
             validate=validate,

@@ -7,7 +7,7 @@ RUN/policy/         the trained policy
 """
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -31,6 +31,7 @@ from svms_gr00t.recipes.training.phases_in_turn import Trained, train_in_turn, t
 from svms_gr00t.train.cache_features import cache_key, cache_layer, growing_cache
 from svms_gr00t.train.loop.trackers import Tracker, TrackerName, make_trackers
 from svms_gr00t.train.loop.trainer import LoopConfig, Validate
+from svms_gr00t.train.phases import Phase
 from svms_gr00t.train.processes.cluster import Cluster
 from svms_gr00t.train.processes.start import cluster
 from svms_gr00t.train.towers.recompute import recompute_blocks
@@ -38,6 +39,8 @@ from svms_gr00t.train.towers.recompute import recompute_blocks
 log = logging.getLogger(__name__)
 HELD_OUT_SAMPLES, GATE_SAMPLES = 128, 2048
 OFF = "off"
+Caches = tuple[FeatureCache, ...]
+"""None, or one for each dataset."""
 
 
 def run_training(
@@ -76,10 +79,14 @@ def _train(
     ready = _is_ready(model, base)
     plan = turns(output, config.phase_values(), config.phases, ready=ready)
     features = _features(config, experiment, model, here, output)
-    shared: dict[str, Any] = {"features": features, "memory": model.config.remembered}
-    deciding = config.deciding_share if model.config.remembered else 0.0
-    train = experiment.samples(train=True, deciding=deciding, progress=progress, **shared)
-    held_out = _held_out(experiment, shared)
+    shared: dict[str, Any] = {"memory": model.config.remembered}
+    held_out = _held_out(experiment, shared | {"features": features(config.phase_values())})
+    shared |= {"deciding": config.deciding_share if model.config.remembered else 0.0, "progress": progress}
+    train: dict[Caches, Samples] = {}
+    for caches in (features((phase,)) for phase in config.phase_values()):
+        if caches not in train:
+            train[caches] = experiment.samples(train=True, features=caches, **shared)
+    by_phase = {phase.name: train[features((phase,))] for phase in config.phase_values()}
     with here.main_first() as writes:
         if writes:
             write_passport(config, output, experiment, base=base, accept=accept)
@@ -87,7 +94,7 @@ def _train(
     with _logging(trackers, output, config, here) as logs, advised(config):
         trained = train_in_turn(
             model,
-            train,
+            by_phase,
             output,
             phases=config.phase_values(),
             loop=_loop(config, experiment),
@@ -171,21 +178,22 @@ def _held_out(experiment: Experiment, shared: dict[str, Any]) -> Samples:
 
 def _features(
     config: TrainConfig, experiment: Experiment, model: Gr00tN1d6, here: Cluster, output: Path
-) -> tuple[FeatureCache, ...]:
-    """A cache of each dataset: what --feature-cache names, or with memory one that grows; none reads pictures.
+) -> Callable[[Sequence[Phase]], Caches]:
+    """For some phases a cache of each dataset: what --feature-cache names, or with memory one that grows, as deep as
+    the backbone is frozen in them; none reads pictures.
 
     Raises DataError unless a cache is of this model, data and pipeline, ConfigError for one cache of several datasets,
     and for any beside a vision projector that trains.
     """
     remembers, given = bool(model.config.remembered), config.feature_cache
     if given == OFF or not (given or remembers):
-        return ()
+        return lambda _phases: ()
     if config.tune_vision_projector:
         hint = f"--feature-cache {OFF}, which reads pictures; cached hidden states come after the projector"
         raise ConfigError("--tune-vision-projector", got=True, want="no feature cache", hint=hint)
     root = output / "features" if given is None else Path(given)
     if remembers and not (root / "key.json").is_file():
-        return _growing(config, experiment, model, here, root)
+        return partial(_growing, config, experiment, model, here, root, {})
     if len(experiment.sources) > 1:
         got, hint = f"{len(experiment.sources)} datasets", "Leave out --feature-cache, or train on one dataset"
         raise ConfigError("--feature-cache", got=got, want="one dataset, whose states it holds", hint=hint)
@@ -195,18 +203,26 @@ def _features(
     key = cache_key(model, experiment.dataset, experiment.processor, **rest)
     if here.world == 1:
         here.below = key.layer  # what the cache replaces stays off a single card
-    return (FeatureCache.open(root, key),)
+    found = (FeatureCache.open(root, key),)
+    return lambda _phases: found
 
 
 def _growing(
-    config: TrainConfig, experiment: Experiment, model: Gr00tN1d6, here: Cluster, root: Path
-) -> tuple[FeatureCache, ...]:
+    config: TrainConfig,
+    experiment: Experiment,
+    model: Gr00tN1d6,
+    here: Cluster,
+    root: Path,
+    known: dict[int, Caches],
+    phases: Sequence[Phase],
+) -> Caches:
     """Caches that fill themselves; none where processes share weights, for they would wait for one another."""
     if here.sharded:
         log.warning("Past pictures pass the backbone at every step: with FSDP no cache grows")
         return ()
-    chosen = [config.phase_values()[number - 1] for number in config.phases]
-    layer = cache_layer(model.config, chosen)
+    layer = cache_layer(model.config, phases)
+    if layer in known:
+        return known[layer]
     rest: dict[str, Any] = {"variants": config.feature_copies, "seed": config.seed, "layer": layer}
     rest["dtype"] = "bfloat16" if experiment.dtype == torch.bfloat16 else "float32"
     found = []
@@ -214,7 +230,8 @@ def _growing(
         key = cache_key(model, source.dataset, experiment.processor, **rest)
         folder = root / f"dataset_{number}_layer_{layer}"
         found.append(growing_cache(model, key, partial(experiment.pictures, source), folder))
-    return tuple(found)
+    known[layer] = tuple(found)
+    return known[layer]
 
 
 def validator(held_out: Samples) -> Validate:
