@@ -1,4 +1,4 @@
-"""`svms-gr00t train` with memory: the past comes from a cache that grows, and nothing about that shows in the result."""
+"""`svms-gr00t train` with memory: the past comes from a cache that grows, and nothing of that shows in the result."""
 
 import shutil
 from pathlib import Path

@@ -1,33 +1,53 @@
-"""Closed loop of the study: the memory suite's scenes, the same for every side and seed."""
+"""Closed loop of the study: the memory suite's scenes, the same for every side and seed.
+
+A side that remembers is driven once more with the memory of a recorded episode of the same task: what it then still
+wins, it wins without its own past.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from svms_gr00t.evaluate.closed_loop.result import RolloutResult
+from svms_gr00t.core.protocols import Factory
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.evaluate.closed_loop.result import Rollout, RolloutConfig, RolloutResult
+from svms_gr00t.evaluate.closed_loop.rollout import rollout
 from svms_gr00t.recipes.memory_study.config import StudyConfig
 from svms_gr00t.recipes.memory_study.run import POLICY, Place
 
 CLOSED_LOOP, STRAY = "closed_loop.json", "closed_loop_stray.json"
 
 
-def drive(config: StudyConfig, place: Place, arm: str, rate: float, seed: int) -> Path:
+def drive(config: StudyConfig, place: Place, arm: str, rate: float, seed: int, *, stray: bool = False) -> Path:
     """Success of one run in every scene, or what an earlier call with as many scenes found."""
-    from svms_gr00t.recipes.benchmarks.closed_loop import drive_kitchen  # the simulator is an extra
-
-    folder = place.run(arm, rate, seed)
-    file = folder / CLOSED_LOOP
+    file = place.run(arm, rate, seed) / (STRAY if stray else CLOSED_LOOP)
     if not file.is_file() or RolloutResult.load(file).config.episodes != config.rollouts:
-        found = drive_kitchen(
-            folder / POLICY,
-            name=arm,
-            suite="memory",
-            tasks=config.tasks,
-            episodes=config.rollouts,
-            seed=config.scenes,
-            n_action_steps=config.stride,
-        )
-        found.save(file)
+        rules = _rules(config)
+        driven = [one for task in rules.tasks for one in _drive(config, place, file.parent, task, stray)]
+        RolloutResult(policy=arm, config=rules, rollouts=tuple(driven)).save(file)
     return file
+
+
+def _rules(config: StudyConfig, tasks: tuple[str, ...] = ()) -> RolloutConfig:
+    from svms_gr00t.recipes.benchmarks.closed_loop import kitchen_rules  # the simulator is an extra
+    from svms_gr00t.sim.tasks.suites import tasks_named
+
+    chosen = tasks or tasks_named(config.tasks, "memory")
+    return kitchen_rules(chosen, episodes=config.rollouts, seed=config.scenes, n_action_steps=config.stride)
+
+
+def _drive(config: StudyConfig, place: Place, folder: Path, task: str, stray: bool) -> Sequence[Rollout]:
+    """The scenes of one task; a scene depends on its task and number alone."""
+    from svms_gr00t.recipes.benchmarks.closed_loop import build_kitchen, saved_policy
+
+    lent = {"memory": "swapped", "dataset": str(place.dataset), "episodes": shown(config, place, task)} if stray else {}
+    policy, env = saved_policy(folder / POLICY, **lent), Factory(path=f"{build_kitchen.__module__}:build_kitchen")
+    return rollout(policy, env, _rules(config, (task,)), name=task).rollouts
+
+
+def shown(config: StudyConfig, place: Place, task: str) -> tuple[int, ...]:
+    """Episodes in which the expert showed a task: they are recorded task by task in turn."""
+    tasks, episodes = _rules(config).tasks, LeRobotDataset.open(place.dataset).episodes
+    return tuple(one.index for one in episodes if one.index % len(tasks) == tasks.index(task))
 
 
 def driven_files(

@@ -63,13 +63,17 @@ def run_study(
     runs = [partial(run_arm, config, place, arm, seed, rates[arm]) for seed in seeds for arm in arms]
     _all(bars, "runs", runs, workers)
     if config.rollouts:
-        driven = [(arm, seed) for seed in seeds[: config.driven_seeds] for arm in arms]
-        _all(
-            bars, "closed loop", [partial(drive, config, place, arm, rates[arm], seed) for arm, seed in driven], workers
-        )
+        driven = [(arm, seed, other) for seed in seeds[: config.driven_seeds] for arm in arms for other in _ways(arm)]
+        jobs = [partial(drive, config, place, arm, rates[arm], seed, stray=other) for arm, seed, other in driven]
+        _all(bars, "closed loop", jobs, workers)
     result = summarise(config, place, rates, seeds)
     result.write(output)
     return result
+
+
+def _ways(arm: str) -> tuple[bool, ...]:
+    """With its own memory, and with another's where it has one."""
+    return (False, True) if ARMS[arm].remembers else (False,)
 
 
 def _rates(config: StudyConfig, place: Place, arms: Sequence[str], workers: int, bars: Progress) -> dict[str, float]:
