@@ -20,12 +20,14 @@ from svms_gr00t.train.towers.recompute import recompute_blocks
 
 dataset, folder = Path(sys.argv[1]), Path(sys.argv[2])
 here = cluster()
-switches = {
+switches: dict[str, object] = {
     "router_stream_dropout_p": 0.0,
     "router_balance_weight": 0.0,
     "lambda_sheaf_max": 0.0,
     "lambda_sheaf_min": 0.0,
 }
+if len(sys.argv) > 3:
+    switches["grounded_targets"] = tuple(sys.argv[3].split(","))
 experiment = Experiment.prepare(dataset, base=shipped("tiny_base"), svms=switches)
 batches = shared_batches(
     Batches(experiment.first_samples(train=True), 8, 0), Share(rank=here.rank, world=here.world), 8

@@ -80,9 +80,9 @@ def test_parts_must_fit() -> None:
 WORKER = Path(__file__).with_name("ddp_worker.py")
 
 
-def trained(folder: Path, dataset: Path, processes: int, **extra: str) -> list[dict[str, float]]:
+def trained(folder: Path, dataset: Path, processes: int, *, targets: str = "", **extra: str) -> list[dict[str, float]]:
     """Metrics of a short run by so many processes, started as `accelerate launch` would with these variables."""
-    command = [sys.executable, str(WORKER), str(dataset), str(folder)]
+    command = [sys.executable, str(WORKER), str(dataset), str(folder), *filter(None, [targets])]
     if processes > 1:
         launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-addr", "127.0.0.1"]
         command = [sys.executable, *launch, "--master-port", "29517", *command[1:]]
@@ -99,6 +99,16 @@ def test_two_processes_train_as_one(small_kitchen: Path, tmp_path: Path) -> None
         assert b["term.flow"] == pytest.approx(a["term.flow"], rel=1e-4)
         assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-3)
     assert one[0]["loss"] != one[1]["loss"], "it trains"
+
+
+@pytest.mark.slow
+def test_two_processes_train_grounded_targets_as_one(small_kitchen: Path, tmp_path: Path) -> None:
+    """Their gradient is kept apart from what data parallelism exchanges, and added up by hand."""
+    one, two = (trained(tmp_path / str(n), small_kitchen, n, targets="where,when,how") for n in (1, 2))
+    names = ("term.flow", "term.where", "term.when", "term.how", "grad_norm", "grad_norm.targets")
+    for a, b in zip(one, two, strict=True):
+        assert {n: b[n] for n in names} == pytest.approx({n: a[n] for n in names}, rel=1e-3)
+    assert one[-1]["term.how"] != one[0]["term.how"]
 
 
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}

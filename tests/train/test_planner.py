@@ -110,7 +110,8 @@ import torch
 torch.set_num_threads(1)
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.train.losses import total_loss
+from svms_gr00t.train.loop.step import Stepper
+from svms_gr00t.train.processes.cluster import Cluster
 from svms_gr00t.train.optimizers.optimizer import make_optimizer
 from svms_gr00t.train.phases import PHASES, loss_weights
 from svms_gr00t.train.memory.simulate import step_bytes
@@ -126,6 +127,7 @@ config = Gr00tN1d6Config.from_dict(dict(
     use_sheaf_streams=True, image_token_index=2000, select_layer=4, backbone_embedding_dim=W, hidden_size=W,
     input_embedding_dim=W, max_state_dim=44, max_action_dim=44, action_horizon=50, max_num_embodiments=2,
     max_seq_len=64, d_stream=256, d_overlap=128, adapter_rank=32,
+    grounded_targets=("where", "when", "how") if sys.argv[3] == "targets" else (),
 ))
 inputs = synthetic_inputs(config, rows)
 predicted = step_bytes(config, phase, inputs, precision="fp32", cuda=False)
@@ -148,12 +150,14 @@ for bank in model.action_head.banks():
     bank.bank = {}
 parameters = prepare(model, phase)
 optimizer = make_optimizer(parameters, learning_rate=1e-5)
-weights = loss_weights(phase, config, 10**9, 0.1, labels=True)
+weights = loss_weights(phase, config, 10**9, 0.1, labels=True, targets=model.target_heads is not None)
+stepper = Stepper(model, Cluster(), seed=0)
 watcher = threading.Thread(target=watch)
 watcher.start()
 for _ in range(2):
     optimizer.zero_grad(set_to_none=True)
-    total_loss(model(inputs).terms, weights).backward()
+    stepper.backward(0, (inputs,), weights)
+    stepper.clip(parameters, 0)
     optimizer.step()
 done.set()
 watcher.join()
@@ -162,12 +166,23 @@ print(predicted, peak - before)
 
 
 @pytest.mark.slow
+def test_what_targets_and_the_projector_take_is_counted_before_training() -> None:
+    config = TrainConfig(dataset_path="d", preset="n1d6", phases=(3,), tune_vision_projector=True)
+    aiming = replace(RELEASED, grounded_targets=("where", "when", "how"))
+    check_memory(config, aiming, 32.0, views=3)
+    with pytest.raises(TrainingError, match=r"phase end to end: about 27.9 GiB"):
+        check_memory(config, aiming, 30.0, views=3)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="resident memory is read from /proc")
-@pytest.mark.parametrize(("phase", "rows"), [("specialise", 16), ("end to end", 8)])
-def test_the_simulated_step_agrees_with_resident_memory(phase: str, rows: int) -> None:
+@pytest.mark.parametrize(
+    ("phase", "rows", "targets"), [("specialise", 16, "none"), ("end to end", 8, "none"), ("end to end", 8, "targets")]
+)
+def test_the_simulated_step_agrees_with_resident_memory(phase: str, rows: int, targets: str) -> None:
     # Small freed blocks go back to the system at once, so that what is resident is what is alive.
     env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", RESIDENT, phase, str(rows)]
+    command = [sys.executable, "-c", RESIDENT, phase, str(rows), targets]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=240)
     predicted, measured = map(int, done.stdout.split())
     assert predicted > 500 * 2**20

@@ -23,6 +23,7 @@ from svms_gr00t.train.loop.trainer import LoopConfig, train_phase
 from svms_gr00t.train.losses import total_loss
 from svms_gr00t.train.phases import END_TO_END, PHASES, loss_weights
 from svms_gr00t.train.processes.cluster import Cluster
+from svms_gr00t.train.towers.recompute import recompute_blocks
 from svms_gr00t.train.trainable import prepare
 
 TARGETS = {"grounded_targets": tuple(GROUNDED)}
@@ -132,6 +133,24 @@ def test_micro_batches_give_the_gradient_of_the_whole(small_kitchen: Path, svms:
     for name, value in whole.items():
         torch.testing.assert_close(parts[name], value, rtol=1e-3, atol=1e-6)
     assert norm(whole) > 0
+
+
+def test_blocks_that_are_computed_again_give_the_same_gradients():
+    """Both backward passes go through blocks whose activations were thrown away."""
+
+    def both(again: bool) -> tuple[Gradients, Gradients]:
+        model = model_of(**TARGETS)
+        parameters = prepare(model, replace(END_TO_END, vision_projector=True))
+        if again:
+            recompute_blocks(model)
+        weights = loss_weights(END_TO_END, model.config, 9, 0.1, labels=True, targets=True)
+        stepper = Stepper(model, Cluster(), seed=0)
+        stepper.backward(0, (aimed(),), weights)
+        return {n: p.grad for n, p in parameters.items() if p.grad is not None}, stepper.apart
+
+    for mine, other in zip(both(again=True), both(again=False), strict=True):
+        assert mine.keys() == other.keys()
+        assert all(torch.equal(value, other[name]) for name, value in mine.items())
 
 
 @pytest.mark.parametrize("phase", PHASES.values(), ids=lambda p: p.name)

@@ -11,6 +11,7 @@ from svms_gr00t.recipes.training.config import TrainConfig
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.presets import size_of
 from svms_gr00t.train.memory.planner import Setup, cheapest, plan, usable
+from svms_gr00t.train.memory.simulate import exact_plan
 from svms_gr00t.train.phases import Phase
 from svms_gr00t.train.processes.cluster import Cluster
 
@@ -47,9 +48,11 @@ def check_memory(
     for number in config.phases:
         phase = config.phase_values()[number - 1]
         setup = setup_of(config, phase, views, world=world, sharded=sharded)
-        need, room = plan(model_config, phase, setup).peak_gib, usable(gpu_gb)
+        # The closed form was fitted without what these two keep; the simulated step takes seconds.
+        planner = exact_plan if phase.vision_projector or model_config.grounded_targets else plan
+        need, room = planner(model_config, phase, setup).peak_gib, usable(gpu_gb)
         if need > room:
-            flags = cheapest(model_config, phase, setup, room)
+            flags = cheapest(model_config, phase, setup, room, planner=planner)
             hint = f"Add {flags}" if flags else "Use a smaller --global-batch-size, or a feature cache"
             got, want = f"about {need:.1f} GiB", f"at most {room:.1f} GiB of this card"
             raise TrainingError(f"memory of phase {phase.name}", got=got, want=want, hint=hint)

@@ -21,8 +21,8 @@ from torch.utils._pytree import tree_leaves
 from svms_gr00t.core.types import Earlier, ModelInputs
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.train.loop.step import Precision, arithmetic
-from svms_gr00t.train.losses import total_loss
+from svms_gr00t.train.loop.shares import Draws
+from svms_gr00t.train.loop.step import Objective, Precision, arithmetic
 from svms_gr00t.train.memory.planner import (
     CACHED_LAYERS,
     CONTEXT_GIB,
@@ -159,22 +159,32 @@ def step_bytes(
             for tensor in tree_leaves([getattr(one, name) for name in one.__dataclass_fields__]):
                 if isinstance(tensor, FakeTensor):
                     ledger.count(tensor)
+        apart: list[Tensor] = []
         for _ in range(min(2, micro_batches)):
-            _once(model, batch, weights, precision, cuda)
+            apart = _once(model, batch, weights, precision, cuda)
             gc.collect()
     largest = max(p.numel() for p in parameters.values())
     grads = sum(p.numel() * p.element_size() for p in parameters.values())
+    grads += sum(gradient.nbytes for gradient in apart)
     updating = grads + int(SCRATCH[optimizer] * largest)
     return resident + max(ledger.peak, updating)
 
 
-def _once(model: Gr00tN1d6, batch: ModelInputs, weights: dict[str, float], precision: Precision, cuda: bool) -> None:
+def _once(
+    model: Gr00tN1d6, batch: ModelInputs, weights: dict[str, float], precision: Precision, cuda: bool
+) -> list[Tensor]:
+    """One micro-batch; returns the gradient of grounded targets, which training keeps apart."""
     assert batch.action is not None
+    objective, own = Objective(model), [p for p in model.parameters() if p.requires_grad]
     noise, time = torch.randn_like(batch.action), torch.rand_like(batch.action[:, 0, 0])
     with cuda_rules() if cuda and precision == "bf16" else nullcontext():
         with arithmetic(torch.device("cpu"), precision):
-            loss = total_loss(model(batch, noise=noise, time=time).terms, weights)
+            loss = objective(batch, Draws(noise=noise, time=time), weights)
+        apart: tuple[Tensor | None, ...] = ()
+        if objective.apart is not None:
+            apart = torch.autograd.grad(objective.apart, own, retain_graph=True, allow_unused=True)
         loss.backward()
+    return [gradient for gradient in apart if gradient is not None]
 
 
 def _without_storage(config: Gr00tN1d6Config, dtype: torch.dtype) -> Gr00tN1d6:
