@@ -1,5 +1,7 @@
 """Knock-outs silence what they name, detectors see what was planted, and the study reads a real policy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -119,6 +121,18 @@ def test_detectors_are_fitted_on_the_other_episodes_and_tried_on_these():
     assert found["clean"]["rho"].flagged == 1.0
     assert found["alike"]["rho"].flagged == 1.0
     assert 0.35 < found["alike"]["rho"].auroc < 0.65
+
+
+def test_broken_looks_are_compared_with_clean_ones_at_the_same_steps():
+    """A sensor is stale from step 40 on, and the streams always disagree more before: that is no news."""
+    rng, tried = np.random.default_rng(0), [4, 5, 6, 7]
+
+    def fading(episodes):
+        return [replace(n, edges=n.edges + (0.5 if n.step < 40 else 0)) for n in looks(rng, episodes)]
+
+    late = [one for one in fading(tried) if one.step >= 40]
+    found = detect(fading(range(8)), {"stale": late}, tried, alpha=0.2)
+    assert 0.35 < found["stale"]["rho"].auroc < 0.65, "against all clean looks it would be below 0.3"
 
 
 def test_one_chunk_an_observation_has_no_variance_to_detect_by():
