@@ -20,11 +20,11 @@ from svms_gr00t.consistency.train import MonitorConfig, deal, train_monitor
 from svms_gr00t.core.provenance import commit
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset, spread
 from svms_gr00t.evaluate.streams.detectors import OURS, Detection, detect
-from svms_gr00t.evaluate.streams.foresight import Foresight
+from svms_gr00t.evaluate.streams.foresight import Foresight, foresee
 from svms_gr00t.evaluate.streams.looks import Look, look_at_episodes
 from svms_gr00t.evaluate.streams.shifts import shifts
 from svms_gr00t.policy import Policy
-from svms_gr00t.recipes.benchmarks.foresight import drive_and_foresee
+from svms_gr00t.recipes.benchmarks.foresight import drive_and_look
 from svms_gr00t.recipes.shipped import shipped
 
 APART = 100_000
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("demonstrations")
     parser.add_argument("new_scenes")
-    for name, default in (("seeds", 3), ("episodes", 30), ("rollouts", 8)):
+    for name, default in (("seeds", 3), ("episodes", 30), ("rollouts", 8), ("scenes", 2026)):
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -54,7 +54,9 @@ def main() -> None:
         found.append(_on_shifts(policy, monitor, new, tried, fit, draws))
         _table(found[-1])
         if seed == 0 and asked.rollouts:
-            _foresight(drive_and_foresee(policy, monitor, fit, episodes=asked.rollouts, seed=2026))
+            looks, failed = drive_and_look(policy, monitor, episodes=asked.rollouts, seed=asked.scenes)
+            for first in (6, 12):
+                _foresight(foresee(looks, failed, fit, first=first))
     print(f"\nAUROC of the monitor, mean of {asked.seeds} seeds (lowest)")
     for shift in found[0]:
         values = [one[shift][OURS].auroc for one in found]

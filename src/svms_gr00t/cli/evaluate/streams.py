@@ -129,13 +129,14 @@ class Streams(_OnHeldOut):
         return 0
 
     def _foresee(self, policy: Any, dataset: Any, episodes: tuple[int, ...], monitor: Any) -> None:
+        from svms_gr00t.evaluate.streams.foresight import foresee
         from svms_gr00t.evaluate.streams.looks import look_at_episodes
-        from svms_gr00t.recipes.benchmarks.foresight import drive_and_foresee
+        from svms_gr00t.recipes.benchmarks.foresight import drive_and_look
 
         shared: Any = {"stride": self.stride, "monitor": monitor, "draws": 4, "progress": Bars()}
         clean = look_at_episodes(policy, dataset, episodes, title="clean", **shared)
-        asked: Any = {"episodes": self.rollouts, "seed": self.seed, "first": self.first, "progress": Bars()}
-        found = drive_and_foresee(policy, monitor, clean, **asked)
+        looks, failed = drive_and_look(policy, monitor, episodes=self.rollouts, seed=self.seed, progress=Bars())
+        found = foresee(looks, failed, clean, first=self.first)
         _print_foresight(found)
         if self.output is not None:
             path = self.output.with_name(f"{self.output.stem}_foresight.json")
