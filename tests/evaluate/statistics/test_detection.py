@@ -42,6 +42,17 @@ def test_the_same_detector_leads_by_nothing():
     assert (found.estimate, found.low, found.high) == (0.0, 0.0, 0.0)
 
 
+def test_two_episodes_without_a_mistake_prove_little():
+    """Ours tells everything apart, the other nothing: +0.5, but not for certain, and never beyond 1."""
+    groups, ours, other = np.repeat([0, 1], 3), (np.zeros(6), np.ones(6)), (np.zeros(6), np.zeros(6))
+    found = separation_lead(ours, other, (groups, groups))
+    assert (found.estimate, found.high) == (0.5, 1.0)
+    assert found.low < 0
+    many = np.arange(60)
+    sure = separation_lead((np.zeros(60), np.ones(60)), (np.zeros(60), np.zeros(60)), (many, many))
+    assert 0.4 < sure.low < 0.5
+
+
 def test_episodes_may_stand_on_one_side_alone():
     """Failures and successes are different episodes; one that decides alone allows no interval."""
     calm, loud = np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.5, 2.5, 4.0])

@@ -27,9 +27,8 @@ def separation_interval(
     if count < 2 or not np.isfinite([whole, *left_out]).all():
         return None
     error, reach = float(np.sqrt((count - 1) * left_out.var())), t_quantile(level, count - 1)
-    if min(whole, 1 - whole) < 1e-9:
-        # Nothing varies where everything is told apart; Wilson's bound for `count` of `count`.
-        bound = count / (count + reach**2)
+    if slack := _slack(whole, count, reach):
+        bound = 1 - slack
         return Interval(estimate=whole, low=min(whole, bound), high=max(whole, 1 - bound))
     ends = special.expit(special.logit(whole) + np.array([-reach, reach]) * error / (whole * (1 - whole)))
     return Interval(estimate=whole, low=min(whole, float(ends[0])), high=max(whole, float(ends[1])))  # and rounding
@@ -41,15 +40,24 @@ def separation_lead(
     groups: tuple[ndarray, ndarray],
     level: float = LEVEL,
 ) -> Interval | None:
-    """Paired difference of two detectors' `separation` on the same (calm, loud) looks; None below two episodes."""
-    episodes = np.union1d(*groups)
-    whole = separation(*ours) - separation(*other)
+    """Paired difference of two detectors' `separation` on the same (calm, loud) looks; None below two episodes.
+
+    Wider by Wilson's bound for each of the two that makes no mistake: nothing varies there, and that is no certainty.
+    """
+    episodes, wholes = np.union1d(*groups), (separation(*ours), separation(*other))
+    whole = wholes[0] - wholes[1]
     left_out = _left_out(ours, groups, episodes) - _left_out(other, groups, episodes)
     if len(episodes) < 2 or not np.isfinite([whole, *left_out]).all():
         return None
     count = len(episodes)
-    reach = t_quantile(level, count - 1) * float(np.sqrt((count - 1) * left_out.var()))
-    return Interval(estimate=whole, low=whole - reach, high=whole + reach)
+    reach = t_quantile(level, count - 1)
+    wide = reach * float(np.sqrt((count - 1) * left_out.var())) + sum(_slack(one, count, reach) for one in wholes)
+    return Interval(estimate=whole, low=max(-1.0, whole - wide), high=min(1.0, whole + wide))
+
+
+def _slack(whole: float, count: int, reach: float) -> float:
+    """How far the truth may be from an AUROC of 0 or 1: Wilson's bound for `count` of `count` episodes; else 0."""
+    return 1 - count / (count + reach**2) if min(whole, 1 - whole) < 1e-9 else 0.0
 
 
 def _left_out(sides: tuple[ndarray, ndarray], groups: tuple[ndarray, ndarray], episodes: ndarray) -> ndarray:
