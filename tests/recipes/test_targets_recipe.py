@@ -15,6 +15,7 @@ from svms_gr00t.evaluate.comparison.run_facts import RunFacts
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.ablation.controls import AdapterModel, PlainModel
 from svms_gr00t.recipes.ablation.run import AblationConfig, build, run_variant
+from svms_gr00t.recipes.ablation.study import ablate
 from svms_gr00t.recipes.ablation.variants import ALL
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.recipes.training.config import TrainConfig
@@ -164,3 +165,13 @@ def test_the_ablation_runs_them(name, experiment, small_kitchen, tmp_path):
     assert (facts.name, facts.added) == (name, sum(p.numel() for p in like.svms.parameters()) if like.svms else 0)
     row = RunDir(folder / "phase_3").rows()[-1]
     assert ("term.where" in row) == ("targets" in name)
+
+
+@pytest.mark.slow
+def test_the_table_compares_a_control_with_plain_and_plain_with_nothing(small_kitchen, tmp_path):
+    config = AblationConfig(dataset_path=str(small_kitchen), steps=(1, 1, 1), batch_size=4, stride=60)
+    found = ablate(config, tmp_path, seeds=[0], variants=["plain", "plain_targets", "targets"], workers=1)
+    compared = {row.variant: row.against_plain for row in found.rows}
+    assert compared["plain"] is None
+    assert compared["plain_targets"] is not None
+    assert compared["plain_targets"] != compared["targets"]

@@ -85,7 +85,8 @@ def _row(name: str, contenders: Mapping[str, Contender], output: Path) -> Ablati
     labelled = streams if ALL[name].changes.get("use_aux_losses", True) else []
     wins = own.successes() if all(run.closed_loop for run in own.runs.values()) else None
     facts = next(iter(own.runs.values())).facts
-    plain = None if ALL[name].kind == "plain" else contenders.get(ALL[name].reference)
+    bare = ALL[name].kind == "plain" and not ALL[name].changes  # a reference itself, in whatever order it trains
+    plain = None if bare else contenders.get(ALL[name].reference)
     full = contenders.get(FULL) if name != FULL else None
     return AblationRow(
         variant=name,

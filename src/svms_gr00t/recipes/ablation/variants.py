@@ -73,7 +73,7 @@ REMEDIES: dict[str, Variant] = {
     ),
     "plain_targets": Variant(says="plain N1.6 with grounded targets", kind="plain", changes=_TARGETS),
     "adapter_targets": Variant(says="adapter with grounded targets", kind="adapter", changes=_TARGETS),
-    "targets": Variant(says="SVMS with grounded targets", changes=_TARGETS, reference="full"),
+    "targets": Variant(says="SVMS with grounded targets", changes=_TARGETS),
     "plain_projector": Variant(says="plain N1.6, vision projector trained", kind="plain", vision_projector=True),
     "plain_targets_projector": Variant(
         says="the same with grounded targets",
