@@ -15,16 +15,16 @@ class StudyConfig(JsonRecord):
 
     dataset_path: str | None = None
     """Demonstrations of the memory suite; None records them."""
-    demonstrations: int = 224
+    demonstrations: int = 560
     """How many are recorded."""
-    held_out: float = 0.2
+    held_out: float = 0.1
     """Share of them that no side trains on: the same episodes for every seed."""
     base: str = SHIPPED
     """Plain checkpoint whose backbone all sides share, frozen."""
-    steps_before: int = 1600
+    steps_before: int = 4000
     """Steps of the plain model that all sides of a seed start from."""
     rate_before: float = 1e-3
-    steps: int = 900
+    steps: int = 1500
     """Steps of each side after that, on the same batches and the same noise."""
     rates: tuple[float, ...] = (3e-4, 1e-3)
     """Learning rates of which each side takes its own best."""
