@@ -182,3 +182,12 @@ def test_flow_and_recall_reach_every_weight_that_they_should():
     tell, reads = {n for n in names if n.startswith("recall.")}, ("ask.", "tell.", "read_out.", "state_out.")
     assert heard("flow") == names - tell
     assert heard("recall") == {n for n in names if not n.startswith(reads)}
+
+
+def test_asking_for_the_last_rows_alone_gives_those_of_all():
+    memory = trained().double()
+    rows, sees = torch.randn(B, (K + 1) * Q, D, dtype=torch.double), visible(valid(), Q)
+    layer = memory.mixer[0]
+    (everything, weights), (last, own) = layer(rows, sees), layer(rows, sees, asking=Q)
+    torch.testing.assert_close(last, everything[:, -Q:], rtol=0, atol=1e-12)
+    torch.testing.assert_close(own, weights[:, -Q:], rtol=0, atol=1e-12)

@@ -127,10 +127,11 @@ class Memory(nn.Module):
         past = past.to(moments.dtype).masked_fill(~valid[:, :, None, None], 0)  # 0 x NaN is NaN: hide values too
         rows = rearrange(torch.cat([past, moments[:, None]], dim=1) + self.age, "b k q d -> b (k q) d")
         sees = visible(valid, block)
-        for layer in self.mixer:
-            rows, attention = layer(rows, sees)
-        shares = rearrange(attention[:, -block:], "b q (k p) -> b q k p", p=block).sum(-1).mean(1)
-        return self.norm(rows[:, -block:]), shares
+        for layer in self.mixer[:-1]:
+            rows, _ = layer(rows, sees)
+        present, attention = self.mixer[-1](rows, sees, asking=block)  # of the last layer nothing else is read
+        shares = rearrange(attention, "b q (k p) -> b q k p", p=block).sum(-1).mean(1)
+        return self.norm(present), shares
 
     def _drop(self, valid: Bool[Tensor, "B K"]) -> Bool[Tensor, "B K"]:
         if not self.training or self.size.dropout_p == 0:
@@ -158,10 +159,12 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(d, 2 * d), nn.GELU(), nn.Linear(2 * d, d))
 
     def forward(
-        self, x: Float[Tensor, "B R D"], sees: Bool[Tensor, "B R R"]
-    ) -> tuple[Float[Tensor, "B R D"], Float[Tensor, "B R R"]]:
-        """The rows after attention and MLP, and the attention, averaged over the heads."""
+        self, x: Float[Tensor, "B R D"], sees: Bool[Tensor, "B R R"], *, asking: int | None = None
+    ) -> tuple[Float[Tensor, "B _R D"], Float[Tensor, "B _R R"]]:
+        """The last `asking` rows (None: all) after attention and MLP, and their attention, averaged over the heads."""
         q, k, v = rearrange(self.qkv(self.norm1(x)), "b r (c n d) -> c b n r d", c=3, n=self.heads)
+        if asking is not None:
+            q, x, sees = q[:, :, -asking:], x[:, -asking:], sees[:, -asking:]
         weights = masked_softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, sees[:, None])
         x = x + self.out(rearrange(weights @ v, "b n r d -> b r (n d)"))
         return x + self.mlp(self.norm2(x)), weights.mean(1)
