@@ -171,7 +171,8 @@ class Policy(OnTheHub):
         those alone and keeps nothing.
 
         Evidence of an SVMS policy: "rho" (B, T, E), "weights" (B, T, S), "mask" and "image_mask" (B, T), "tokens"
-        (token texts of each row, left-padding included). Raises DataError for observations that do not fit, and for a
+        (token texts of each row, left-padding included), and with memory "ages" (B, K + 1), what each step was given of
+        the present's attention, oldest first. Raises DataError for observations that do not fit, and for a
         chunk that is not finite.
         """
         seen, inputs = self.prepare(observations)
@@ -246,6 +247,8 @@ class Policy(OnTheHub):
         states, features = sampled.states, sampled.features
         evidence = {"rho": states.rho, "weights": states.weights, "mask": features.mask}
         evidence["image_mask"] = features.image_mask
+        if features.recalled is not None:
+            evidence["ages"] = features.recalled.ages
         texts = [[self.processor.tokenizer.decode([i]) for i in row] for row in inputs.input_ids.tolist()]
         return {name: value.float().cpu().numpy() for name, value in evidence.items()} | {"tokens": texts}
 

@@ -14,10 +14,13 @@ from safetensors.torch import load_file
 from svms_gr00t.cli.demo import Demo as Command
 from svms_gr00t.cli.main import main, parse
 from svms_gr00t.core.provenance import commit
-from svms_gr00t.recipes.demo.config import POLICIES, DemoConfig
+from svms_gr00t.groot.checkpoint.loading import read_config
+from svms_gr00t.recipes.demo.config import POLICIES, DemoConfig, DemoSuite
 from svms_gr00t.recipes.demo.run import Demo
+from svms_gr00t.recipes.shipped import shipped
+from svms_gr00t.recipes.training.budget import TINY
 
-STAGES = ("reading demonstrations", "plain: specialise", "svms: couple", "open loop: svms")
+STAGES = ("checking episodes", "plain: specialise", "svms: couple", "open loop: svms")
 
 
 class CtrlC:
@@ -43,8 +46,9 @@ class CtrlC:
 
 @pytest.fixture(scope="module")
 def config(small_kitchen: Path) -> DemoConfig:
-    """A demo of seconds."""
-    return DemoConfig(dataset_path=str(small_kitchen), steps=(2, 2, 2), rollouts=0, batch_size=8)
+    """A demo of seconds, with memory."""
+    short = {"steps": (2, 2, 2), "rollouts": 0, "batch_size": 8, "memory_frames": 2}
+    return DemoConfig(dataset_path=str(small_kitchen), **short)
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +82,48 @@ def test_another_seed_gives_other_numbers(config: DemoConfig, alone: Path, tmp_p
         assert (tmp_path / "demo" / file).read_text() != (alone / file).read_text()
 
 
-def test_the_recorded_command_gives_the_same_settings_again() -> None:
-    config = DemoConfig(dataset_path="my/data", base="none", seed=4, rollouts=0)
-    command = parse(config.command().split()[1:])
-    assert isinstance(command, Command)
-    assert command.config() == config
+@pytest.mark.parametrize("suite", ["memory", "single"])
+def test_the_recorded_command_gives_the_same_settings_again(suite: DemoSuite) -> None:
+    for changes in ({"dataset_path": "my/data", "base": "none", "seed": 4, "rollouts": 0}, {}):
+        config = DemoConfig.of(suite, **changes)
+        command = parse(config.command().split()[1:])
+        assert isinstance(command, Command)
+        assert command.config() == config
+        assert config != DemoConfig.of("single" if suite == "memory" else "memory", **changes)
     assert DemoConfig().command() == "svms-gr00t demo"
+    assert DemoConfig.of("single").command() == "svms-gr00t demo --suite single"
     assert "batch_size = 8" in DemoConfig(batch_size=8).command()
+
+
+def test_svms_alone_remembers_and_both_read_one_cache_of_the_same_backbone(alone: Path, config: DemoConfig) -> None:
+    plain, svms = (read_config(alone / name / "policy") for name in ("plain", "svms"))
+    assert (plain.remembered, svms.remembered) == ((), config.offsets)
+    assert config.offsets == (-16, -8)
+    assert len(list((alone / "features").glob("**/key.json"))) == 1
+    base, *trained = (load_file(f / "model.safetensors") for f in (shipped("memory_base"), *policies(alone)))
+    frozen = [name for name in base if name.startswith("backbone.")]
+    assert all(one[name].equal(base[name].to(one[name].dtype)) for one in trained for name in frozen)
+    assert not any(all(one[name].equal(base[name].to(one[name].dtype)) for name in base) for one in trained)
+
+
+def policies(root: Path) -> list[Path]:
+    return [root / name / "policy" for name in POLICIES]
+
+
+def test_without_memory_the_top_of_the_language_model_trains_as_before() -> None:
+    assert [phase.llm_share for phase in DemoConfig().phases()] == [0.0, 0.0, 0.0]
+    single = DemoConfig.of("single")
+    assert [phase.llm_share for phase in single.phases()] == [0.0, 0.0, 0.25]
+    assert single.budget() == TINY
+    assert "memory_offsets" not in single.svms()
+
+
+def test_the_single_demo_runs(small_kitchen: Path, tmp_path: Path) -> None:
+    short = {"steps": (1, 1, 1), "rollouts": 0, "batch_size": 4}
+    data = Demo(DemoConfig.of("single", dataset_path=str(small_kitchen), **short), tmp_path / "demo").run()
+    assert data.summary[0] == "Closed loop, episodes won: not measured."
+    assert not (tmp_path / "demo" / "features").exists()
+    assert read_config(tmp_path / "demo" / "svms" / "policy").remembered == ()
 
 
 def test_the_passport_names_the_commit_that_ran() -> None:

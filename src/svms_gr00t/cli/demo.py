@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from svms_gr00t.cli.console import Bars, console
 
@@ -21,14 +21,16 @@ class Demo:
 
     output_dir: Path = Path("runs/demo")
     """Where everything goes; a finished demo is shown again at once."""
-    dataset_path: str = "shipped"
-    """Demonstrations: a folder, or "shipped" for those that come with the package."""
-    base: str = "shipped"
-    """Checkpoint to start from: a folder, "shipped" for the tiny one that comes with the package, or "none"."""
+    suite: Literal["memory", "single"] = "memory"
+    """Two tasks in which the past decides, with an SVMS that remembers; or nine that one frame decides, without."""
+    dataset_path: str | None = None
+    """Demonstrations: a folder; by default those of the suite that come with the package."""
+    base: str | None = None
+    """Checkpoint to start from: a folder, or "none"; by default the suite's tiny one that comes with the package."""
     seed: int = 0
     """Same seed, same numbers."""
-    rollouts: int = 2
-    """Closed-loop episodes for each task and policy; 0 does without the simulator."""
+    rollouts: int | None = None
+    """Closed-loop episodes for each task and policy, by default 8 with memory and 2 without; 0: no simulator."""
     smoke: bool = False
     """A few steps only, to check an installation."""
 
@@ -36,8 +38,9 @@ class Demo:
         """What decides the numbers."""
         from svms_gr00t.recipes.demo.config import DemoConfig
 
-        short = SMOKE if self.smoke else {"rollouts": self.rollouts}
-        return DemoConfig(dataset_path=self.dataset_path, base=self.base, seed=self.seed, **short)
+        asked = {"dataset_path": self.dataset_path, "base": self.base, "rollouts": self.rollouts}
+        changes = {name: value for name, value in asked.items() if value is not None}
+        return DemoConfig.of(self.suite, seed=self.seed, **changes | (SMOKE if self.smoke else {}))
 
     def run(self) -> int:
         """Run and print five lines."""

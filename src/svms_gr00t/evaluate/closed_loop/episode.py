@@ -6,7 +6,7 @@ Axes: H action horizon, B = 1 observation, T tokens, S streams, E edges.
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -214,7 +214,7 @@ class _Episode:
             hint = "Lower n_action_steps"
             got = f"chunks of {shortest} steps"
             raise ConfigError("policy", got=got, want=f"at least {self.config.n_action_steps}", hint=hint)
-        if evidence := read_evidence(info, step):
+        if evidence := read_evidence(info, step, memory_of(self.policy)):
             self.replans.append(evidence)
         if checked := read_sensors(info, step):
             self.sensors.append(checked)
@@ -243,8 +243,11 @@ class StuckDetector:
         return stuck
 
 
-def read_evidence(info: Mapping[str, Any], step: int) -> Replan | None:
-    """Mean over the valid tokens of the one observation; padding has router weights of 0. None without streams."""
+def read_evidence(info: Mapping[str, Any], step: int, memory: Sequence[int] = ()) -> Replan | None:
+    """Mean over the valid tokens of the one observation; padding has router weights of 0. None without streams.
+
+    `memory` are the offsets of what is remembered.
+    """
     if "rho" not in info or "weights" not in info:
         return None
     rho, weights = as_array(info["rho"])[0], as_array(info["weights"])[0]
@@ -257,7 +260,16 @@ def read_evidence(info: Mapping[str, Any], step: int) -> Replan | None:
         rho=tuple(rho.mean(0).tolist()),
         rho_max=tuple(rho.max(0).tolist()),
         routes=tuple(weights.mean(0).tolist()),
+        ages=_ages(info, step, memory),
     )
+
+
+def _ages(info: Mapping[str, Any], step: int, memory: Sequence[int]) -> dict[int, float]:
+    """Steps back -> share of the attention, from the episode's first step on."""
+    if "ages" not in info:
+        return {}
+    shares = as_array(info["ages"])[0].astype(float).tolist()
+    return {-o: share for o, share in zip((*memory, 0), shares, strict=True) if step + o >= 0}
 
 
 def read_sensors(info: Mapping[str, Any], step: int) -> SensorCheck | None:

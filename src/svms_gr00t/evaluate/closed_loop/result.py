@@ -81,6 +81,9 @@ class Replan(JsonRecord):
     """The largest of any token."""
     routes: tuple[float, ...]
     """Router weight of each stream, mean over valid tokens."""
+    ages: dict[int, float] = field(default_factory=dict)
+    """Steps back (0: now) -> share of the present's attention; those before the episode are absent. Empty without
+    memory."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,16 @@ Axes: n frames, H and W pixels.
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageSequence
 
 MAX_FRAMES = 60
 SIDE = 128
+BAR, GAP = 5, 2
+"""Pixels below and beside a film that stands beside another."""
+RUNNING, WON, LOST = (150, 150, 150), (24, 146, 106), (190, 60, 60)
 
 
 def encode_gif(frames: Sequence[np.ndarray], *, side: int = SIDE, max_frames: int = MAX_FRAMES, ms: int = 100) -> bytes:
@@ -24,6 +28,41 @@ def encode_gif(frames: Sequence[np.ndarray], *, side: int = SIDE, max_frames: in
     buffer = io.BytesIO()
     flat[0].save(buffer, "GIF", save_all=True, append_images=flat[1:], duration=ms, loop=0, optimize=True)
     return buffer.getvalue()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A filmed episode."""
+
+    gif: bytes
+    """From its first step to its last, evenly thinned."""
+    steps: int
+    success: bool
+
+
+def side_by_side(clips: Sequence[Clip], *, max_frames: int = MAX_FRAMES, ms: int = 100) -> bytes:
+    """Films of one scene as one GIF, all at the speed of the longest; a finished one stands still over a coloured bar.
+
+    The bar is grey while the robot is at work, green after success, red after failure. Frames are those of equal size.
+    """
+    films = [
+        [np.asarray(f.convert("RGB")) for f in ImageSequence.Iterator(Image.open(io.BytesIO(c.gif)))] for c in clips
+    ]
+    longest = max(clip.steps for clip in clips)
+    frames = []
+    for now in np.linspace(0, longest, min(max_frames, max(map(len, films)))):
+        halves = [_half(film, clip, float(now)) for film, clip in zip(films, clips, strict=True)]
+        frames.append(np.concatenate(halves, axis=1))
+    return encode_gif(frames, side=max(frames[0].shape), max_frames=max_frames, ms=ms)
+
+
+def _half(film: Sequence[np.ndarray], clip: Clip, now: float) -> np.ndarray:
+    """What one film shows at a step, over its bar."""
+    done = min(now / clip.steps, 1.0)
+    picture = film[round(done * (len(film) - 1))]
+    bar = np.empty((BAR, picture.shape[1], 3), np.uint8)
+    bar[:] = (WON if clip.success else LOST) if done == 1.0 else RUNNING
+    return np.pad(np.concatenate([picture, bar]), ((0, 0), (GAP, GAP), (0, 0)), constant_values=255)
 
 
 def encode_png(picture: np.ndarray) -> bytes:

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 
@@ -219,6 +220,23 @@ def rho_figure(rollout: Rollout, edges: Sequence[str]) -> str:
     axes.set_ylim(bottom=0)
     _legend(figure, axes)
     return inline_svg(figure, "disagreement along a rollout")
+
+
+@mpl.rc_context(STYLE)
+def ages_figure(rollout: Rollout) -> str:
+    """What memory looked at along one rollout: a column for each plan, a cell for each remembered step."""
+    figure, axes = _axes()
+    axes.grid(visible=False)
+    known = [r for r in rollout.replans if r.ages]
+    size = min((back for r in known for back in r.ages if back), default=1)
+    top = max(share for r in known for share in r.ages.values())
+    for replan in known:
+        for back, share in replan.ages.items():
+            corner = (replan.step - size / 2, replan.step - back - size / 2)
+            axes.add_patch(Rectangle(corner, size, size, facecolor=ACCENT, linewidth=0, alpha=share / top))
+    last = known[-1].step + size / 2
+    axes.set(xlabel="step at which it plans", ylabel="step it looks at", xlim=(-size / 2, last), ylim=(-size / 2, last))
+    return inline_svg(figure, f"attention over time, {rollout.task}")
 
 
 @mpl.rc_context(STYLE)

@@ -10,9 +10,9 @@ def render_markdown(data: ReportData) -> str:
     """GitHub-flavoured Markdown; what was not measured says so."""
     parts = [f"# {_line(data.title)}", _line(data.subtitle)]
     parts += ["\n".join(f"- {_line(line)}" for line in data.summary) or NOT_MEASURED]
+    parts += ["## Success by task", tasks_table(data) or NOT_MEASURED]
     parts += ["## Comparison", comparison_table(data.comparison) if data.comparison else NOT_MEASURED]
     parts += [f"Intervals: {percent(data.level)}. Effects are against {_line(data.reference)}, paired by episode."]
-    parts += ["## Success by task", tasks_table(data) or NOT_MEASURED]
     parts += ["## Gates", gates_table(data) or NOT_MEASURED]
     parts += [
         "## What was run",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from svms_gr00t.evaluate.closed_loop.result import Rollout
+from svms_gr00t.evaluate.closed_loop.video import Clip, side_by_side
 from svms_gr00t.evaluate.open_loop.result import KeyResult, MethodResult
 from svms_gr00t.evaluate.report import figures
 from svms_gr00t.evaluate.report.data import PhaseCurves, ReportData
@@ -35,6 +36,8 @@ def page(data: ReportData) -> dict[str, Any]:
         "angles": any(key.angle is not None for _, _, method in _methods(data) for key in method.keys.values()),
         "tasks": _tasks(data),
         "patches": [(p.view, figures.patch_pictures(p)) for p in data.patches],
+        "clips": _clips(data),
+        "ages": _ages(data),
         "driven": driven,
         "film": figures.data_uri(driven.video, "image/gif") if driven is not None and driven.video else None,
         "trace": _trace(data, driven),
@@ -125,6 +128,32 @@ def _training(phase: PhaseCurves) -> list[Drawing]:
     if phase.weights:
         drawn.append(Drawing(figures.training_figure(phase, weights=True), f"{phase.name}: how much each term counts."))
     return drawn
+
+
+def _clips(data: ReportData) -> list[tuple[str, str, Rollout, Rollout]]:
+    """(task, film, candidate's rollout, reference's) of the first filmed scene of each task: chosen by no result."""
+    sides = [_filmed(data, name) for name in (data.candidate, data.reference)]
+    found = []
+    for task in sides[0]:
+        both = [side[task] for side in sides if task in side]
+        if len(both) == 2 and both[0].seed == both[1].seed:
+            clips = [Clip(gif=r.video or b"", steps=max(r.steps, 1), success=r.success) for r in both]
+            found.append((task, figures.data_uri(side_by_side(clips), "image/gif"), both[0], both[1]))
+    return found
+
+
+def _filmed(data: ReportData, policy: str) -> dict[str, Rollout]:
+    """The first filmed rollout of each task."""
+    films = [r for result in data.closed_loop if result.policy == policy for r in result.rollouts if r.video]
+    return {film.task: film for film in reversed(films)}
+
+
+def _ages(data: ReportData) -> list[Drawing]:
+    """Where memory looked in the candidate's first rollout of each task."""
+    rollouts = [r for result in data.closed_loop if result.policy == data.candidate for r in result.rollouts]
+    first = {r.task: r for r in reversed(rollouts) if any(replan.ages for replan in r.replans)}
+    says = "{}, scene {}: each column is a plan, each cell a step it remembers; the darker, the more of its attention."
+    return [Drawing(figures.ages_figure(r), says.format(task, r.index)) for task, r in sorted(first.items())]
 
 
 def _trace(data: ReportData, driven: Rollout | None) -> list[Drawing]:

@@ -7,7 +7,7 @@ import torch
 from svms_gr00t import __version__
 from svms_gr00t.core.provenance import commit, versions
 from svms_gr00t.data.loading.samples import SampleDataset
-from svms_gr00t.evaluate.closed_loop.result import RolloutResult
+from svms_gr00t.evaluate.closed_loop.result import RolloutResult, TaskResult
 from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
 from svms_gr00t.evaluate.report.comparison import build_comparison
 from svms_gr00t.evaluate.report.data import Fact, Gate, PhaseCurves, ReportData
@@ -17,6 +17,12 @@ from svms_gr00t.recipes.training.evidence import read_routes, read_streams
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.phases_in_turn import Trained
 from svms_gr00t.train.gates import end_gate
+
+TITLES = (
+    "SVMS beside plain GR00T N1.6 in the embedded kitchen",
+    "SVMS that remembers beside plain GR00T N1.6 in the embedded kitchen",
+)
+"""Without memory, and with it."""
 
 
 def assemble(
@@ -36,7 +42,7 @@ def assemble(
     (last,) = end_gate(open_loop["svms"].scores.mse, open_loop["plain"].scores.mse)
     order = [name for name in ("svms", "plain", BASE) if name in open_loop]
     return ReportData(
-        title="SVMS beside plain GR00T N1.6 in the embedded kitchen",
+        title=TITLES[bool(config.memory_frames)],
         subtitle="A tiny model on a CPU: the same code as the full one, other numbers.",
         passport=passport(experiment, config, seconds),
         summary=tuple(summary_lines(trained["svms"], open_loop, closed_loop, last.passed)),
@@ -78,19 +84,22 @@ def summary_lines(
     span = ""
     if change is not None:
         span = " ({}, 95 % interval {} %)".format(*effect_text(change, " %"))
-    lines = [f"Open-loop error: SVMS {svms.scores.mse:.4f}, plain {plain.scores.mse:.4f}{span}."]
+    won = ", ".join(_won(name, result.overall) for name, result in closed_loop.items()) or "not measured"
+    lines = [f"Closed loop, episodes won: {won}."]
+    lines.append(f"Open-loop error: SVMS {svms.scores.mse:.4f}, plain {plain.scores.mse:.4f}{span}.")
     others = [f"{name} {m.mse:.4f}" for name, m in plain.methods.items() if name != plain.policy]
     before = f"before fine-tuning {open_loop[BASE].scores.mse:.4f}, " if BASE in open_loop else ""
     lines.append(f"On the same steps: {before}{', '.join(others)}.")
-    if closed_loop:
-        counts = [f"{n} {r.overall.successes}/{r.overall.episodes}" for n, r in closed_loop.items()]
-        lines.append(f"Closed loop, episodes won: {', '.join(counts)}.")
-    else:
-        lines.append("Closed loop: not measured.")
     passed = sum(bool(gate.passed) for gate in trained.gates) + bool(below_plain)
     lines.append(f"Gates passed: {passed} of {len(trained.gates) + 1}.")
     lines.append("One seed and few episodes: an interval that includes zero is no difference.")
     return lines
+
+
+def _won(name: str, found: TaskResult) -> str:
+    """Successes with their interval."""
+    text = f"{name} {found.successes} of {found.episodes}"
+    return text if found.rate is None else f"{text} ({100 * found.rate.low:.0f} to {100 * found.rate.high:.0f} %)"
 
 
 def passport(experiment: Experiment, config: DemoConfig, seconds: float) -> tuple[Fact, ...]:
@@ -103,6 +112,7 @@ def passport(experiment: Experiment, config: DemoConfig, seconds: float) -> tupl
         "held out": f"{len(experiment.split.validation)} episodes",
         "base": config.base,
         "steps": " + ".join(str(n) for n in config.steps) + f" at batch {config.batch_size}",
+        "memory": f"{config.memory_frames} steps, {config.stride} apart" if config.memory_frames else "none",
         "seed": str(config.seed),
         "closed-loop episodes": f"{config.rollouts} for each task and policy",
         "time": f"{seconds:.0f} s of this call, {torch.get_num_threads()} threads",

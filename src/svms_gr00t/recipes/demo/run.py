@@ -9,9 +9,10 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from svms_gr00t.core.errors import CheckpointError, MissingExtra
 from svms_gr00t.core.lock import only_one
@@ -22,12 +23,14 @@ from svms_gr00t.evaluate.closed_loop.result import RolloutResult
 from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
 from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, evaluate_open_loop
 from svms_gr00t.evaluate.report.data import ReportData
+from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.demo.config import BASE, POLICIES, DemoConfig
 from svms_gr00t.recipes.demo.report import assemble
 from svms_gr00t.recipes.shipped import demonstrations, starting_point
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.phases_in_turn import Trained, train_in_turn
+from svms_gr00t.train.cache_features import cache_key, cache_layer, growing_cache
 from svms_gr00t.train.loop.trainer import LoopConfig
 
 Result = TypeVar("Result", bound=JsonRecord)
@@ -52,22 +55,21 @@ class Demo:
         """All of it, in a folder that is ours."""
         base = starting_point(self.config.base)
         experiment = self._experiment(base)
-        train = experiment.first_samples(train=True, progress=self.progress)
-        held_out = experiment.first_samples(train=False, stride=4)
-        trained = {name: self._train(experiment, name, train, held_out, base) for name in POLICIES}
+        trained = {name: self._train(experiment, name, base) for name in POLICIES}
         open_loop = {name: self._open_loop(experiment, name) for name in POLICIES}
         if base is not None:
             open_loop[BASE] = self._open_loop(experiment, BASE)
         closed_loop = {name: self._closed_loop(name) for name in POLICIES} if self.config.rollouts else {}
+        seen = experiment.first_samples(train=False, stride=4, memory=trained["svms"].model.config.remembered)
         seconds = time.monotonic() - self.began
-        return assemble(self.config, experiment, trained, open_loop, closed_loop, held_out, seconds=seconds)
+        return assemble(self.config, experiment, trained, open_loop, closed_loop, seen, seconds=seconds)
 
     def _experiment(self, base: Path | None) -> Experiment:
         return Experiment.prepare(
             demonstrations(self.config.dataset_path),
             base=base,
             seed=self.config.seed,
-            svms=self.config.budget().short_schedules(),
+            svms=self.config.svms(),
             progress=self.progress,
         )
 
@@ -80,15 +82,28 @@ class Demo:
             raise CheckpointError(self.output, got="a run with other settings", want="the same settings", hint=hint)
         write_text(file, text)
 
-    def _train(
-        self, experiment: Experiment, name: str, train: SampleDataset, held_out: SampleDataset, base: Path | None
-    ) -> Trained:
+    def _samples(self, experiment: Experiment, model: Gr00tN1d6) -> tuple[SampleDataset, SampleDataset]:
+        """(training, held-out) samples. With memory no picture is read twice: both models share one cache."""
+        if not self.config.memory_frames:
+            train = experiment.first_samples(train=True, progress=self.progress)
+            return train, experiment.first_samples(train=False, stride=4)
+        layer = cache_layer(model.config, self.config.phases())
+        key = cache_key(model, experiment.dataset, experiment.processor, dtype="float32", layer=layer)
+        pictures = partial(experiment.pictures, experiment.sources[0])
+        rest: dict[str, Any] = {"features": growing_cache(model, key, pictures, self.output / "features")}
+        rest["memory"] = model.config.remembered
+        train = experiment.first_samples(train=True, deciding=self.config.deciding_share, **rest)
+        train.augment = False  # one copy in the cache
+        return train, experiment.first_samples(train=False, stride=4, **rest)
+
+    def _train(self, experiment: Experiment, name: str, base: Path | None) -> Trained:
         model = experiment.model(use_sheaf_streams=name == "svms", base=base)
+        train, held_out = self._samples(experiment, model)
         trained = train_in_turn(
             model,
             train,
             self.output / name,
-            phases=self.config.budget().phases(),
+            phases=self.config.phases(),
             loop=LoopConfig(seed=self.config.seed, precision=experiment.precision),
             held_out=held_out,
             progress=self.progress,
@@ -107,7 +122,9 @@ class Demo:
                 experiment.split.validation,
                 statistics=experiment.processor.statistics[tag],
                 train_episodes=experiment.split.train,
-                config=OpenLoopConfig(seed=self.config.seed, batch_size=32, stride=6),
+                config=OpenLoopConfig(
+                    seed=self.config.seed, batch_size=32, stride=self.config.stride if self.config.memory_frames else 6
+                ),
                 name=name,
                 progress=self.progress,
             )
@@ -129,7 +146,10 @@ class Demo:
             lambda: drive_kitchen(
                 self.output / name / "policy",
                 name=name,
+                suite=c.suite,
+                tasks=c.tasks,
                 episodes=c.rollouts,
+                n_action_steps=c.stride,
                 seed=c.seed + 77,
                 videos=1,
                 workers=c.workers,

@@ -1,0 +1,120 @@
+"""The report's opening: both policies in one scene, their success, and what the memory looked at."""
+
+import io
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+from report_sample import sample
+
+from svms_gr00t.evaluate.closed_loop.episode import read_evidence
+from svms_gr00t.evaluate.closed_loop.result import Replan, Rollout, RolloutResult
+from svms_gr00t.evaluate.closed_loop.video import BAR, GAP, LOST, RUNNING, WON, Clip, encode_gif, side_by_side
+from svms_gr00t.evaluate.report.data import ReportData
+from svms_gr00t.evaluate.report.figures import ages_figure
+from svms_gr00t.evaluate.report.html import render_html
+
+SIDE = 32
+
+
+@pytest.fixture(scope="module")
+def data() -> ReportData:
+    return sample(episodes=2)
+
+
+def film(steps: int, colour: int) -> bytes:
+    """Grey that brightens from 0 to 5 x steps, `colour` in the blue channel."""
+    frames = []
+    for step in range(0, steps + 1, 4):
+        frame = np.full((SIDE, SIDE, 3), 5 * step, np.uint8)
+        frame[..., 2] = colour
+        frames.append(frame)
+    return encode_gif(frames)
+
+
+def frames_of(gif: bytes) -> list[np.ndarray]:
+    return [np.asarray(f.convert("RGB")).astype(int) for f in ImageSequence.Iterator(Image.open(io.BytesIO(gif)))]
+
+
+def near(a: np.ndarray, b: tuple[int, int, int]) -> bool:
+    return bool(np.abs(a - np.array(b)).max() < 24)  # a palette of 128 colours
+
+
+def test_both_films_run_at_one_speed_and_say_how_they_ended() -> None:
+    clips = [Clip(gif=film(20, 0), steps=20, success=True), Clip(gif=film(40, 200), steps=40, success=False)]
+    shown = frames_of(side_by_side(clips))
+    width = SIDE + 2 * GAP
+    assert shown[0].shape == (SIDE + BAR, 2 * width, 3)
+    middle, last = shown[len(shown) // 2], shown[-1]
+    left, right = SIDE // 2, width + SIDE // 2
+    assert near(middle[5, left], (100, 100, 0))  # at step 20 of 20
+    assert near(middle[5, right], (100, 100, 200))  # at step 20 of 40
+    assert near(last[5, left], (100, 100, 0))
+    assert near(last[5, right], (200, 200, 200))
+    assert near(shown[0][-2, left], RUNNING)
+    assert near(last[-2, left], WON)
+    assert near(middle[-2, right], RUNNING)
+    assert near(last[-2, right], LOST)
+
+
+def test_the_page_opens_with_one_pair_a_task_and_success(data: ReportData) -> None:
+    page = render_html(data)
+    tasks = data.closed_loop[0].config.tasks
+    assert page.count('class="film pair"') == len(tasks) == 2
+    order = [page.index(f'<section id="{name}"') for name in ("closed-loop", "comparison", "gates", "training")]
+    assert order == sorted(order)
+    first = {name: next(r for r in found.rollouts if r.task == tasks[0]) for name, found in by_name(data).items()}
+    word = {True: "succeeds", False: "fails"}
+    ours, theirs = first["svms"], first["plain"]
+    says = f"svms {word[ours.success]} after {ours.steps} steps, plain {word[theirs.success]} after {theirs.steps}."
+    assert says in page
+
+
+def by_name(data: ReportData) -> dict[str, RolloutResult]:
+    return {result.policy: result for result in data.closed_loop}
+
+
+def test_without_films_or_a_second_policy_there_is_no_pair(data: ReportData) -> None:
+    bare = tuple(replace(r, rollouts=tuple(replace(one, video=None) for one in r.rollouts)) for r in data.closed_loop)
+    for changed in (bare, data.closed_loop[:1]):
+        page = render_html(replace(data, closed_loop=changed))
+        assert "film pair" not in page
+        assert "What memory looks at" not in page
+
+
+def remembering(shares: dict[int, dict[int, float]]) -> Rollout:
+    plans = tuple(
+        Replan(step=step, rho=(0.1,), rho_max=(0.2,), routes=(0.5, 0.5), ages=ages) for step, ages in shares.items()
+    )
+    return Rollout(task="t", index=0, seed=0, instruction="", success=True, steps=20, ending="success", replans=plans)
+
+
+SHARES = {0: {0: 1.0}, 8: {8: 0.25, 0: 0.75}, 16: {16: 0.5, 8: 0.125, 0: 0.375}}
+
+
+def test_a_cell_is_as_dark_as_its_share() -> None:
+    def darkness(rollout: Rollout) -> list[float]:
+        return sorted(float(x) for x in re.findall(r"var\(--accent\); opacity: ([\d.]+)", ages_figure(rollout)))
+
+    whole = darkness(remembering(SHARES))
+    assert whole == pytest.approx([0.125, 0.25, 0.375, 0.5, 0.75])  # the cell of share 1 has no opacity to write
+    other = darkness(remembering(SHARES | {8: {8: 0.75, 0: 0.25}, 16: {16: 0.625, 8: 0.125, 0: 0.25}}))
+    assert other != whole
+
+
+def test_the_page_shows_it_for_a_policy_that_remembers(data: ReportData) -> None:
+    ours, *rest = data.closed_loop
+    changed = replace(ours, rollouts=(replace(remembering(SHARES), task=ours.config.tasks[0]), *ours.rollouts))
+    assert "What memory looks at" in render_html(replace(data, closed_loop=(changed, *rest)))
+
+
+def test_steps_before_the_episode_have_no_share() -> None:
+    info = {"rho": np.full((1, 2, 1), 0.1), "weights": np.full((1, 2, 2), 0.5), "ages": np.array([[0.0, 0.25, 0.75]])}
+    found = read_evidence(info, 8, (-16, -8))
+    assert found is not None
+    assert found.ages == {8: 0.25, 0: 0.75}
+    assert Replan.from_json(found.to_json()) == found
+    del info["ages"]
+    assert read_evidence(info, 8, (-16, -8)).ages == {}
