@@ -18,7 +18,7 @@ from svms_gr00t.evaluate.open_loop.recorded import Recorded, control, recorded, 
 from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
 from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, evaluate_open_loop
 from svms_gr00t.evaluate.open_loop.trajectories import trace
-from svms_gr00t.evaluate.streams.looks import look_at_episodes
+from svms_gr00t.evaluate.streams.looks import look, look_at_episodes
 from svms_gr00t.memories import Ring
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
@@ -131,12 +131,9 @@ def test_a_borrowed_memory_acts_as_the_swapped_replay(policy: Policy, steps: Sam
 
 def test_nothing_reads_the_streams_with_an_empty_memory(policy: Policy, steps: SampleDataset) -> None:
     looks = look_at_episodes(policy, steps.dataset, [0], stride=4)
-
-    def forget(seen: dict[str, Any], _first: dict[str, Any]) -> dict[str, Any]:
-        return seen | {EARLIER: (None,) * len(OFFSETS)}
-
-    without = look_at_episodes(policy, steps.dataset, [0], stride=4, spoil=forget)
-    assert looks[0].rho != without[0].rho
+    whole = recorded(steps.dataset, 0, History.of(policy))
+    forgotten = [seen | {EARLIER: (None,) * len(OFFSETS)} for seen in whole.at([4])]
+    assert looks[0].rho != float(look(policy, forgotten)[0]["edges"].mean())
     report, _ = read_streams(policy.model, steps)
     bare = build(steps.dataset.root)[1]
     assert equal(bare.batch([5]), steps.batch([5])), "the same samples"
