@@ -59,10 +59,23 @@ def test_both_films_run_at_one_speed_and_say_how_they_ended() -> None:
     assert near(last[-2, right], LOST)
 
 
+def test_a_robot_that_stands_still_keeps_its_time() -> None:
+    """Equal frames become one in a GIF: counted as one, the wait would be over at once."""
+    still, moved = np.zeros((SIDE, SIDE, 3), np.uint8), np.full((SIDE, SIDE, 3), 200, np.uint8)
+    waits = encode_gif([still] * 9 + [moved])
+    assert len(frames_of(waits)) == 2
+    clips = [Clip(gif=waits, steps=36, success=True), Clip(gif=film(36, 0), steps=36, success=True)]
+    shown = frames_of(side_by_side(clips))
+    assert len(shown) == 10
+    dark = [near(frame[5, SIDE // 2], (0, 0, 0)) for frame in shown]
+    assert dark == [True] * 9 + [False]
+
+
 def test_the_page_opens_with_one_pair_a_task_and_success(data: ReportData) -> None:
     page = render_html(data)
     tasks = data.closed_loop[0].config.tasks
     assert page.count('class="film pair"') == len(tasks) == 2
+    assert re.findall(r'film pair" src="[^"]*" alt="(\w+):', page) == list(tasks)
     order = [page.index(f'<section id="{name}"') for name in ("closed-loop", "comparison", "gates", "training")]
     assert order == sorted(order)
     first = {name: next(r for r in found.rollouts if r.task == tasks[0]) for name, found in by_name(data).items()}

@@ -11,13 +11,15 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 MAX_FRAMES = 60
+MS = 100
+"""Milliseconds of a frame."""
 SIDE = 128
 BAR, GAP = 5, 2
 """Pixels below and beside a film that stands beside another."""
 RUNNING, WON, LOST = (150, 150, 150), (24, 146, 106), (190, 60, 60)
 
 
-def encode_gif(frames: Sequence[np.ndarray], *, side: int = SIDE, max_frames: int = MAX_FRAMES, ms: int = 100) -> bytes:
+def encode_gif(frames: Sequence[np.ndarray], *, side: int = SIDE, max_frames: int = MAX_FRAMES, ms: int = MS) -> bytes:
     """Frames (H, W, 3) uint8 as a looping GIF: at most `max_frames`, evenly thinned, of `side` pixels."""
     thinned = [_small(frames[i], side) for i in _thin(len(frames), max_frames)]
     # One palette for all frames: smaller, and colours do not flicker.
@@ -40,20 +42,26 @@ class Clip:
     success: bool
 
 
-def side_by_side(clips: Sequence[Clip], *, max_frames: int = MAX_FRAMES, ms: int = 100) -> bytes:
+def side_by_side(clips: Sequence[Clip], *, max_frames: int = MAX_FRAMES, ms: int = MS) -> bytes:
     """Films of one scene as one GIF, all at the speed of the longest; a finished one stands still over a coloured bar.
 
     The bar is grey while the robot is at work, green after success, red after failure. Frames are those of equal size.
     """
-    films = [
-        [np.asarray(f.convert("RGB")) for f in ImageSequence.Iterator(Image.open(io.BytesIO(c.gif)))] for c in clips
-    ]
+    films = [_frames(clip.gif) for clip in clips]
     longest = max(clip.steps for clip in clips)
     frames = []
     for now in np.linspace(0, longest, min(max_frames, max(map(len, films)))):
         halves = [_half(film, clip, float(now)) for film, clip in zip(films, clips, strict=True)]
         frames.append(np.concatenate(halves, axis=1))
     return encode_gif(frames, side=max(frames[0].shape), max_frames=max_frames, ms=ms)
+
+
+def _frames(gif: bytes) -> list[np.ndarray]:
+    """Its frames; the writer keeps one, for longer, where several are equal."""
+    found: list[np.ndarray] = []
+    for frame in ImageSequence.Iterator(Image.open(io.BytesIO(gif))):
+        found += [np.asarray(frame.convert("RGB"))] * max(1, round(frame.info.get("duration", MS) / MS))
+    return found
 
 
 def _half(film: Sequence[np.ndarray], clip: Clip, now: float) -> np.ndarray:

@@ -145,7 +145,7 @@ def _clips(data: ReportData) -> list[tuple[str, str, Rollout, Rollout]]:
 def _filmed(data: ReportData, policy: str) -> dict[str, Rollout]:
     """The first filmed rollout of each task."""
     films = [r for result in data.closed_loop if result.policy == policy for r in result.rollouts if r.video]
-    return {film.task: film for film in reversed(films)}
+    return {film.task: film for film in sorted(films, key=lambda film: -film.index)}
 
 
 def _ages(data: ReportData) -> list[Drawing]:
