@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO_ARGS ?=
 TEST_ARGS ?=
+JOBS ?= 2
 
 # Waiting threads sleep instead of spinning: on a busy machine a spinning pool is many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -14,7 +15,7 @@ demo: env
 	$(BIN)/svms-gr00t demo $(DEMO_ARGS)
 
 test: env
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TEST_ARGS)
 
 slow: env
 	$(BIN)/python -m pytest -m slow
