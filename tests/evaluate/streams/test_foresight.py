@@ -43,8 +43,8 @@ def ends(count: int) -> dict[int, bool]:
 def test_what_was_planted_is_foreseen_by_its_own_detector():
     rng = np.random.default_rng(0)
     clean = looks(rng, range(10))
-    found = foresee(looks(rng, range(10)) + looks(rng, range(10, 20), gap=2.0), ends(20), clean)
-    assert (found.episodes, found.failed) == (20, 10)
+    found = foresee(looks(rng, range(40)) + looks(rng, range(40, 80), gap=2.0), ends(80), clean)
+    assert (found.episodes, found.failed) == (80, 40)
     assert found.detectors["consistency"].auroc > 0.99
     assert found.detectors["consistency"].behind is None
     assert found.detectors["mahalanobis"].behind.low > 0
