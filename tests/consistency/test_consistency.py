@@ -135,7 +135,8 @@ def test_spreads_and_threshold_come_from_their_own_episodes(trained):
     before = calibrated(raw, frames)
     shaken = frames.now + 0.5 * np.isin(frames.episode, trained.tried[4:])[:, None]
     after = calibrated(raw, replace(frames, now=shaken))
-    assert after.facts.spreads == before.facts.spreads
+    for edge, spreads in before.facts.spreads.items():  # a product over other rows may round its last bit otherwise
+        assert after.facts.spreads[edge] == pytest.approx(spreads, rel=1e-12)
     assert after.facts.threshold > 2 * before.facts.threshold
 
 
