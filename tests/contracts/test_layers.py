@@ -98,13 +98,14 @@ ROOMS = {
     },
     "recipes": {
         "shipped": set(),
+        "processes": set(),
         "training": {"shipped"},
         "dataflow": {"training"},
         "pretrain": {"training"},
         "benchmarks": {"shipped", "training"},
         "demo": {"shipped", "training", "benchmarks"},
-        "ablation": {"shipped", "training", "benchmarks"},
-        "memory_study": {"shipped", "training", "benchmarks"},
+        "ablation": {"shipped", "processes", "training", "benchmarks"},
+        "memory_study": {"shipped", "processes", "training", "benchmarks"},
     },
 }
 """What a room of a package may import of that package."""

@@ -8,11 +8,9 @@ A run that is finished is not run again, one that was interrupted goes on; runs 
 over machines that share the folder.
 """
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +19,7 @@ from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.recipes.ablation.result import AblationResult, summarise
 from svms_gr00t.recipes.ablation.run import AblationConfig, run_variant
 from svms_gr00t.recipes.ablation.variants import ALL, VARIANTS
+from svms_gr00t.recipes.processes import finished
 
 Backend = Literal["processes", "ray"]
 RECIPES: dict[str, AblationConfig] = {
@@ -84,22 +83,9 @@ def _spread(config: AblationConfig, jobs: Sequence[Job], workers: int, backend: 
     """Jobs as they finish."""
     if backend == "ray":
         yield from _by_ray(config, jobs)
-    elif workers <= 1:
-        for job in jobs:
-            run_variant(config, job.variant, job.seed, job.folder)
-            yield job
     else:
-        # Spawned, because threads of torch do not survive a fork; one thread each, set before torch is imported.
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            waiting = {pool.submit(run_variant, config, job.variant, job.seed, job.folder): job for job in jobs}
-            try:
-                for done in as_completed(waiting):
-                    done.result()
-                    yield waiting[done]
-            except BaseException:
-                pool.shutdown(cancel_futures=True)  # the runs in progress end; the rest waits for the next call
-                raise
+        work = [partial(run_variant, config, job.variant, job.seed, job.folder) for job in jobs]
+        yield from (jobs[number] for number in finished(work, workers))
 
 
 def _by_ray(config: AblationConfig, jobs: Sequence[Job]) -> Iterator[Job]:

@@ -5,11 +5,8 @@
 Everything is a file: the same command goes on where it stopped, and seeds, sides and scenes may be added.
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError
@@ -19,6 +16,7 @@ from svms_gr00t.recipes.memory_study.config import StudyConfig
 from svms_gr00t.recipes.memory_study.driving import drive
 from svms_gr00t.recipes.memory_study.result import StudyResult, summarise
 from svms_gr00t.recipes.memory_study.run import SCORES, Place, Scores, run_arm, train_base
+from svms_gr00t.recipes.processes import Work, finished
 
 CONFIG = "config.json"
 GROWS = ("rollouts", "driven_seeds", "rate_seeds")
@@ -30,7 +28,6 @@ RECIPES: dict[str, StudyConfig] = {
     ),
 }
 """tiny: the shipped base. smoke: a few steps, to see that everything runs."""
-Work = Callable[[], object]
 
 
 def run_study(
@@ -119,24 +116,5 @@ def _claim(config: StudyConfig, output: Path) -> None:
 
 def _all(bars: Progress, title: str, jobs: Sequence[Work], workers: int) -> None:
     with bars.task(title, len(jobs)) as bar:
-        for _ in _done(jobs, workers):
+        for _ in finished(jobs, workers):
             bar.advance()
-
-
-def _done(jobs: Sequence[Work], workers: int) -> Iterator[None]:
-    """Once for each job that is finished."""
-    if workers <= 1:
-        for job in jobs:
-            job()
-            yield
-        return
-    # Spawned, because threads of torch do not survive a fork; one thread each, set before torch is imported.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            for done in as_completed([pool.submit(job) for job in jobs]):
-                done.result()
-                yield
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # the runs in progress end; the rest waits for the next call
-            raise
