@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +29,7 @@ from svms_gr00t.recipes.demo.report import assemble
 from svms_gr00t.recipes.shipped import demonstrations, starting_point
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.phases_in_turn import Trained, train_in_turn
-from svms_gr00t.train.cache_features import cache_key, cache_layer, growing_cache
+from svms_gr00t.train.cache_features import cache_layer
 from svms_gr00t.train.loop.trainer import LoopConfig
 
 Result = TypeVar("Result", bound=JsonRecord)
@@ -88,12 +87,10 @@ class Demo:
             train = experiment.first_samples(train=True, progress=self.progress)
             return train, experiment.first_samples(train=False, stride=4)
         layer = cache_layer(model.config, self.config.phases())
-        key = cache_key(model, experiment.dataset, experiment.processor, dtype="float32", layer=layer)
-        pictures = partial(experiment.pictures, experiment.sources[0])
-        rest: dict[str, Any] = {"features": growing_cache(model, key, pictures, self.output / "features")}
-        rest["memory"] = model.config.remembered
+        folder, source = self.output / "features", experiment.sources[0]
+        rest: dict[str, Any] = {"memory": model.config.remembered}
+        rest["features"] = experiment.growing(model, source, folder, layer=layer, dtype="float32")
         train = experiment.first_samples(train=True, deciding=self.config.deciding_share, **rest)
-        train.augment = False  # one copy in the cache
         return train, experiment.first_samples(train=False, stride=4, **rest)
 
     def _train(self, experiment: Experiment, name: str, base: Path | None) -> Trained:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from svms_gr00t.data.loading.feature_cache import image_fingerprint
 from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.data.processor.processor import Processor
 from svms_gr00t.groot.config import Gr00tN1d6Config
@@ -13,7 +14,6 @@ from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.memory_study.arms import ARMS, FULL, Arm
 from svms_gr00t.recipes.memory_study.config import StudyConfig
 from svms_gr00t.recipes.training.experiment import Experiment
-from svms_gr00t.train.cache_features import cache_key, growing_cache
 
 CLOCK = 256
 """Steps at which the clock input reads 1."""
@@ -64,9 +64,8 @@ def samples_of(
     config: StudyConfig, experiment: Experiment, model: Gr00tN1d6, caches: Path
 ) -> tuple[SampleDataset, SampleDataset]:
     """(training, held-out) samples whose pictures pass the frozen backbone once for all sides that see alike."""
-    key = cache_key(model, experiment.dataset, experiment.processor, dtype="float32", layer=model.config.select_layer)
-    cache = growing_cache(model, key, lambda: experiment.pictures(experiment.sources[0]), caches / key.images)
+    folder, layer = caches / image_fingerprint(experiment.processor.config), model.config.select_layer
+    cache = experiment.growing(model, experiment.sources[0], folder, layer=layer, dtype="float32")
     rest: dict[str, Any] = {"features": cache, "memory": model.config.remembered}
     train = experiment.first_samples(train=True, deciding=config.deciding_share, **rest)
-    train.augment = False  # one cached copy: what is compared is memory
     return train, experiment.first_samples(train=False, **rest)

@@ -6,7 +6,7 @@ The plain model and SVMS of one experiment see the same episodes, the same stati
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from svms_gr00t.data.lerobot.modality import Modality
 from svms_gr00t.data.lerobot.sound import Skipped
 from svms_gr00t.data.lerobot.summary import RunningSummary
 from svms_gr00t.data.loading.feature_cache import FeatureCache
+from svms_gr00t.data.loading.growing_cache import GrowingCache
 from svms_gr00t.data.loading.mixed_samples import MixedSamples
 from svms_gr00t.data.loading.mixture import ALPHA, Mixture, Part, open_mixture
 from svms_gr00t.data.loading.protocols import Samples
@@ -38,6 +39,7 @@ from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.training.presets import Preset, preset_for
+from svms_gr00t.train.cache_features import cache_key, growing_cache
 from svms_gr00t.train.loop.step import Precision
 
 log = logging.getLogger(__name__)
@@ -197,6 +199,11 @@ class Experiment:
         """Every step of a dataset's training and validation episodes: what a cache of it is made from."""
         episodes = [*source.split.train, *source.split.validation]
         return SampleDataset(source.dataset, self.processor, episodes=episodes, seed=self.seed)
+
+    def growing(self, model: Gr00tN1d6, source: Source, folder: Path, *, layer: int, **rest: Any) -> GrowingCache:
+        """A cache of a dataset at `folder` that `model` fills as training goes; `rest` goes to `cache_key`."""
+        key = cache_key(model, source.dataset, self.processor, layer=layer, **rest)
+        return growing_cache(model, key, partial(self.pictures, source), folder)
 
     def _samples(self, source: Source, train: bool, features: FeatureCache | None, **rest: Any) -> SampleDataset:
         return SampleDataset(

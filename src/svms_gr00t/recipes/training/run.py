@@ -28,7 +28,7 @@ from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.memory import advised, check_card
 from svms_gr00t.recipes.training.passport import Change, Resume, claimed, write_passport
 from svms_gr00t.recipes.training.phases_in_turn import Trained, train_in_turn, turns
-from svms_gr00t.train.cache_features import cache_key, cache_layer, growing_cache
+from svms_gr00t.train.cache_features import cache_key, cache_layer
 from svms_gr00t.train.loop.trackers import Tracker, TrackerName, make_trackers
 from svms_gr00t.train.loop.trainer import LoopConfig, Validate
 from svms_gr00t.train.phases import Phase
@@ -227,9 +227,8 @@ def _growing(
     rest["dtype"] = "bfloat16" if experiment.dtype == torch.bfloat16 else "float32"
     found = []
     for number, source in enumerate(experiment.sources):
-        key = cache_key(model, source.dataset, experiment.processor, **rest)
         folder = root / f"dataset_{number}_layer_{layer}"
-        found.append(growing_cache(model, key, partial(experiment.pictures, source), folder))
+        found.append(experiment.growing(model, source, folder, **rest))
     known[layer] = tuple(found)
     return known[layer]
 
