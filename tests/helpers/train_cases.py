@@ -1,9 +1,11 @@
 """A tiny model, labelled batches and short phases for tests of training."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from groot_tiny import ragged_batch, tiny_config
+from safetensors.torch import load_file
 
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.model import Gr00tN1d6
@@ -33,3 +35,11 @@ def fresh(**changes) -> Gr00tN1d6:
 
 def short(phase: Phase, steps: int = 4) -> Phase:
     return replace(phase, steps=steps, learning_rate=1e-2)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "policy" / "model.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())

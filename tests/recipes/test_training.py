@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from train_cases import same, weights
 
 from svms_gr00t.cli.main import main, parse
 from svms_gr00t.cli.train import Train
@@ -31,14 +31,6 @@ BASE = str(shipped("tiny_base"))
 def short(dataset: Path, **changes: object) -> TrainConfig:
     values = {"base_model_path": BASE, "max_steps": (2,), "global_batch_size": (4,), "eval_steps": 0} | changes
     return TrainConfig(dataset_path=str(dataset), **values)
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "policy" / "model.safetensors")
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
+from train_cases import same, weights
 
 from svms_gr00t.cli.main import parse
 from svms_gr00t.core.errors import ConfigError
@@ -27,14 +26,6 @@ def short(dataset: Path, **changes: object) -> TrainConfig:
         "svms": {"memory_offsets": OFFSETS},
     } | changes
     return TrainConfig(dataset_path=str(dataset), **values)
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "policy" / "model.safetensors")
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
 
 
 @pytest.fixture(scope="module")
