@@ -1,10 +1,12 @@
 """Optimisers on a task where precision matters: small updates must survive, and plain bf16 must visibly lose them."""
 
+from contextlib import nullcontext
 from importlib.util import find_spec
 
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from svms_gr00t.train.optimizers.optimizer import (
     make_optimizer,
@@ -108,6 +110,34 @@ def test_a_restored_optimiser_goes_on_bit_for_bit(name: str) -> None:
     restore_optimizer(second, half, saved)
     go(half, second, range(3, 6))
     assert all(torch.equal(whole[key], half[key]) for key in whole)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_restored_moments_lie_where_the_optimiser_itself_keeps_them(name: str) -> None:
+    """A card without a card: fake tensors of its device, and meta tensors for what reads its count of steps."""
+    device, card = ("cuda", FakeTensorMode()) if name == "adamw" else ("meta", nullcontext())
+    dtype = torch.bfloat16 if name.endswith("-sr") else torch.float32
+
+    def made() -> tuple[dict[str, nn.Parameter], torch.optim.Optimizer]:
+        weights = {n: nn.Parameter(torch.zeros(4, 3, device=device, dtype=dtype)) for n in ("a", "svms.b")}
+        for p in weights.values():
+            p.grad = torch.ones_like(p)
+        return weights, make_optimizer(weights, learning_rate=1e-3, name=name)  # type: ignore[arg-type]
+
+    def places(weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, tuple[object, ...]]:
+        found = optimizer_tensors(optimizer, weights)
+        return {n: (v.device.type, v.dtype, v.shape) for n, v in found.items()}
+
+    with card:
+        weights, own = made()
+        own.step()
+        expected = places(weights, own)
+        assert {place for n, (place, *_) in expected.items() if n.startswith("exp_avg")} == {device}
+        read = {n: torch.zeros(v.shape, dtype=v.dtype) for n, v in optimizer_tensors(own, weights).items()}
+        weights, resumed = made()
+        restore_optimizer(resumed, weights, read)
+        assert places(weights, resumed) == expected
+        resumed.step()
 
 
 def test_svms_learns_at_its_own_multiple_of_the_rate() -> None:

@@ -94,12 +94,19 @@ def restore_optimizer(
     *,
     like: Callable[[Tensor, Tensor], Tensor] = lambda _parameter, value: value,
 ) -> None:
-    """Put `optimizer_tensors` back, bit for bit; `like` stores a whole moment as its parameter is stored."""
+    """Put `optimizer_tensors` back, bit for bit; `like` stores a whole moment as its parameter is stored.
+
+    Each goes where the optimiser itself would keep it, whatever device it was read to.
+    """
+    fused = {id(p) for group in optimizer.param_groups if group.get("fused") for p in group["params"]}
     for name, parameter in parameters.items():
         state: dict[str, Any] = {}
         for kind in ("step", "exp_avg", "exp_avg_sq"):
             if f"{kind}.{name}" in tensors:
-                state[kind] = like(parameter, tensors[f"{kind}.{name}"]).clone()
+                # Only a fused kernel counts its steps on the device: others read the number, which would wait for it.
+                place = parameter.device if kind != "step" or id(parameter) in fused else torch.device("cpu")
+                kept = like(parameter, tensors[f"{kind}.{name}"])
+                state[kind] = kept.to(device=place, dtype=torch.float32, copy=True)
             elif f"{kind}.codes.{name}" in tensors:
                 buffer = optimizer._new_buffer(parameter, kind == "exp_avg")  # type: ignore[attr-defined]
                 buffer.codes.copy_(tensors[f"{kind}.codes.{name}"])
