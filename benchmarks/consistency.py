@@ -40,7 +40,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    policy = Policy.from_pretrained(shipped("tiny_base"))
+    policy = Policy.from_pretrained(shipped("tiny_base"), dtype="float32")
     known, new = LeRobotDataset.open(asked.demonstrations), LeRobotDataset.open(asked.new_scenes)
     tried = spread([one.index for one in new.episodes], asked.episodes)
     began, found = time.monotonic(), list[Found]()

@@ -48,7 +48,7 @@ class Timed:
 def serve(pipe: Connection, threads: int) -> None:
     """The server's process: says its port, and its own times at the end."""
     torch.set_num_threads(threads)
-    policy = Timed(Policy.from_pretrained(shipped("tiny_base")))
+    policy = Timed(Policy.from_pretrained(shipped("tiny_base"), dtype="float32"))
     service = Service(policy=policy, token="benchmark", judge=Judge())
     server = ZmqServer(service, port=0)
     pipe.send(server.port)
@@ -75,7 +75,7 @@ def measure(requests: int, side: int, threads: int) -> dict[str, np.ndarray]:
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, threads))
     process.start()
-    port, policy = ours.recv(), Policy.from_pretrained(shipped("tiny_base"))
+    port, policy = ours.recv(), Policy.from_pretrained(shipped("tiny_base"), dtype="float32")
     seen = observation(policy, side)
     direct, served = [], []
     with PolicyClient(port=port, api_token="benchmark") as client:

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from svms_gr00t.core.arrays import refuse_not_finite
+from svms_gr00t.core.device import device_of, dtype_of
 from svms_gr00t.core.errors import CheckpointError, DataError
 from svms_gr00t.core.history import EARLIER, check_executed
 from svms_gr00t.core.types import ModelInputs
@@ -61,9 +62,9 @@ class Policy(OnTheHub):
         folder: Path | str,
         *,
         embodiment_tag: str | None = None,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = "cpu",
         base: Path | str | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: Path | str | None = None,
@@ -71,26 +72,28 @@ class Policy(OnTheHub):
         check: bool = True,
         execution_horizon: int | None = None,
     ) -> "Policy":
-        """Load a checkpoint or delta folder, or a hub id; in float32 on the CPU unless `dtype` says otherwise.
+        """Load a checkpoint or delta folder, or a hub id, in the type that most of its numbers have unless `dtype` says
+        another. `device` None is CUDA where there is one.
 
         `revision` (of a hub id), `token`, `cache_dir` and `local_files_only` are huggingface_hub's.
         A delta without processor files takes those of its base. Raises CheckpointError or DataError when a file is
-        missing or does not fit, and, unless `check` is off, for weights that are not finite.
+        missing or does not fit, and, unless `check` is off, for weights that are not finite; ConfigError for a device
+        that is not there.
         """
+        place, kind = device_of(device), dtype_of(dtype)  # first: neither costs anything
         hub = Hub(revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
         source = locate(folder, hub=hub)
         files = source
         if is_delta(source) and not (source / "processor_config.json").is_file():
             files = find_base(read_delta(source), base, hub=hub)
-        processor = Processor.load(files, embodiment_tag=embodiment_tag)  # first: it is cheap to find at fault
+        processor = Processor.load(files, embodiment_tag=embodiment_tag)  # before the weights: cheap to find at fault
         if execution_horizon is not None:
             check_executed(execution_horizon, read_config(source).remembered, "execution_horizon")
-        dtype = torch.float32 if dtype is None and str(device) == "cpu" else dtype
         ways: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-        model = Gr00tN1d6.from_pretrained(source, base=base, dtype=dtype, device=device, check=check, **ways)
+        model = Gr00tN1d6.from_pretrained(source, base=base, dtype=kind, device=place, check=check, **ways)
         if not is_delta(source):
             model.base = str(folder)  # a hub id says more than the cache that it lies in
-        return cls(model, processor, device=device, execution_horizon=execution_horizon)
+        return cls(model, processor, device=place, execution_horizon=execution_horizon)
 
     def save_pretrained(  # type: ignore[override]
         self, folder: Path | str, *, config: None = None, model_card_kwargs: dict[str, str] | None = None

@@ -207,7 +207,7 @@ def test_svms_on_the_same_backbone_is_served_with_rho_beside_it(trained):
     config = read_config(shipped("tiny_base"))
     sizes = {"d_stream": 48, "d_overlap": 24, "adapter_rank": 8}
     config = replace(config, use_sheaf_streams=True, **sizes)
-    model = Gr00tN1d6.from_pretrained(shipped("tiny_base"), config=config, dtype=torch.float32)
+    model = Gr00tN1d6.from_pretrained(shipped("tiny_base"), config=config)
     with torch.no_grad():
         model.svms.merge.weight.normal_(std=0.2)
     policy, given = Policy(model, trained.policy.processor), asked(seen(trained, [0, 8]))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from rich.table import Table
 
 from svms_gr00t.cli.console import Bars, console
+from svms_gr00t.cli.evaluate.placement import Placement
 from svms_gr00t.core.errors import ConfigError
 
 SINGLE = ("max_steps", "learning_rate", "svms_rate", "batch_size")
@@ -14,13 +15,16 @@ SINGLE = ("max_steps", "learning_rate", "svms_rate", "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ablate:
+class Ablate(Placement):
     """Train plain N1.6, an adapter of equal size, SVMS and SVMS without each of its parts, alike; compare them.
 
     With --suite memory: what memory is worth on tasks that need it, beside the controls that would explain it away.
     Interrupt it at any time: the same command goes on where it stopped. More seeds or variants may be added later.
     """
 
+    dtype: Literal["bfloat16", "float32"] | None = None
+    """Number type in which frozen weights are kept, by default float32 for a tiny base and bfloat16 for N1.6's size;
+    what trains is float32 all the same."""
     suite: Literal["single", "memory"] = "single"
     """single: the shipped demonstrations. memory: tasks in which the past decides; the experts show them first."""
     recipe: Literal["tiny", "smoke"] = "tiny"
@@ -72,7 +76,7 @@ class Ablate:
             flags = ", ".join("--" + name.replace("_", "-") for name in given)
             raise ConfigError(flags, got="--suite memory", want="--suite single", hint="The study has its own budget")
         names = ("dataset_path", "base", "rollouts", "rates", "driven_seeds", "tasks")
-        changes = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, ())}
+        changes = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, ())} | self.place()
         result = run_study(
             replace(RECIPES[self.recipe], **changes),
             self.output_dir,
@@ -104,6 +108,7 @@ class Ablate:
             "batch_size": self.batch_size,
             "rollouts": self.rollouts or 0,
             "tasks": self.tasks,
+            **self.place(),
         }
         config = replace(RECIPES[self.recipe], **{k: v for k, v in given.items() if v is not None})
         result = ablate(

@@ -9,8 +9,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
 from svms_gr00t.cli.console import console
+from svms_gr00t.cli.evaluate.placement import Placement
 
 if TYPE_CHECKING:
+    from svms_gr00t.policy import Policy
     from svms_gr00t.serve.limits import Limits
     from svms_gr00t.serve.service import Service
     from svms_gr00t.serve.traffic import Recorder
@@ -22,7 +24,7 @@ TOKEN_VARIABLE = "SVMS_GR00T_TOKEN"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serve:
+class Serve(Placement):
     """Serve a policy until Ctrl-C. Each answer says how much the streams disagree (rho) and, calibrated, flags it."""
 
     model_path: str
@@ -39,8 +41,6 @@ class Serve:
     """openpi's port when both protocols are served."""
     api_token: str | None = None
     """What clients must send; by default the variable SVMS_GR00T_TOKEN. Without one nobody can stop the server."""
-    device: str = "cpu"
-    """cpu, or cuda."""
     n_action_steps: int | None = None
     """With memory: steps that clients execute of every chunk, for those that do not say their step."""
     check: bool = True
@@ -98,15 +98,13 @@ class Serve:
         from svms_gr00t.consistency.checked import Checked
         from svms_gr00t.consistency.file import check_lag, load
         from svms_gr00t.monitor import Monitor
-        from svms_gr00t.policy import Policy
         from svms_gr00t.serve.judge import Judge
         from svms_gr00t.serve.service import Service
 
         limits = self._limits()
         folder = policy_folder(Path(self.model_path)) if Path(self.model_path).is_dir() else self.model_path
-        tag, device = self.embodiment_tag, self.device
-        policy = Policy.from_pretrained(
-            folder, embodiment_tag=tag, device=device, check=self.check, execution_horizon=self.n_action_steps
+        policy = self.load(
+            folder, embodiment_tag=self.embodiment_tag, check=self.check, execution_horizon=self.n_action_steps
         )
         served: Policy | Checked = policy
         if self.monitor is not None:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from svms_gr00t.core.device import Dtype
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.lock import only_one
 from svms_gr00t.core.progress import Progress, Silent
@@ -25,7 +26,6 @@ from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.data.loading.feature_cache import (
     CacheKey,
     CacheSize,
-    Dtype,
     FeatureCache,
     cache_size,
     image_fingerprint,

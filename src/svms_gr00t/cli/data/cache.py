@@ -91,18 +91,20 @@ class Build(_Source):
     """Folder of the cache."""
     batch_size: int = 16
     """Steps in one forward."""
-    device: str = "cpu"
-    """Where the backbone runs: cpu or cuda."""
+    device: str | None = None
+    """Where the backbone runs: cpu, cuda or cuda:N; by default cuda where there is one."""
 
     def run(self) -> int:
         """Build and say where it is."""
+        from svms_gr00t.core.device import device_of
         from svms_gr00t.train.cache_features import build_cache, estimate_cache
 
+        device = device_of(self.device)
         experiment = self._experiment()
         samples = self._samples(experiment)
         size = estimate_cache(samples, experiment.config, dtype=self.dtype, variants=self.variants)
         console.print(f"{_human(size.total)} for {size.steps} steps, {self.variants} augmented copies", highlight=False)
-        model = experiment.model(use_sheaf_streams=False, base=self._base()).to(self.device)
+        model = experiment.model(use_sheaf_streams=False, base=self._base()).to(device)
         build_cache(
             model,
             samples,
@@ -124,14 +126,18 @@ class Verify(_Source):
     """Folder of the cache."""
     samples: int = 8
     """Steps to compute again."""
+    device: str | None = None
+    """Where they are: cpu, cuda or cuda:N; by default cuda where there is one."""
 
     def run(self) -> int:
         """Print the findings; exit code 1 when the cache must not be used."""
+        from svms_gr00t.core.device import device_of
         from svms_gr00t.data.loading.feature_cache import FeatureCache
         from svms_gr00t.train.cache_features import verify_cache
 
+        device = device_of(self.device)
         experiment = self._experiment()
-        model = experiment.model(use_sheaf_streams=False, base=self._base())
+        model = experiment.model(use_sheaf_streams=False, base=self._base()).to(device)
         report = verify_cache(model, self._samples(experiment), FeatureCache.open(self.cache), samples=self.samples)
         for name in report.damaged:
             console.print(f"damaged: {name}. Delete its two files and build again", style="red", highlight=False)

@@ -8,13 +8,14 @@ import tyro
 from rich.table import Column, Table
 
 from svms_gr00t.cli.console import Bars, console, tell_skipped
+from svms_gr00t.cli.evaluate.placement import Placement
 
 if TYPE_CHECKING:
     from svms_gr00t.consistency.monitor import Facts
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainMonitor:
+class TrainMonitor(Placement):
     """Two small heads on the frozen model, spreads of every edge, and a threshold; minutes.
 
     The file serves every policy with the same backbone: `svms-gr00t serve --monitor FILE`.
@@ -38,21 +39,19 @@ class TrainMonitor:
     """Of the heads, and of the deal of episodes."""
     embodiment_tag: str | None = None
     """Needed only when the checkpoint knows several robots."""
-    device: str = "cpu"
-    """Of the frozen model: cpu, or cuda."""
 
     def run(self) -> int:
         """Train, write, and say what the edges' clean spreads are."""
         from svms_gr00t.cli.evaluate.rollout import policy_folder
         from svms_gr00t.consistency.file import save
         from svms_gr00t.consistency.train import MonitorConfig, deal, train_monitor
-        from svms_gr00t.policy import Policy
         from svms_gr00t.recipes.shipped import demonstrations, starting_point
         from svms_gr00t.recipes.training.held_out import held_out
 
         config = MonitorConfig(
             lag=self.lag, alpha=self.alpha, steps=self.steps, max_frames=self.max_frames, seed=self.seed
         )
+        self.place()  # before the data take their time
         source = Path(self.checkpoint)
         folder = policy_folder(source) if source.is_dir() else starting_point(self.checkpoint)
         found = held_out(source, demonstrations(self.dataset), progress=Bars())
@@ -60,9 +59,7 @@ class TrainMonitor:
         everyone = tuple(sorted((*found.split.train, *found.split.validation)))
         learn, rest = (found.split.train, found.split.validation) if found.known else (everyone, ())
         parts = deal(learn, rest, alpha=self.alpha, seed=self.seed)
-        policy = Policy.from_pretrained(
-            folder or self.checkpoint, embodiment_tag=self.embodiment_tag, device=self.device
-        )
+        policy = self.load(folder or self.checkpoint, embodiment_tag=self.embodiment_tag)
         name = self.checkpoint if not source.is_dir() else source.resolve().name
         monitor = train_monitor(policy, found.dataset, parts, config, name=name, progress=Bars())
         _tell(monitor.facts)

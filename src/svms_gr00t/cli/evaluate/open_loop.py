@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from svms_gr00t.cli.console import Bars, console, tell_skipped
+from svms_gr00t.cli.evaluate.placement import Placement
 from svms_gr00t.cli.evaluate.rollout import policy_folder
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ SHOWN_STEPS = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenLoop:
+class OpenLoop(Placement):
     """Denoised action error on held-out episodes, by key and horizon step, beside three naive baselines."""
 
     checkpoint: Path
@@ -52,15 +53,15 @@ class OpenLoop:
     def run(self) -> int:
         """Print the tables."""
         from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig
-        from svms_gr00t.policy import Policy
         from svms_gr00t.recipes.training.held_out import held_out
 
+        self.place()  # before the data take their time
         found = held_out(
             self.checkpoint, self.dataset_path, seed=self.seed, validation=self.validation, progress=Bars()
         )
         tell(found)
         dataset, split = found.dataset, found.split
-        policy = Policy.from_pretrained(policy_folder(self.checkpoint), embodiment_tag=self.embodiment_tag)
+        policy = self.load(policy_folder(self.checkpoint), embodiment_tag=self.embodiment_tag)
         tag, horizon = policy.processor.config.embodiment_tag, policy.processor.codec.horizon
         config = OpenLoopConfig(
             horizon=horizon,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.table import Table
 
 from svms_gr00t.cli.console import Bars, console
+from svms_gr00t.cli.evaluate.placement import Placement
 from svms_gr00t.core.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def policy_folder(path: Path) -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClosedLoop:
+class ClosedLoop(Placement):
     """Drive a simulator and count successes, with Wilson intervals.
 
     Before the embedded kitchen judges a policy, recorded demonstrations must still succeed in it.
@@ -96,6 +97,7 @@ class ClosedLoop:
             "videos": self.videos,
             "workers": self.workers,
             "progress": bars,
+            "placement": self.place(),
         }
         if self.horizon is not None:
             shared["horizon"] = self.horizon

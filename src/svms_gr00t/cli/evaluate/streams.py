@@ -9,6 +9,7 @@ from rich.table import Table
 
 from svms_gr00t.cli.console import Bars, console
 from svms_gr00t.cli.evaluate.open_loop import tell
+from svms_gr00t.cli.evaluate.placement import Placement
 from svms_gr00t.cli.evaluate.rollout import policy_folder
 from svms_gr00t.core.errors import ConfigError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OnHeldOut:
+class _OnHeldOut(Placement):
     checkpoint: Path
     """A checkpoint or run folder of a policy with SVMS."""
     dataset_path: Path
@@ -36,9 +37,9 @@ class _OnHeldOut:
     """Every so many steps is looked at."""
 
     def _open(self) -> tuple[Any, Any, tuple[int, ...]]:
-        from svms_gr00t.policy import Policy
         from svms_gr00t.recipes.training.held_out import held_out
 
+        self.place()  # before the data take their time
         found = held_out(
             self.checkpoint, self.dataset_path, seed=self.seed, validation=self.validation, progress=Bars()
         )
@@ -48,7 +49,7 @@ class _OnHeldOut:
             raise ConfigError("--every-episode", got=got, want=want, hint=hint)
         if not self.every_episode:
             tell(found)
-        policy = Policy.from_pretrained(policy_folder(self.checkpoint), embodiment_tag=self.embodiment_tag)
+        policy = self.load(policy_folder(self.checkpoint), embodiment_tag=self.embodiment_tag)
         every = tuple(episode.index for episode in found.dataset.episodes)
         return policy, found.dataset, every if self.every_episode else found.split.validation
 

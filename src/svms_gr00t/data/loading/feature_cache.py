@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor
 
+from svms_gr00t.core.device import DTYPES, Dtype
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.lock import NAME as LOCK
 from svms_gr00t.core.whole import whole_file
@@ -37,8 +38,6 @@ from svms_gr00t.data.processor.config import ProcessorConfig
 from svms_gr00t.data.processor.prompt import build_prompt, formalize_language
 from svms_gr00t.data.processor.tokenizer import TextTokenizer
 
-Dtype = Literal["bfloat16", "float16", "float32"]
-DTYPES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 PIPELINE_VERSION = 2
 """Raise it when the same image settings give other pixels."""
 _OPEN = 128

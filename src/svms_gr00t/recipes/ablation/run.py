@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from svms_gr00t.core.device import device_of, dtype_of
 from svms_gr00t.core.lock import only_one
 from svms_gr00t.core.records import JsonRecord
 from svms_gr00t.data.loading.protocols import Samples
@@ -31,7 +32,9 @@ from svms_gr00t.recipes.training.budget import Budget
 from svms_gr00t.recipes.training.evidence import read_streams
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.phases_in_turn import train_in_turn
+from svms_gr00t.train.loop.step import arithmetic
 from svms_gr00t.train.loop.trainer import LoopConfig
+from svms_gr00t.train.processes.cluster import Cluster
 
 KEPT = ("plain", "full")
 """Variants whose policies stay on disk, for closed loop and for `evaluate streams`."""
@@ -59,6 +62,9 @@ class AblationConfig(JsonRecord):
     """Closed-loop episodes for each task; 0 does without the simulator."""
     tasks: tuple[str, ...] = ()
     """Kitchen tasks to drive; empty drives all."""
+    device: str = "cpu"
+    dtype: str | None = None
+    """Type in which weights are loaded; by default the preset's. What trains is float32 all the same."""
 
     def budget(self) -> Budget:
         """Steps, rates and batches of every run."""
@@ -90,10 +96,11 @@ def _run_variant(config: AblationConfig, name: str, seed: int, folder: Path) -> 
     if changed.grounded_targets:
         train = train.aimed(experiment.hand)
     _train(model, variant, _labelled(train, variant, model, seed), folder, config, seed)
-    policy = Policy(model, experiment.processor)
-    _judge(policy, experiment, config, name, folder)
-    if variant.kind == "svms":
-        read_streams(model, held_out)[0].save(folder / "streams.json")
+    policy = Policy(model, experiment.processor, device=config.device)
+    with arithmetic(torch.device(config.device), experiment.precision):
+        _judge(policy, experiment, config, name, folder)
+        if variant.kind == "svms":
+            read_streams(model, held_out)[0].save(folder / "streams.json")
     if name in KEPT:
         policy.save_pretrained(folder / "policy")
     _facts(experiment, model, config, name, seed).save(folder / FACTS)
@@ -109,9 +116,9 @@ def build(experiment: Experiment, variant: Variant, base: Path | None) -> Gr00tN
     config = Gr00tN1d6Config.from_dict(experiment.config.to_dict() | {"use_sheaf_streams": False})
     torch.manual_seed(experiment.seed)
     if base is not None:
-        return experiment.scaled(kind.from_pretrained(base, config=config, dtype=torch.float32))
+        return experiment.scaled(kind.from_pretrained(base, config=config, dtype=experiment.dtype))
     plain = experiment.model(use_sheaf_streams=False)
-    model = kind(config)
+    model = kind(config).to(experiment.dtype)
     model.load_state_dict(plain.state_dict(), strict=False)
     return experiment.scaled(model)
 
@@ -120,13 +127,14 @@ def build(experiment: Experiment, variant: Variant, base: Path | None) -> Gr00tN
 def _experiment(config: AblationConfig, seed: int) -> Experiment:
     """Kept for the next variant of the same seed in this process."""
     base = starting_point(config.base)
-    return Experiment.prepare(
+    found = Experiment.prepare(
         demonstrations(config.dataset_path),
         preset_name=config.preset if base is None else None,
         base=base,
         seed=seed,
         svms=config.budget().short_schedules(),
     )
+    return replace(found, dtype=dtype_of(config.dtype) or found.dtype)
 
 
 @lru_cache(maxsize=1)
@@ -146,7 +154,8 @@ def _labelled(train: SampleDataset, variant: Variant, model: Gr00tN1d6, seed: in
 
 def _train(model: Gr00tN1d6, variant: Variant, train: Samples, folder: Path, config: AblationConfig, seed: int) -> None:
     loop = LoopConfig(seed=seed, precision=_experiment(config, seed).precision)
-    train_in_turn(model, train, folder, phases=variant.phases(config.budget()), loop=loop)
+    phases, here = variant.phases(config.budget()), Cluster(device_of(config.device))
+    train_in_turn(model, train, folder, phases=phases, loop=loop, cluster=here)
 
 
 def _judge(policy: Policy, experiment: Experiment, config: AblationConfig, name: str, folder: Path) -> None:

@@ -4,7 +4,7 @@ Before a policy is judged in the embedded kitchen, recorded demonstrations are r
 expert's own actions fail says nothing about a policy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Required, TypedDict, Unpack
@@ -56,6 +56,8 @@ def load_policy(
     dataset: str | None = None,
     episodes: Sequence[int] = (),
     monitor: str | None = None,
+    device: str = "cpu",
+    dtype: str | None = None,
 ) -> Policy | Checked:
     """A policy for a worker process: one thread, so that two processes share two cores.
 
@@ -64,7 +66,7 @@ def load_policy(
     """
     torch.set_num_threads(1)
     lender = None if dataset is None else LeRobotDataset.open(dataset)
-    policy = control(Policy.from_pretrained(folder), memory, lender, episodes)
+    policy = control(Policy.from_pretrained(folder, device=device, dtype=dtype), memory, lender, episodes)
     return policy if monitor is None else Checked(policy, load(monitor, policy))
 
 
@@ -93,6 +95,7 @@ def drive_kitchen(
     reveal: bool = False,
     horizon: int | None = None,
     monitor: Path | None = None,
+    placement: Mapping[str, Any] | None = None,
     workers: int = 1,
     progress: Progress | None = None,
     **asked: Unpack[Asked],
@@ -100,6 +103,7 @@ def drive_kitchen(
     """Success of a saved policy in the named tasks, or all of a suite; without `horizon` every task has its own.
 
     With `reveal` the counter's colour says what must be remembered. A `monitor` looks on and fills `Rollout.sensors`.
+    `placement` is `device` and `dtype` of the policy, in names: another process reads them.
 
     Raises ConfigError for unknown tasks and for a monitor of another lag, MissingExtra without the simulator.
     """
@@ -109,7 +113,8 @@ def drive_kitchen(
     if horizon is not None:
         config = replace(config, horizon=horizon, horizons={})
     env = Factory(path=f"{HERE}:build_kitchen", kwargs={"reveal": reveal})
-    policy = saved_policy(checkpoint, **({} if monitor is None else {"monitor": str(monitor)}))
+    looking = {} if monitor is None else {"monitor": str(monitor)}
+    policy = saved_policy(checkpoint, **looking, **(placement or {}))
     return rollout(policy, env, config, name=name, workers=workers, progress=progress)
 
 
@@ -127,6 +132,7 @@ def drive_robocasa(
     tasks: tuple[str, ...] = (),
     split: str | None = None,
     horizon: int = ROBOCASA_HORIZON,
+    placement: Mapping[str, Any] | None = None,
     workers: int = 1,
     progress: Progress | None = None,
     **asked: Unpack[Asked],
@@ -146,7 +152,8 @@ def drive_robocasa(
     )
     RobocasaEnv(suite).close()  # a missing simulator is one sentence here, not one for each worker
     env = Factory(path=f"{HERE}:build_robocasa", kwargs={"suite": suite})
-    return rollout(saved_policy(checkpoint), env, config, name=name, workers=workers, progress=progress)
+    policy = saved_policy(checkpoint, **(placement or {}))
+    return rollout(policy, env, config, name=name, workers=workers, progress=progress)
 
 
 def replay_gate(tasks: tuple[str, ...] = (), progress: Progress | None = None, *, suite: SuiteName = "single") -> int:

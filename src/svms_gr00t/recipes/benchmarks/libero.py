@@ -1,7 +1,8 @@
 """LIBERO's kitchens by name: which tasks, which horizon, which initial state an episode begins at."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.progress import Progress
@@ -35,6 +36,7 @@ def drive_libero(
     tasks: tuple[str, ...] = (),
     split: str | None = None,
     horizon: int = LIBERO_HORIZON,
+    placement: Mapping[str, Any] | None = None,
     workers: int = 1,
     progress: Progress | None = None,
     **asked: Unpack[Asked],
@@ -59,7 +61,8 @@ def drive_libero(
     )
     scenes = {"tasks": chosen, "episodes": config.episodes, "seed": config.seed}
     env = Factory(path=f"{HERE}:build_libero", kwargs=scenes)
-    return rollout(saved_policy(checkpoint), env, config, name=name, workers=workers, progress=progress)
+    policy = saved_policy(checkpoint, **(placement or {}))
+    return rollout(policy, env, config, name=name, workers=workers, progress=progress)
 
 
 def gripper_of(checkpoint: Path) -> Gripper:

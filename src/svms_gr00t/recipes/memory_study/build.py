@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from svms_gr00t.core.device import dtype_of
 from svms_gr00t.data.loading.feature_cache import image_fingerprint
 from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.data.processor.processor import Processor
@@ -26,7 +27,8 @@ def experiment_of(config: StudyConfig, arm: Arm, dataset: Path, base: Path, seed
     found = Experiment.prepare(dataset, base=base, seed=0, validation=config.held_out, svms=svms)
     if arm.as_large:
         found = replace(found, config=as_large(found.config, _full(config, found.config)))
-    return replace(found, seed=seed, processor=looking(found.processor, config, arm))
+    kind = dtype_of(config.dtype) or found.dtype
+    return replace(found, seed=seed, processor=looking(found.processor, config, arm), dtype=kind)
 
 
 def _full(config: StudyConfig, given: Gr00tN1d6Config) -> Gr00tN1d6Config:
@@ -65,7 +67,8 @@ def samples_of(
 ) -> tuple[SampleDataset, SampleDataset]:
     """(training, held-out) samples whose pictures pass the frozen backbone once for all sides that see alike."""
     folder, layer = caches / image_fingerprint(experiment.processor.config), model.config.select_layer
-    cache = experiment.growing(model, experiment.sources[0], folder, layer=layer, dtype="float32")
+    kind = str(experiment.dtype).removeprefix("torch.")
+    cache = experiment.growing(model, experiment.sources[0], folder, layer=layer, dtype=kind)
     rest: dict[str, Any] = {"features": cache, "memory": model.config.remembered}
     train = experiment.first_samples(train=True, deciding=config.deciding_share, **rest)
     return train, experiment.first_samples(train=False, **rest)

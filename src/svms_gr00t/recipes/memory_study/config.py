@@ -49,6 +49,9 @@ class StudyConfig(JsonRecord):
     scenes: int = 77
     """Seed of the scenes, the same for every side and every training seed."""
     checkpoint_every: int = 300
+    device: str = "cpu"
+    dtype: str | None = None
+    """Type in which weights are loaded; by default the preset's. What trains is float32 all the same."""
 
     def __post_init__(self) -> None:
         if not self.rates:

@@ -40,7 +40,8 @@ def _drive(config: StudyConfig, place: Place, folder: Path, task: str, stray: bo
     from svms_gr00t.recipes.benchmarks.closed_loop import build_kitchen, saved_policy
 
     lent = {"memory": "swapped", "dataset": str(place.dataset), "episodes": shown(config, place, task)} if stray else {}
-    policy, env = saved_policy(folder / POLICY, **lent), Factory(path=f"{build_kitchen.__module__}:build_kitchen")
+    policy = saved_policy(folder / POLICY, **lent, device=config.device, dtype=config.dtype)
+    env = Factory(path=f"{build_kitchen.__module__}:build_kitchen")
     return rollout(policy, env, _rules(config, (task,)), name=task).rollouts
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from svms_gr00t.core.device import device_of
 from svms_gr00t.core.lock import only_one
 from svms_gr00t.core.records import JsonRecord
 from svms_gr00t.data.loading.batches import Batches
@@ -23,9 +24,12 @@ from svms_gr00t.recipes.memory_study.build import added, experiment_of, samples_
 from svms_gr00t.recipes.memory_study.config import StudyConfig
 from svms_gr00t.recipes.memory_study.score import DecidingScore, score
 from svms_gr00t.recipes.shipped import starting_point
+from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.train.loop.run_dir import RunDir
+from svms_gr00t.train.loop.step import arithmetic
 from svms_gr00t.train.loop.trainer import LoopConfig, train_phase
 from svms_gr00t.train.phases import Phase
+from svms_gr00t.train.processes.cluster import Cluster
 
 SCORES, POLICY = "scores.json", "policy"
 
@@ -76,7 +80,7 @@ def train_base(config: StudyConfig, place: Place, seed: int) -> Path:
             experiment = experiment_of(config, ARMS[PLAIN], place.dataset, start, seed)
             model = experiment.model(use_sheaf_streams=False, base=start)
             train, _ = samples_of(config, experiment, model, place.caches)
-            _train(config, config.before(), model, train, folder, seed)
+            _train(config, config.before(), experiment, model, train, folder)
             Policy(model, experiment.processor).save_pretrained(folder / POLICY)
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return folder / POLICY
@@ -98,10 +102,11 @@ def _run(config: StudyConfig, place: Place, name: str, seed: int, rate: float, f
     experiment = experiment_of(config, arm, place.dataset, base, seed)
     model = experiment.model(use_sheaf_streams=arm.between, base=base)
     train, held_out = samples_of(config, experiment, model, place.caches)
-    _train(config, config.after(rate), model, train, folder, seed)
+    _train(config, config.after(rate), experiment, model, train, folder)
     rules: dict[str, Any] = {"executed": config.stride, "every": config.score_every}
-    own = score(model, held_out, **rules)
-    stray = score(model, held_out, stray=True, **rules) if model.config.remembered else None
+    with arithmetic(torch.device(config.device), experiment.precision):
+        own = score(model, held_out, **rules)
+        stray = score(model, held_out, stray=True, **rules) if model.config.remembered else None
     if seed not in config.rate_seeds:
         Policy(model, experiment.processor).save_pretrained(folder / POLICY)
     found = Scores(arm=name, seed=seed, rate=rate, added=added(model.config), own=own, stray=stray)
@@ -109,6 +114,9 @@ def _run(config: StudyConfig, place: Place, name: str, seed: int, rate: float, f
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
-def _train(config: StudyConfig, phase: Phase, model: Gr00tN1d6, train: SampleDataset, folder: Path, seed: int) -> None:
-    loop = LoopConfig(seed=seed, checkpoint_every=config.checkpoint_every)
-    train_phase(model, phase, Batches(train, phase.batch_size, seed), RunDir(folder), config=loop)
+def _train(
+    config: StudyConfig, phase: Phase, experiment: Experiment, model: Gr00tN1d6, train: SampleDataset, folder: Path
+) -> None:
+    seed, here = experiment.seed, Cluster(device_of(config.device))
+    loop = LoopConfig(seed=seed, checkpoint_every=config.checkpoint_every, precision=experiment.precision)
+    train_phase(model, phase, Batches(train, phase.batch_size, seed), RunDir(folder), config=loop, cluster=here)

@@ -74,18 +74,20 @@ def _means(
 def _scored(
     model: Gr00tN1d6, inputs: ModelInputs, numbers: Sequence[int], executed: int
 ) -> tuple[list[float], list[float]]:
+    device = next(model.action_head.parameters()).device
+    inputs = inputs.to(device)
     assert inputs.action is not None
     assert inputs.action_mask is not None
     features, _ = model.encode(inputs, losses=False)
     head = model.action_head
     chunk, flow = torch.zeros_like(inputs.action), torch.zeros_like(inputs.action)
     for draw in range(DRAWS):
-        noise = torch.stack([_normal(inputs.action.shape[1:], number, draw) for number in numbers])
-        time = torch.full((len(numbers),), (draw + 0.5) / DRAWS)
+        noise = torch.stack([_normal(inputs.action.shape[1:], number, draw) for number in numbers]).to(device)
+        time = torch.full((len(numbers),), (draw + 0.5) / DRAWS, device=device)
         chunk += head.sample(features, inputs.state, inputs.embodiment_id, noise=noise) / DRAWS
         flow += head.loss(features, inputs, noise=noise, time=time).per_element / DRAWS
     real = inputs.action_mask
-    near = real * (torch.arange(real.shape[1]) < executed)[:, None]
+    near = real * (torch.arange(real.shape[1], device=device) < executed)[:, None]
     error = ((chunk - inputs.action).square() * near).sum((1, 2)) / near.sum((1, 2)).clamp(min=1)
     return error.tolist(), (flow.sum((1, 2)) / real.sum((1, 2)).clamp(min=1)).tolist()
 
