@@ -14,7 +14,7 @@ from typing import Any
 import av
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.lerobot.video import Orientation, orientation
+from svms_gr00t.data.lerobot.video import Orientation, open_clip, orientation
 
 _HINT = "Copy or re-encode that video again"
 _OPTIONS = {"fflags": "+bitexact", "movflags": "+faststart"}
@@ -36,7 +36,7 @@ class ClipHead:
 def _packets(path: Path) -> tuple[Any, Any, list[Any]]:
     """Open container, stream and all packets in decoding order."""
     try:
-        container = av.open(str(path))
+        container = open_clip(path)
         stream = container.streams.video[0]
         packets = [p for p in container.demux(stream) if p.pts is not None and p.dts is not None]
     except (av.FFmpegError, IndexError, OSError) as error:
@@ -132,7 +132,7 @@ def _copy(out: Any, stream: Any, packets: list[Any], shift: int, source: Path) -
 
 def _encode_lossless(source: Path, times: set[int], target: Path, fps: Fraction) -> None:
     options = {"qp": "0", "preset": "medium", "threads": "1", "g": "10", "bf": "0"}
-    with av.open(str(source)) as container, av.open(str(target), "w", format="mp4", options=_OPTIONS) as out:
+    with open_clip(source) as container, av.open(str(target), "w", format="mp4", options=_OPTIONS) as out:
         original = container.streams.video[0]
         stream = out.add_stream("libx264", rate=fps, options=options)
         stream.pix_fmt = original.codec_context.pix_fmt

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.paths import check_tree, safe_name
 from svms_gr00t.data.files import read_json, read_jsonl
 
 _LAX = ConfigDict(extra="ignore", frozen=True)
@@ -133,13 +134,18 @@ def fill_template(root: Path, template: str, values: Mapping[str, int | str]) ->
 
 
 def read_info(root: Path) -> Info:
-    """`meta/info.json`. Raises DataError when the folder is not a LeRobot dataset."""
+    """`meta/info.json`. Raises DataError when the folder is not a LeRobot dataset, or is not safe to read or copy."""
     if not root.is_dir():
         raise DataError(
             root, got="no such folder", want="a LeRobot dataset", hint="Pass the folder that holds meta/info.json"
         )
     hint = "Pass the folder that holds meta/info.json"
-    return read_json(Info, root / "meta" / "info.json", want="a LeRobot dataset", hint=hint)
+    check_tree(root)
+    info = read_json(Info, root / "meta" / "info.json", want="a LeRobot dataset", hint=hint)
+    for name, feature in info.features.items():
+        if feature.dtype == "video" or feature.tabled or feature.depth:  # cameras become folders
+            safe_name(name, root / "meta" / "info.json")
+    return info
 
 
 def read_metadata(root: Path, info: Info) -> Metadata:

@@ -20,6 +20,7 @@ from svms_gr00t.core.digest import file_digest
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.lock import NAME as LOCK
 from svms_gr00t.core.lock import only_one
+from svms_gr00t.core.paths import inside
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.provenance import source_digest
 from svms_gr00t.core.whole import partial_of, whole_file
@@ -81,8 +82,8 @@ class Staging:
         self._held.close()
 
     def make(self, relative: str, write: Callable[[Path], object]) -> bool:
-        """Let `write` make a file unless it is there already; True when it ran."""
-        path = self.folder / relative
+        """Let `write` make a file unless it is there already; True when it ran. Raises DataError for one outside."""
+        path = inside(self.folder, relative)
         if path.is_file():
             return False
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,14 @@ class Orientation:
         return picture[:: -1 if self.up_down else 1, :: -1 if self.left_right else 1]
 
 
+_KINDS: dict[str, tuple[int, tuple[bytes, ...]]] = {
+    "mp4": (4, (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")),
+    "matroska": (0, (b"\x1aE\xdf\xa3",)),
+    "avi": (8, (b"AVI ",)),
+}
+"""FFmpeg's name of each kind of file, and where it has which mark."""
+
+
 def orientation(frame: Any, path: Path) -> Orientation:
     """Of a decoded frame. Raises DataError for an angle that is no multiple of 90 degrees.
 
@@ -66,6 +74,19 @@ def orientation(frame: Any, path: Path) -> Orientation:
     raise DataError(path, got=got, want="quarter turns and mirrors", hint=hint)
 
 
+def open_clip(path: Path) -> Any:
+    """An open container of the kind that its first bytes say. Raises DataError for another, av.FFmpegError or OSError.
+
+    Left to itself FFmpeg believes names and contents, and opens play lists that name other files or addresses.
+    """
+    with path.open("rb") as file:
+        head = file.read(12)
+    kind = next((kind for kind, (at, marks) in _KINDS.items() if head[at:].startswith(marks)), None)
+    if kind is None:
+        raise DataError(path, got="a file that begins like no video", want="mp4, Matroska or AVI", hint=_HINT)
+    return av.open(str(path), format=kind)
+
+
 class VideoReader:
     """One open clip. `read` gives any frames in any order; not safe to share between threads or processes."""
 
@@ -75,7 +96,7 @@ class VideoReader:
             raise DataError(path, got="no such file", want=_WANT, hint="Fetch the videos folder of the dataset")
         self.path = path
         try:
-            self._container = av.open(str(path))
+            self._container = open_clip(path)
             self._stream = self._container.streams.video[0]
             stored = [(p.pts, p) for p in self._container.demux(self._stream) if p.pts is not None]
         except (av.FFmpegError, IndexError) as error:

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Shaped, UInt8
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.paths import safe_name
 from svms_gr00t.core.whole import whole_file
 from svms_gr00t.data.files import dump_json, dump_jsonl, read_raw
 from svms_gr00t.data.lerobot.modality import Kind, Modality
@@ -75,6 +76,8 @@ class LeRobotWriter:
         """
         self.root = Path(root)
         check_free(self.root)
+        for name in videos:
+            safe_name(name, self.root)
         _check_modality(self.root, modality, lowdim, videos)
         self._fps, self._robot, self._modality = whole_rate(fps), robot_type, modality
         self._lowdim, self._videos, self._provenance = lowdim, videos, provenance
@@ -102,7 +105,7 @@ class LeRobotWriter:
 
     def extras(self, index: int, name: str) -> dict[str, Any]:
         """What `add_episode` kept beside a finished episode. Raises DataError when it is damaged."""
-        return read_raw(self._open() / "extras" / f"episode_{index:06d}" / f"{name}.json")
+        return read_raw(self._open() / "extras" / f"episode_{index:06d}" / f"{safe_name(name, self.root)}.json")
 
     def _take_up(self, journal: Path) -> None:
         """Read back what an interrupted writer finished, up to a damaged or half-written line."""
@@ -179,7 +182,7 @@ class LeRobotWriter:
         for name, frames in videos.items():
             encode_video(folder / VIDEO_PATH.format(video_key=name, **place), frames, fps=self._fps)
         for name, value in (extras or {}).items():
-            dump_json(folder / "extras" / f"episode_{index:06d}" / f"{name}.json", value)
+            dump_json(folder / "extras" / f"episode_{index:06d}" / f"{safe_name(name, self.root)}.json", value)
         self._note_statistics(index, columns | {k: v[:, None] for k, v in scalars.items()}, videos)
         self._episodes.append({"episode_index": index, "tasks": [instruction], "length": length})
         self._frames += length

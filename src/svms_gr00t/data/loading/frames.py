@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.paths import safe_name
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.whole import whole_file
 from svms_gr00t.data.files import dump_json, read_json
@@ -116,7 +117,7 @@ class PackedFrames:
             raise DataError(path, got=f"frames of {found}", want=f"{key}", hint=hint)
 
     def _path(self, episode: int, view: str) -> Path:
-        return self._folder / view / f"episode_{episode:06d}.npy"
+        return self._folder / safe_name(view, self._folder) / f"episode_{episode:06d}.npy"
 
     def frames(self, episode: int, view: str, steps: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
         """A view of the mapped file, or a copy of several frames."""
