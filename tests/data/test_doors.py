@@ -95,10 +95,10 @@ def test_a_clip_that_is_a_play_list_is_not_played(tmp_path: Path) -> None:
     playlist.write_text(f"ffconcat version 1.0\nfile {real.relative_to(tmp_path)}\n")
     with av.open(str(playlist)) as guessed:
         assert guessed.format.name == "concat", "mutant: this is what it would do"
-    with pytest.raises(DataError, match="begins like no video"):
+    with pytest.raises(DataError, match="begins like none"):
         VideoReader(playlist)
     for text in ("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n", ""):
         playlist.write_text(text)
-        with pytest.raises(DataError, match="begins like no video"):
+        with pytest.raises(DataError, match="begins like none"):
             VideoReader(playlist)
     assert len(VideoReader(real))

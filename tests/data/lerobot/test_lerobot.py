@@ -199,7 +199,7 @@ def test_a_video_key_cannot_climb_either(toy):
     info = json.loads((toy / "meta/info.json").read_text())
     info["features"]["../../../secret"] = info["features"]["observation.images.front"]
     change_json(toy / "meta/info.json", features=info["features"])
-    with pytest.raises(DataError, match="inside the dataset"):
+    with pytest.raises(DataError, match="the name"):
         LeRobotDataset.open(toy)
 
 

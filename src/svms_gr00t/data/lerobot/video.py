@@ -83,7 +83,7 @@ def open_clip(path: Path) -> Any:
         head = file.read(12)
     kind = next((kind for kind, (at, marks) in _KINDS.items() if head[at:].startswith(marks)), None)
     if kind is None:
-        raise DataError(path, got="a file that begins like no video", want="mp4, Matroska or AVI", hint=_HINT)
+        raise DataError(path, got="an unreadable video (it begins like none)", want="mp4, Matroska or AVI", hint=_HINT)
     return av.open(str(path), format=kind)
 
 
