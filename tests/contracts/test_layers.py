@@ -49,11 +49,12 @@ N1D6 = {"parts", "config", "initial", "embodiment", "attention", "vision", "dit"
 ROOMS = {
     "data": {
         "files": set(),
+        "paths": set(),
         "pictures": set(),
-        "lerobot": {"files", "pictures"},
+        "lerobot": {"files", "paths", "pictures"},
         "processor": {"files", "pictures", "lerobot"},
         "labels": {"files", "lerobot", "processor"},
-        "loading": {"files", "pictures", "lerobot", "processor", "labels"},
+        "loading": {"files", "paths", "pictures", "lerobot", "processor", "labels"},
         "doctor": {"files", "pictures", "lerobot", "processor", "labels"},
         "convert": {"files", "pictures", "lerobot", "processor"},
     },

@@ -10,13 +10,13 @@ from toy_dataset import open_writer, write_toy
 
 from svms_gr00t.cli.main import main
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.paths import FOLLOW_LINKS
 from svms_gr00t.data.convert.to_v3 import convert_to_v3
 from svms_gr00t.data.convert.to_v21 import convert_to_v21
 from svms_gr00t.data.doctor.examine import examine
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.staging import Staging
 from svms_gr00t.data.lerobot.video import VideoReader
+from svms_gr00t.data.paths import FOLLOW_LINKS
 
 FEATURE = "observation.images.front"
 BAD = "observation.images.x/../../../ESCAPED"

@@ -27,7 +27,7 @@ from svms_gr00t.cli.plan import PlanMemory
 from svms_gr00t.cli.serve import Serve
 from svms_gr00t.cli.train import Train, arguments
 from svms_gr00t.core.errors import SvmsError
-from svms_gr00t.core.paths import FOLLOW_LINKS
+from svms_gr00t.data.paths import FOLLOW_LINKS
 
 # Read when torch loads its thread pool, which no command has done yet: threads that spin while they wait make a step
 # many times slower as soon as another process wants the same cores.

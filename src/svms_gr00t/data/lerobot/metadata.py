@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.paths import check_tree, safe_name
 from svms_gr00t.data.files import read_json, read_jsonl
+from svms_gr00t.data.paths import check_tree, safe_name
 
 _LAX = ConfigDict(extra="ignore", frozen=True)
 _HINT = "Fetch the dataset again, or write it with a LeRobot tool of version 2.0 or 2.1"

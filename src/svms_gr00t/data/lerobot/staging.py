@@ -20,11 +20,11 @@ from svms_gr00t.core.digest import file_digest
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.lock import NAME as LOCK
 from svms_gr00t.core.lock import only_one
-from svms_gr00t.core.paths import inside
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.provenance import source_digest
 from svms_gr00t.core.whole import partial_of, whole_file
 from svms_gr00t.data.files import dump_json, read_raw
+from svms_gr00t.data.paths import inside
 
 KEY, FILES = "staging.json", "files"
 

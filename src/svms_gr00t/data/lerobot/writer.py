@@ -24,7 +24,6 @@ import pyarrow.parquet as pq
 from jaxtyping import Shaped, UInt8
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.paths import safe_name
 from svms_gr00t.core.whole import whole_file
 from svms_gr00t.data.files import dump_json, dump_jsonl, read_raw
 from svms_gr00t.data.lerobot.modality import Kind, Modality
@@ -32,6 +31,7 @@ from svms_gr00t.data.lerobot.staging import Staging, check_free, publish
 from svms_gr00t.data.lerobot.summary import RunningSummary, counted, picture_summary
 from svms_gr00t.data.lerobot.table import read_columns
 from svms_gr00t.data.lerobot.video import encode_video
+from svms_gr00t.data.paths import safe_name
 
 INSTRUCTION_COLUMN = "annotation.human.action.task_description"
 DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"

@@ -17,11 +17,11 @@ from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.paths import safe_name
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.whole import whole_file
 from svms_gr00t.data.files import dump_json, read_json
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.paths import safe_name
 from svms_gr00t.data.processor.images import ImagePipeline
 
 MEMORY_LIMIT = 2 << 30

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.paths import FOLLOW_LINKS, check_tree, inside, safe_name
+from svms_gr00t.data.paths import FOLLOW_LINKS, check_tree, inside, safe_name
 
 
 @given(st.text(max_size=40))
