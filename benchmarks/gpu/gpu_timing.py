@@ -1,13 +1,11 @@
 """Timers, ceilings and CUDA graphs for gpu.py. On a CPU the clock replaces events, and there are no graphs."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 
 from svms_gr00t.core.types import ModelInputs
-from svms_gr00t.groot import action_head, backbone
 from svms_gr00t.model import Gr00tN1d6
 
 Run = Callable[[], object]
@@ -67,17 +65,6 @@ def ceilings(device: torch.device, size: int, dtype: torch.dtype) -> dict[str, f
     return {"tflops": 2 * size**3 / product / 1e9, "tb_per_s": 2 * source.numel() / copy / 1e9}
 
 
-@contextmanager
-def fixed_shapes() -> Iterator[None]:
-    """Model code that no tensor value steers, as a captured graph needs it, also while warming up."""
-    kept = backbone.static_shapes
-    backbone.static_shapes = action_head.static_shapes = lambda: True
-    try:
-        yield
-    finally:
-        backbone.static_shapes = action_head.static_shapes = kept
-
-
 def actor(model: Gr00tN1d6, inputs: ModelInputs) -> Run:
     """One observation to one action chunk, with the times of the sampler made once."""
     head = model.action_head
@@ -108,12 +95,11 @@ def captured(run: Callable[[], torch.Tensor]) -> tuple[Run, torch.Tensor]:
     """The call as one CUDA graph, and the tensor that each replay fills."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with fixed_shapes():
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                run()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            out = run()
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = run()
     return graph.replay, out

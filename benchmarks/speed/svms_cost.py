@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from svms_gr00t.core.types import Features
+from svms_gr00t.core.types import EVERYTHING, Features, Layout
 from svms_gr00t.svms import SheafStreams
 
 N16_PARAMETERS = 3_286_610_368
@@ -100,11 +100,9 @@ def compiled_kernels(svms: SheafStreams, f: Features) -> tuple[dict[str, int], C
 def model_flops(views: int, tokens: int, side: int = 252) -> dict[str, int]:
     """Multiply-adds times two of one acting forward of the released model, by part, on the meta device."""
     from svms_gr00t.data.processor.tokenizer import load_tokenizer
-    from svms_gr00t.groot import action_head, backbone
     from svms_gr00t.model import Gr00tN1d6
     from svms_gr00t.recipes.training.presets import preset
 
-    backbone.static_shapes = action_head.static_shapes = lambda: True  # meta tensors have no values to look at
     config = preset("n1d6").config(load_tokenizer("tiny"))
     found: dict[str, int] = {}
 
@@ -116,13 +114,13 @@ def model_flops(views: int, tokens: int, side: int = 252) -> dict[str, int]:
     with torch.device("meta"):
         model = Gr00tN1d6(config).eval()
         hidden, mask = torch.zeros(1, tokens, config.backbone_embedding_dim), torch.ones(1, tokens, dtype=torch.bool)
-        f = Features(tokens=hidden, mask=mask, image_mask=mask)
+        whole = {"text": EVERYTHING, "image": EVERYTHING, "every": EVERYTHING}
+        layout = Layout(**whole, image_at=torch.zeros(0, dtype=torch.long), padded=False, embodiments=(0,))
+        f = Features(tokens=hidden, mask=mask, image_mask=mask, layout=layout)
         state, row = torch.zeros(1, 1, config.max_state_dim), torch.zeros(1, dtype=torch.long)
-        eye = model.backbone.model.vision_model
-        eye.positions = lambda h, w: torch.zeros(h * w, config.vision_config.hidden_size)  # autocast knows no meta
         count("vision", lambda: model.backbone.image_tokens(tuple(torch.zeros(3, side, side) for _ in range(views))))
         language = model.backbone.model.language_model
-        count("language", lambda: language(hidden, mask, 0, config.select_layer))
+        count("language", lambda: language(hidden, mask, 0, config.select_layer, padded=False))
         count("SVMS", lambda: model.svms(f, losses=False))
         count("action head, 4 steps", lambda: model.action_head.sample(f, state, row))
     return found

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.core.types import Earlier, Features, ModelInputs, Moments, Past, StreamStates
 from svms_gr00t.groot.action_head import ActionHead
+from svms_gr00t.groot.attention import choose
 from svms_gr00t.groot.backbone import EagleBackbone
 from svms_gr00t.groot.checkpoint.delta import Delta, base_and_delta, save_delta
 from svms_gr00t.groot.checkpoint.hub import Hub, OnTheHub, commit_of, locate, write_card
@@ -59,6 +61,20 @@ class SampleOutput:
     states: StreamStates | None
     """What SVMS did; None for the plain model."""
 
+    def on_host(self) -> dict[str, Float[np.ndarray, "..."]]:
+        """ "action", and with streams "rho", "weights" and, remembering, "ages", in float32 by one transfer.
+
+        It is the only moment at which acting waits for the device.
+        """
+        wanted = {"action": self.action}
+        if self.states is not None:
+            wanted |= {"rho": self.states.rho, "weights": self.states.weights}
+            if self.features.recalled is not None:
+                wanted["ages"] = self.features.recalled.ages
+        flat = torch.cat([value.float().flatten() for value in wanted.values()]).cpu()
+        parts = flat.split([value.numel() for value in wanted.values()])
+        return {name: part.view(wanted[name].shape).numpy() for name, part in zip(wanted, parts, strict=True)}
+
 
 class Gr00tN1d6(nn.Module, OnTheHub):
     """The whole model. `config.use_sheaf_streams=False` is plain GR00T N1.6: `svms` is then None.
@@ -85,9 +101,10 @@ class Gr00tN1d6(nn.Module, OnTheHub):
     def observe(self, inputs: ModelInputs) -> Features:
         """What the backbone says, from pictures or from cached hidden states."""
         if inputs.hidden is None:
-            return self.backbone(inputs.images, inputs.input_ids, inputs.attention_mask)
+            return self.backbone(inputs.images, inputs.input_ids, inputs.attention_mask, inputs.layout)
         hidden = inputs.hidden.to(self.backbone.model.language_model.model.norm.weight.dtype)
-        return self.backbone.suffix(hidden, inputs.input_ids, inputs.attention_mask, inputs.hidden_layer)
+        ids, mask, layout = inputs.input_ids, inputs.attention_mask, inputs.layout
+        return self.backbone.suffix(hidden, ids, mask, inputs.hidden_layer, layout)
 
     def encode(self, inputs: ModelInputs, *, losses: bool = True) -> tuple[Features, StreamStates | None]:
         """The features that the action head reads, and what SVMS did to them."""
@@ -131,10 +148,10 @@ class Gr00tN1d6(nn.Module, OnTheHub):
         Without gradient: earlier steps pass the backbone as it is.
         """
         features = self.observe(inputs)
-        order = features.image_mask.int().argsort(dim=1, descending=True, stable=True)
-        order = order[:, : int(features.image_mask.sum(1).max())]
-        tokens = features.tokens.gather(1, order[..., None].expand(-1, -1, features.tokens.shape[-1]))
-        return tokens, features.image_mask.gather(1, order)
+        assert features.layout is not None, "the backbone tells where its tokens stand"
+        chosen = choose(features.tokens, features.image_mask, features.layout.image)
+        real = features.layout.image.real
+        return chosen.values, torch.ones_like(chosen.values[..., 0], dtype=torch.bool) if real is None else real
 
     def forward(
         self,

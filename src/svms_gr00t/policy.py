@@ -156,13 +156,14 @@ class Policy(OnTheHub):
         seen = read_request(observation, self.processor.config)
         seeds = read_seeds(options, (self._seed, self._calls), len(seen))
         robots = read_robots(options, len(seen))
-        inputs = collate([self.processor.encode(one) for one in seen.split()]).to(self.device)
-        inputs, steps = self._remembering(inputs, robots, seen.step)
-        sampled = self.model.sample(inputs, noise=self._noise(inputs, seeds))
-        actions = self._decoded(sampled.action, seen)
+        inputs = collate([self.processor.encode(one) for one in seen.split()])
+        here, steps = self._remembering(inputs.to(self.device), robots, seen.step)
+        sampled = self.model.sample(here, noise=self._noise(here, seeds))
+        chunk, evidence = self._told(inputs, sampled)
+        actions = self._decoded(chunk, seen)
         self._keep(robots, steps, sampled)
         self._calls += 1
-        return actions, self._evidence(inputs, sampled)
+        return actions, evidence
 
     def act(
         self, observations: Sequence[Mapping[str, Any]], *, seeds: Sequence[int]
@@ -178,15 +179,16 @@ class Policy(OnTheHub):
         the present's attention, oldest first. Raises DataError for observations that do not fit, and for a
         chunk that is not finite.
         """
-        seen, inputs = self.prepare(observations)
-        robots, steps = read_robots(None, len(seen)), list[int]()
+        seen, inputs = self._read_in(observations)
+        robots, steps, here = read_robots(None, len(seen)), list[int](), inputs.to(self.device)
         if not _is_replay(observations):
-            inputs, steps = self._remembering(inputs, robots, _steps(seen))
-        sampled = self.model.sample(inputs, noise=self._noise(inputs, seeds))
-        decoded = [self._decoded(sampled.action[i : i + 1], one) for i, one in enumerate(seen)]
+            here, steps = self._remembering(here, robots, _steps(seen))
+        sampled = self.model.sample(here, noise=self._noise(here, seeds))
+        action, evidence = self._told(inputs, sampled)
+        decoded = [self._decoded(action[i : i + 1], one) for i, one in enumerate(seen)]
         chunks = [{key: value[0] for key, value in one.items()} for one in decoded]
         self._keep(robots, steps, sampled)
-        return chunks, self._evidence(inputs, sampled)
+        return chunks, evidence
 
     def prepare(
         self, observations: Sequence[Mapping[str, Any]], chunks: Sequence[Mapping[str, np.ndarray]] | None = None
@@ -195,6 +197,13 @@ class Policy(OnTheHub):
 
         `chunks` are recorded ones, to compute losses of. Raises DataError for what does not fit.
         """
+        seen, inputs = self._read_in(observations, chunks)
+        return seen, inputs.to(self.device)
+
+    def _read_in(
+        self, observations: Sequence[Mapping[str, Any]], chunks: Sequence[Mapping[str, np.ndarray]] | None = None
+    ) -> tuple[list[Observation], ModelInputs]:
+        """`prepare`, still on the host."""
         seen = self.read(observations)
         given = chunks if chunks is not None else [None] * len(seen)
         samples = [self._encoded(one, chunk) for one, chunk in zip(seen, given, strict=True)]
@@ -205,7 +214,7 @@ class Policy(OnTheHub):
             past = dict(zip(different, map(self.processor.encode, self.read(list(different.values()))), strict=True))
             rows = [tuple(None if step is None else past[id(step)] for step in steps) for steps in earlier]
             samples = [replace(one, earlier=row) for one, row in zip(samples, rows, strict=True)]
-        return seen, collate(samples).to(self.device)
+        return seen, collate(samples)
 
     @torch.no_grad()
     def moments(self, observations: Sequence[Mapping[str, Any]]) -> Float[Tensor, "B Q D"]:
@@ -237,23 +246,26 @@ class Policy(OnTheHub):
         """Observations of one robot each, as `act` takes them, checked. Raises DataError for what does not fit."""
         return [read_robot(observation, self.processor.config) for observation in observations]
 
-    def _decoded(self, action: Tensor, seen: Observation) -> dict[str, Float[np.ndarray, "B H _d"]]:
+    def _told(self, inputs: ModelInputs, sampled: SampleOutput) -> tuple[Float[np.ndarray, "B H Da"], dict[str, Any]]:
+        """The normalised chunk and the evidence on the host, in one transfer; `inputs` are those on the host."""
+        evidence: dict[str, Any] = sampled.on_host()
+        action = evidence.pop("action")
+        if not evidence:
+            return action, {}
+        real = inputs.attention_mask
+        image = (inputs.input_ids == self.model.config.image_token_index) & real
+        evidence |= {"mask": real.float().numpy(), "image_mask": image.float().numpy()}
+        evidence["tokens"] = [[self.processor.tokenizer.decode([i]) for i in row] for row in inputs.input_ids.tolist()]
+        return action, evidence
+
+    def _decoded(
+        self, action: Float[np.ndarray, "B _H Da"], seen: Observation
+    ) -> dict[str, Float[np.ndarray, "B H _d"]]:
         """Physical chunks. Raises DataError for NaN and infinity, also where clipping would have hidden them."""
         refuse_not_finite({"the model's output": action})
         actions = self.processor.decode(action, seen)
         refuse_not_finite(actions)
         return actions
-
-    def _evidence(self, inputs: ModelInputs, sampled: SampleOutput) -> dict[str, Any]:
-        if sampled.states is None:
-            return {}
-        states, features = sampled.states, sampled.features
-        evidence = {"rho": states.rho, "weights": states.weights, "mask": features.mask}
-        evidence["image_mask"] = features.image_mask
-        if features.recalled is not None:
-            evidence["ages"] = features.recalled.ages
-        texts = [[self.processor.tokenizer.decode([i]) for i in row] for row in inputs.input_ids.tolist()]
-        return {name: value.float().cpu().numpy() for name, value in evidence.items()} | {"tokens": texts}
 
     @torch.no_grad()
     def flow_loss(

@@ -8,7 +8,7 @@ from groot_tiny import ragged_batch, tiny_config
 from scipy.stats import beta, kstest
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.types import Features
+from svms_gr00t.core.types import Features, places
 from svms_gr00t.groot.action_head import PLAIN, ActionHead, Shortcuts, on_path
 from svms_gr00t.groot.attention import choose
 from svms_gr00t.groot.dit import block_reads
@@ -71,6 +71,29 @@ def test_reused_schedule_gives_the_same_chunk(head, batch):
     assert torch.equal(head.sample(features, one.state, one.embodiment_id, noise=noise, schedule=schedule), fresh)
 
 
+def test_a_remembered_schedule_follows_the_weights(build, batch):
+    """Training may go on between two calls: every weight that the schedule reads makes it anew."""
+    head, features = build().action_head, features_of(batch)
+    one, noise = torch.tensor([1, 1, 1]), torch.randn(3, 4, 5, dtype=torch.float64)
+
+    def act(embodiment_id: torch.Tensor = one) -> torch.Tensor:
+        return head.sample(features, batch.state, embodiment_id, noise=noise)
+
+    first = act()
+    made = head._remembered
+    assert torch.equal(act(), first)
+    assert head._remembered is made
+    for weight in (head.model.proj_out_1.bias, head.model.blocks[3].norm1.linear.weight, head.action_encoder.W2.b):
+        with torch.no_grad():
+            weight.add_(0.1)
+        again = act()
+        assert not torch.equal(again, first)
+        head._remembered = None
+        assert torch.equal(act(), again)
+        first = again
+    assert not torch.equal(act(torch.tensor([2, 2, 2])), first)
+
+
 @pytest.mark.parametrize("gather", [True, False])
 def test_padding_cannot_leak_even_as_nan(head, batch, gather):
     head.shortcuts = replace(Shortcuts(), gather=gather)
@@ -116,10 +139,14 @@ def test_a_row_with_nothing_to_read_gets_zero_attention(build, batch, gather, no
 def test_choosing_keeps_order_and_drops_the_rest():
     values = torch.arange(12.0).view(2, 6, 1)
     mask = torch.tensor([[0, 1, 0, 1, 1, 0], [1, 0, 0, 0, 1, 0]]).bool()
-    chosen = choose(values, mask, gather=True)
+    chosen = choose(values, mask, places(mask))
     assert chosen.values[..., 0].tolist() == [[1, 3, 4], [6, 10, 0]]
-    assert chosen.mask.tolist() == [[True] * 3, [True, True, False]]
-    assert choose(values, mask.roll(1, 1) & mask.roll(1, 1)[[1, 0]], gather=True).mask is None
+    assert chosen.mask[:, 0, 0].tolist() == [[True] * 3, [True, True, False]]
+    even = mask.roll(1, 1) & mask.roll(1, 1)[[1, 0]]
+    assert choose(values, even, places(even)).mask is None
+    roomy = choose(values, mask, places(mask, width=5))  # as a captured graph keeps room
+    assert roomy.values[..., 0].tolist() == [[1, 3, 4, 0, 0], [6, 10, 0, 0, 0]]
+    assert roomy.mask[:, 0, 0].tolist() == [[True] * 3 + [False] * 2, [True] * 2 + [False] * 3]
 
 
 def test_blocks_read_by_their_number_even_when_all_widths_are_equal(build):

@@ -7,6 +7,7 @@ from groot_tiny import IMAGE
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3Model
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.types import Layout
 from svms_gr00t.groot.backbone import rotation
 from svms_gr00t.groot.vision import by_size, patchify, position_weights, unshuffle
 
@@ -139,18 +140,24 @@ def test_wrong_images_are_refused(build, batch):
         backbone.image_tokens((torch.zeros(3, 30, 28, dtype=torch.float64),))
 
 
-def test_unread_values_give_the_same_numbers(build, batch, monkeypatch):
-    """While a graph is captured no tensor may be read: masks replace gathers, and nothing else changes."""
+def test_a_known_layout_leaves_every_value_unread(build, batch, monkeypatch):
+    """What `collate` knows gives the bits that reading gives, and then nothing is read."""
     model, noise = build(), torch.randn(3, 4, 5, dtype=torch.float64)
 
-    def act() -> torch.Tensor:
-        return model.action_head.sample(run(model, batch), batch.state, batch.embodiment_id, noise=noise)
+    def act(layout: Layout | None) -> torch.Tensor:
+        with torch.no_grad():
+            features = model.backbone(batch.images, batch.input_ids, batch.attention_mask, layout)
+        return model.action_head.sample(features, batch.state, batch.embodiment_id, noise=noise)
 
-    free = act()
-    monkeypatch.setattr("svms_gr00t.groot.backbone.static_shapes", lambda: True)
-    monkeypatch.setattr("svms_gr00t.groot.action_head.static_shapes", lambda: True)
-    monkeypatch.setattr(torch.Tensor, "tolist", None)
-    torch.testing.assert_close(act(), free, **EXACT)
+    read = act(None)
+    known = Layout.of(batch.input_ids, batch.attention_mask, IMAGE, tuple(batch.embodiment_id.tolist()))
+    for reader in ("tolist", "item", "cpu", "__bool__", "__int__", "nonzero"):
+        monkeypatch.setattr(torch.Tensor, reader, None)
+    with pytest.raises(TypeError):
+        act(None)
+    found = act(known)
+    monkeypatch.undo()
+    assert torch.equal(found, read)
 
 
 def test_unused_parts_are_never_built(build):

@@ -68,8 +68,15 @@ def test_a_slice_loads_a_whole_bank(build):
     assert all(torch.equal(v, model.state_dict()[n]) for n, v in source.state_dict().items())
 
 
-def test_ids_may_stay_unread_for_graph_capture():
-    ids = torch.tensor([3, 1])
-    assert rows_of(ids, 4, static=True).single is None
-    assert rows_of(ids, 4, kept=(1, 3), static=True).ids.tolist() == [1, 0]
-    assert rows_of(torch.tensor([3]), 4, kept=(3,), static=True).single == 0
+def test_ids_that_the_host_knows_stay_unread(monkeypatch):
+    ids = torch.tensor([3, 1, 1])
+    looked_up = rows_of(ids, 4, kept=(1, 3))
+    monkeypatch.setattr(torch.Tensor, "tolist", None)
+    assert torch.equal(rows_of(ids, 4, kept=(1, 3), known=(3, 1, 1)).ids, looked_up.ids)
+    assert torch.equal(looked_up.ids, torch.tensor([1, 0, 0]))
+    assert rows_of(ids[1:], 4, kept=(3, 1), known=(1, 1)).single == 1
+    alone = rows_of(ids[1:], 4, kept=(3, 1), known=(1, 1), share=False)
+    assert alone.single is None
+    assert torch.equal(alone.ids, torch.tensor([1, 1]))
+    with pytest.raises(DataError, match="embodiment_id"):
+        rows_of(ids, 4, kept=(1, 2), known=(3, 1, 1))

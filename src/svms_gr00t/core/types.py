@@ -2,7 +2,11 @@
 
 Axes: B batch, T tokens, M model width, S streams, E edges, D stream width, H action horizon, Ds state width, Da action
 width, h and w pixels (multiples of 28), K past steps, Q moments of a step, P image tokens, W width of a state token,
-R different earlier steps of a batch, G numbers of grounded targets.
+R different earlier steps of a batch, G numbers of grounded targets, N tokens of one kind in the longest row.
+
+What `collate` writes into a `Layout` decides every shape of a forward: which rows are padded, how many tokens of a kind
+there are, who shares an embodiment. A model that is given one reads no tensor back between its inputs and its actions,
+which is what a CUDA graph needs; without one it reads the ids once, and gets the same numbers.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -12,21 +16,22 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+Record = TypeVar("Record", bound="Movable")
+
 
 def _moved(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
-    if isinstance(value, _Movable):
+    if isinstance(value, Movable):
         return value.to(device)
     if isinstance(value, tuple):
         return tuple(_moved(v, device) for v in value)
     return value
 
 
-Record = TypeVar("Record", bound="_Movable")
+class Movable:
+    """Base of frozen dataclasses of tensors, of tuples of them, and of other such records."""
 
-
-class _Movable:
     def to(self: Record, device: torch.device | str) -> Record:
         """The same record with every tensor on `device`."""
         values = {f.name: _moved(getattr(self, f.name), device) for f in fields(self)}  # type: ignore
@@ -34,7 +39,86 @@ class _Movable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Past(_Movable):
+class Places(Movable):
+    """Where the tokens of one kind stand, in order."""
+
+    index: Int[Tensor, "B N"] | None
+    """Their columns; rows of fewer tokens are filled up with others. None: every token of every row."""
+    real: Bool[Tensor, "B N"] | None
+    """False on what fills up; None when nothing does."""
+    heard: Bool[Tensor, " B"] | None
+    """False on rows without such a token; None when every row has one."""
+
+
+EVERYTHING = Places(index=None, real=None, heard=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout(Movable):
+    """Where everything stands in one batch."""
+
+    text: Places
+    """Real tokens that are no image's."""
+    image: Places
+    """Image tokens."""
+    every: Places
+    """Both."""
+    image_at: Int[Tensor, " _N"]
+    """Image placeholders in the batch read row by row."""
+    padded: bool
+    """Whether any row has padding."""
+    embodiments: tuple[int, ...] | None = None
+    """Row of the embodiment banks for each sample; None: not known here."""
+
+    @classmethod
+    def of(
+        cls,
+        input_ids: Int[Tensor, "B T"],
+        attention_mask: Bool[Tensor, "B T"],
+        image_id: int,
+        embodiments: tuple[int, ...] | None = None,
+    ) -> "Layout":
+        """The layout of these ids, on their device. Reads them: cheap on the host, a synchronisation anywhere else."""
+        device, ids, mask = input_ids.device, input_ids.cpu(), attention_mask.cpu()
+        placeholder = ids == image_id
+        image = placeholder & mask
+        found = cls(
+            text=places(mask & ~image),
+            image=places(image),
+            every=places(mask),
+            image_at=placeholder.flatten().nonzero()[:, 0],
+            padded=not bool(mask.all()),
+            embodiments=embodiments,
+        )
+        return found if device.type == "cpu" else found.to(device)
+
+
+def places(mask: Bool[Tensor, "B T"], width: int | None = None) -> Places:
+    """Where `mask` is True, read on the host; `width` makes room for so many in each row, whatever there are."""
+    counts = mask.sum(1)
+    fewest, most = int(counts.min()), int(counts.max())
+    if width is None and fewest == mask.shape[1]:
+        return EVERYTHING
+    # Real tokens first, order kept. One column stays even when nobody has a token: attention will not hear it, but its
+    # weights stay in the graph, so that every process of a distributed run has the same gradients.
+    columns = max(most, 1) if width is None else width
+    index = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :columns]
+    full = width is None and fewest == columns
+    return Places(
+        index=index,
+        real=None if full else torch.arange(columns) < counts[:, None],
+        heard=None if fewest > 0 else counts > 0,
+    )
+
+
+def read_places(mask: Bool[Tensor, "B T"]) -> Places:
+    """`places` of a mask on any device, on that device: what is not known is read back."""
+    found = places(mask.cpu())
+    return found if mask.device.type == "cpu" else found.to(mask.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past(Movable):
     """What the robot saw at the memory's offsets, oldest first, as the frozen backbone tells it."""
 
     tokens: Float[Tensor, "B K _P M"]
@@ -48,7 +132,7 @@ class Past(_Movable):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moments(_Movable):
+class Moments(Movable):
     """What memory kept of earlier steps, oldest first: what acting passes in place of `Past`."""
 
     values: Float[Tensor, "B K Q D"]
@@ -57,7 +141,7 @@ class Moments(_Movable):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelInputs(_Movable):
+class ModelInputs(Movable):
     """One collated batch, the processor's output and the model's only input."""
 
     images: tuple[Float[Tensor, "3 _h _w"], ...]
@@ -86,10 +170,12 @@ class ModelInputs(_Movable):
     """Where, when and how the recorded hand moves, physical units; absent at inference and where nobody asks."""
     past: "Past | Moments | Earlier | None" = None
     """Earlier steps for a model with memory; None: nothing came before."""
+    layout: Layout | None = None
+    """What `collate` knows of the tokens' places; without it the model reads them back from the device."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Earlier(_Movable):
+class Earlier(Movable):
     """Earlier steps as the model's own input, each of them once: what training passes."""
 
     steps: ModelInputs
@@ -101,7 +187,7 @@ class Earlier(_Movable):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recalled(_Movable):
+class Recalled(Movable):
     """What a memory says at one step."""
 
     moments: Float[Tensor, "B Q D"]
@@ -117,7 +203,7 @@ class Recalled(_Movable):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Features(_Movable):
+class Features(Movable):
     """What the backbone says about an observation; SVMS returns the same record with other tokens."""
 
     tokens: Float[Tensor, "B T M"]
@@ -127,10 +213,12 @@ class Features(_Movable):
     """True on image tokens (a subset of `mask`)."""
     recalled: Recalled | None = None
     """What memory said, once it was asked; None without one."""
+    layout: Layout | None = None
+    """Where the tokens stand; None: whoever wants to know reads the masks."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamStates(_Movable):
+class StreamStates(Movable):
     """What SVMS did to each token: the merged tokens, and the evidence for reports and for the monitor."""
 
     tokens: Float[Tensor, "B T M"]

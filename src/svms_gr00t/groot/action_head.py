@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.types import Features, ModelInputs
 from svms_gr00t.groot.attention import KeysValues
-from svms_gr00t.groot.backbone import static_shapes
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.groot.dit import DiT, Modulation
 from svms_gr00t.groot.embodiment import ActionEncoder, EmbodimentLinear, EmbodimentMLP, Rows, rows_of, sine_code
@@ -93,6 +92,7 @@ class ActionHead(nn.Module):
         super().__init__()
         self.config, self.shortcuts = config, Shortcuts()
         self.kept: tuple[int, ...] | None = None
+        self._remembered: tuple[tuple[object, ...], Timing] | None = None
         count, dim = config.max_num_embodiments, config.input_embedding_dim
         self.model = DiT(config)
         self.state_encoder = EmbodimentMLP(count, config.max_state_dim, config.hidden_size, dim)
@@ -174,14 +174,15 @@ class ActionHead(nn.Module):
     ) -> Float[Tensor, "B H Da"]:
         """An action chunk by Euler steps from noise, normalised units.
 
-        `schedule` is what `self.schedule` returned for this embodiment and these weights; passing it saves remaking it.
+        `schedule` is what `self.schedule` returned for this embodiment and these weights; without it that of the last
+        call serves again, unless a weight has changed since.
         """
         steps, short = self.config.num_inference_timesteps, self.shortcuts
         observation = self.observe(features, state, embodiment_id)
         size = (state.shape[0], self.config.action_horizon, self.config.max_action_dim)
         actions = gaussian(size, observation.state, generator) if noise is None else noise
         if schedule is None and short.share_time:
-            schedule = self.schedule(observation.rows)
+            schedule = self.remembered_schedule(observation.rows)
         for k, bucket in enumerate(self.buckets()):
             if k and not short.share_context:
                 observation = self.observe(features, state, embodiment_id)
@@ -196,11 +197,11 @@ class ActionHead(nn.Module):
         self, features: Features, state: Float[Tensor, "B n Ds"], embodiment_id: Int[Tensor, " B"]
     ) -> Observation:
         """Everything about the observation that no denoising step changes."""
-        static, short = static_shapes(), self.shortcuts
-        rows = rows_of(embodiment_id, self.config.max_num_embodiments, kept=self.kept, static=static)
-        rows = rows if short.one_embodiment else replace(rows, single=None)
+        short, known = self.shortcuts, None if features.layout is None else features.layout.embodiments
+        count = self.config.max_num_embodiments
+        rows = rows_of(embodiment_id, count, kept=self.kept, known=known, share=short.one_embodiment)
         seen = replace(features, tokens=self.vlln(features.tokens.to(self.dtype)))
-        context = self.model.context(seen, gather=short.gather and not static)
+        context = self.model.context(seen, gather=short.gather)
         tokens = self.encode_state(state.to(self.dtype), rows)
         if features.recalled is not None:
             tokens = tokens + features.recalled.offset[:, None].to(tokens.dtype)
@@ -226,7 +227,22 @@ class ActionHead(nn.Module):
 
     def schedule(self, rows: Rows) -> Timing:
         """The sampler's N times at once."""
-        return self.timing(torch.tensor(self.buckets(), device=rows.ids.device), rows, shared=True)
+        steps, device = self.config.num_inference_timesteps, rows.ids.device
+        # Counted on the device: a list would have to travel there. As `buckets`, to the last bit.
+        share = torch.arange(steps, dtype=torch.float64, device=device) / steps
+        return self.timing((share * self.config.num_timestep_buckets).long(), rows, shared=True)
+
+    def remembered_schedule(self, rows: Rows) -> Timing:
+        """`schedule`, made anew only for other weights or another embodiment: acting asks for the same one again."""
+        if rows.single is None:
+            return self.schedule(rows)
+        parts = [*self.model.timed_parameters(), self.action_encoder.W2.W, self.action_encoder.W2.b]
+        if any(part.is_inference() for part in parts):  # these do not count their changes
+            return self.schedule(rows)
+        made_of = (rows.single, self.shortcuts, *((part.data_ptr(), part._version) for part in parts))
+        if self._remembered is None or self._remembered[0] != made_of:
+            self._remembered = made_of, self.schedule(rows)
+        return self._remembered[1]
 
     def buckets(self) -> list[int]:
         """Bucketed time of each Euler step."""

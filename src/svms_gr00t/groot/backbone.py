@@ -11,7 +11,7 @@ output can be cached. Parameter names are those of NVIDIA's files, so the module
 head and the layers above `select_layer` are never built: nothing reads them.
 """
 
-from functools import lru_cache
+from functools import cache
 from typing import cast
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3Model
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.types import Features
+from svms_gr00t.core.types import Features, Layout
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.groot.initial import init_weights
 from svms_gr00t.groot.vision import VisionTower, by_size, projector, unshuffle
@@ -28,14 +28,12 @@ from svms_gr00t.groot.vision import VisionTower, by_size, projector, unshuffle
 Rotation = tuple[Float[Tensor, "1 T d"], Float[Tensor, "1 T d"]]
 
 
-def static_shapes() -> bool:
-    """True while a CUDA graph is captured or the compiler traces: tensor values may not steer Python then."""
-    return torch.compiler.is_compiling() or (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
-
-
-@lru_cache(maxsize=64)
+@cache
 def rotation(length: int, dim: int, theta: float, dtype: torch.dtype, device: torch.device) -> Rotation:
-    """Cosine and sine of the rotary angles t * theta^(-2i/dim) at positions 0 .. length-1 (Su et al. 2021)."""
+    """Cosine and sine of the rotary angles t * theta^(-2i/dim) at positions 0 .. length-1 (Su et al. 2021).
+
+    Never forgotten: a captured graph reads the tensor where it is.
+    """
     work = torch.promote_types(dtype, torch.float32)
     frequency = 1.0 / theta ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
     angle = torch.outer(torch.arange(length, dtype=torch.float32), frequency).to(work).repeat(1, 2)[None]
@@ -44,10 +42,15 @@ def rotation(length: int, dim: int, theta: float, dtype: torch.dtype, device: to
 
 def causal_mask(mask: Bool[Tensor, "B T"]) -> Bool[Tensor, "B 1 T T"]:
     """Query row may read key column: real tokens at or before it. A padding row reads itself, so that none is empty."""
-    length = mask.shape[1]
-    order = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
-    own = torch.eye(length, dtype=torch.bool, device=mask.device)
+    order, own = triangle(mask.shape[1], mask.device)
     return (order & mask[:, None, None]) | own
+
+
+@cache
+def triangle(length: int, device: torch.device) -> tuple[Bool[Tensor, "T T"], Bool[Tensor, "T T"]]:
+    """At or before, and the same."""
+    square = torch.ones(length, length, dtype=torch.bool, device=device)
+    return square.tril(), square.tril().triu()
 
 
 class LanguageTower(nn.Module):
@@ -76,11 +79,15 @@ class LanguageTower(nn.Module):
         )
         del self.model.rotary_emb  # its buffers would not survive the meta device; `rotation` replaces it
 
-    def forward(self, hidden: Float[Tensor, "B T M"], mask: Bool[Tensor, "B T"], first: int, last: int) -> Tensor:
-        """Layers first .. last-1 applied to the hidden states after layer `first`."""
+    def forward(
+        self, hidden: Float[Tensor, "B T M"], mask: Bool[Tensor, "B T"], first: int, last: int, *, padded: bool = True
+    ) -> Tensor:
+        """Layers first .. last-1 applied to the hidden states after layer `first`.
+
+        Where nothing is `padded` the causal flag alone selects the fused kernel.
+        """
         spins = rotation(hidden.shape[1], self.config.head_dim, self.config.rope_theta, hidden.dtype, hidden.device)
-        # Without padding the causal flag alone selects the fused kernel; the question costs one read of the mask.
-        attend = None if not static_shapes() and bool(mask.all()) else causal_mask(mask)
+        attend = causal_mask(mask) if padded else None
         for layer in self.model.layers[first:last]:
             hidden = layer(hidden, attention_mask=attend, position_embeddings=spins)
         return hidden
@@ -114,14 +121,23 @@ class EagleBackbone(nn.Module):
         images: tuple[Float[Tensor, "3 _h _w"], ...],
         input_ids: Int[Tensor, "B T"],
         attention_mask: Bool[Tensor, "B T"],
+        layout: Layout | None = None,
     ) -> Features:
         """Features of one batch.
 
         `images` are all images of the batch in order of appearance, pixels in [-1, 1], sides multiples of 28; a row may
-        hold any number of them. Raises `DataError` when their tokens do not fit the placeholders in `input_ids`.
+        hold any number of them. Without `layout` the ids are read back. Raises `DataError` when their tokens do not fit
+        the placeholders in `input_ids`.
         """
-        hidden = self.embed(images, input_ids)
-        return self.suffix(hidden, input_ids, attention_mask, 0)
+        layout = self.layout(input_ids, attention_mask, layout)
+        hidden = self.embed(images, input_ids, layout)
+        return self.suffix(hidden, input_ids, attention_mask, 0, layout)
+
+    def layout(
+        self, input_ids: Int[Tensor, "B T"], attention_mask: Bool[Tensor, "B T"], known: Layout | None = None
+    ) -> Layout:
+        """Where the tokens stand: what is known, or what the ids say, which synchronises."""
+        return known or Layout.of(input_ids, attention_mask, self.config.image_token_index)
 
     def prefix(
         self,
@@ -129,9 +145,12 @@ class EagleBackbone(nn.Module):
         input_ids: Int[Tensor, "B T"],
         attention_mask: Bool[Tensor, "B T"],
         layer: int,
+        layout: Layout | None = None,
     ) -> Float[Tensor, "B T M"]:
         """Hidden states after language layer `layer` (0: the embeddings), before any norm. Cacheable while frozen."""
-        return self.model.language_model(self.embed(images, input_ids), attention_mask, 0, layer)
+        layout = self.layout(input_ids, attention_mask, layout)
+        hidden = self.embed(images, input_ids, layout)
+        return self.model.language_model(hidden, attention_mask, 0, layer, padded=layout.padded)
 
     def suffix(
         self,
@@ -139,25 +158,32 @@ class EagleBackbone(nn.Module):
         input_ids: Int[Tensor, "B T"],
         attention_mask: Bool[Tensor, "B T"],
         layer: int,
+        layout: Layout | None = None,
     ) -> Features:
         """Features from the hidden states after layer `layer`: suffix(prefix(..., k), ..., k) equals forward."""
-        language = self.model.language_model
-        hidden = language(hidden, attention_mask, layer, self.config.select_layer)
+        language, layout = self.model.language_model, self.layout(input_ids, attention_mask, layout)
+        hidden = language(hidden, attention_mask, layer, self.config.select_layer, padded=layout.padded)
         image_mask = (input_ids == self.config.image_token_index) & attention_mask
-        return Features(tokens=language.model.norm(hidden), mask=attention_mask, image_mask=image_mask)
+        tokens = language.model.norm(hidden)
+        return Features(tokens=tokens, mask=attention_mask, image_mask=image_mask, layout=layout)
 
     def embed(
-        self, images: tuple[Float[Tensor, "3 _h _w"], ...], input_ids: Int[Tensor, "B T"]
+        self,
+        images: tuple[Float[Tensor, "3 _h _w"], ...],
+        input_ids: Int[Tensor, "B T"],
+        layout: Layout | None = None,
     ) -> Float[Tensor, "B T M"]:
         """Token embeddings with the image tokens in their places."""
         words = self.model.language_model.model.embed_tokens(input_ids)
-        places = input_ids == self.config.image_token_index
         tokens = self.image_tokens(images) if images else words.new_zeros(0, words.shape[-1])
-        if not static_shapes() and (wanted := int(places.sum())) != len(tokens):
-            want = f"{wanted}, the number of image placeholders (id {self.config.image_token_index}) in input_ids"
+        places = self.layout(input_ids, torch.ones_like(input_ids, dtype=torch.bool), layout).image_at
+        if len(places) != len(tokens):
+            want = f"{len(places)}, the number of image placeholders (id {self.config.image_token_index}) in input_ids"
             hint = "each 28 x 28 pixels make one token; the prompt and the images must come from the same processor"
             raise DataError("images", got=f"{len(tokens)} image tokens from {len(images)} images", want=want, hint=hint)
-        return words.masked_scatter(places[..., None], tokens.to(words.dtype)) if images else words
+        if not images:
+            return words
+        return words.flatten(0, 1).index_copy(0, places, tokens.to(words.dtype)).view_as(words)
 
     def image_tokens(self, images: tuple[Float[Tensor, "3 _h _w"], ...]) -> Float[Tensor, "_N M"]:
         """Tokens of all images in order, one for each 28 x 28 pixels; images of one size share a batch."""

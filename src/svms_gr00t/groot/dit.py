@@ -22,26 +22,39 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from svms_gr00t.core.types import Features
+from svms_gr00t.core.types import EVERYTHING, Features, Places, read_places
 from svms_gr00t.groot.attention import Attention, KeysValues, choose
 from svms_gr00t.groot.config import Gr00tN1d6Config
 
 Reads = Literal["self", "text", "image", "all"]
 
 
+Halves = tuple[Float[Tensor, "K 1 W"], Float[Tensor, "K 1 W"]]
+"""(gain, shift) of one AdaLN at K flow times, gain = 1 + scale."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Modulation:
-    """AdaLN halves of every block and of the output, for K flow times (K = B, or 1 when all rows share the time)."""
+    """AdaLN of every block and of the output, for K flow times (K = B, or 1 when all rows share the time)."""
 
-    blocks: tuple[Float[Tensor, "K 1 W2"], ...]
-    """(scale | shift) for each block."""
-    output: Float[Tensor, "K 1 W2"]
-    """(shift | scale)."""
+    blocks: tuple[Halves, ...]
+    """For each block."""
+    output: Halves
+    """Before the output map."""
 
     def at(self, step: int) -> "Modulation":
         """The modulation of the time with index `step` alone."""
         pick = slice(step, step + 1)
-        return Modulation(blocks=tuple(b[pick] for b in self.blocks), output=self.output[pick])
+        blocks = tuple((gain[pick], shift[pick]) for gain, shift in self.blocks)
+        return Modulation(blocks=blocks, output=(self.output[0][pick], self.output[1][pick]))
+
+
+def modulated(x: Float[Tensor, "B S W"], halves: Halves, eps: float) -> Float[Tensor, "B S W"]:
+    """LN(x) gain + shift; when acting, all rows share the time, and it is one kernel."""
+    gain, shift = halves
+    if len(gain) == 1 and gain.dtype == x.dtype and not gain.requires_grad:
+        return F.layer_norm(x, x.shape[-1:], gain[0, 0], shift[0, 0], eps)
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=eps), gain)
 
 
 def block_reads(config: Gr00tN1d6Config) -> tuple[Reads, ...]:
@@ -95,9 +108,13 @@ class AdaNorm(nn.Module):
         super().__init__()
         self.linear = nn.Linear(dim, 2 * dim)
 
-    def forward(self, x: Float[Tensor, "B S W"], halves: Float[Tensor, "K 1 W2"]) -> Float[Tensor, "B S W"]:
-        scale, shift = halves.chunk(2, dim=-1)
-        return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-5), 1 + scale)
+    def halves(self, temb: Float[Tensor, "K 1 W"]) -> Halves:
+        """The linear map's halves come as (scale, shift)."""
+        scale, shift = self.linear(temb).chunk(2, dim=-1)
+        return 1 + scale, shift
+
+    def forward(self, x: Float[Tensor, "B S W"], halves: Halves) -> Float[Tensor, "B S W"]:
+        return modulated(x, halves, 1e-5)
 
 
 class GeluProjection(nn.Module):
@@ -139,9 +156,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(after)
         self.ff = FeedForward(dit.width, dit.dropout, dit.dropout if dit.final_dropout else 0.0)
 
-    def forward(
-        self, x: Float[Tensor, "B S W"], halves: Float[Tensor, "K 1 W2"], source: KeysValues | None
-    ) -> Float[Tensor, "B S W"]:
+    def forward(self, x: Float[Tensor, "B S W"], halves: Halves, source: KeysValues | None) -> Float[Tensor, "B S W"]:
         x = x + self.dropout(self.attn1(self.norm1(x, halves), source))
         return x + self.ff(F.layer_norm(x, x.shape[-1:], eps=1e-5))
 
@@ -166,7 +181,8 @@ class DiT(nn.Module):
     def context(self, features: Features, *, gather: bool = True) -> tuple[KeysValues | None, ...]:
         """Keys and values of every cross block, once for each observation; None for self-attention.
 
-        `gather` picks the tokens a block may read instead of masking the others: the same numbers, less work.
+        `gather` picks the tokens a block may read instead of masking the others: the same numbers, less work. Where
+        the features know no layout, that reads the masks back.
         """
         masks = {
             "text": features.mask & ~features.image_mask,
@@ -174,7 +190,13 @@ class DiT(nn.Module):
             "all": features.mask if self.mask_padding else torch.ones_like(features.mask),
         }
         wanted = {block.reads for block in self.blocks} - {"self"}
-        tokens = {name: choose(features.tokens, masks[name], gather=gather) for name in wanted}
+        known = features.layout
+        places: dict[str, Places | None] = dict.fromkeys(wanted)
+        if gather and known is not None:
+            places = {"text": known.text, "image": known.image, "all": known.every if self.mask_padding else EVERYTHING}
+        elif gather:
+            places = {name: read_places(masks[name]) for name in wanted}
+        tokens = {name: choose(features.tokens, masks[name], places[name]) for name in wanted}
         return tuple(
             None if block.reads == "self" else block.attn1.keys_values(tokens[block.reads]) for block in self.blocks
         )
@@ -182,8 +204,14 @@ class DiT(nn.Module):
     def modulate(self, time: Int[Tensor, " K"]) -> Modulation:
         """AdaLN halves at bucketed times: (B,) in training, the sampler's K steps at once when acting."""
         temb = F.silu(self.timestep_encoder(time))[:, None]
-        blocks = tuple(block.norm1.linear(temb) for block in self.blocks)
-        return Modulation(blocks=blocks, output=self.proj_out_1(temb))
+        shift, scale = self.proj_out_1(temb).chunk(2, dim=-1)  # the other order than in the blocks
+        blocks = tuple(block.norm1.halves(temb) for block in self.blocks)
+        return Modulation(blocks=blocks, output=(1 + scale, shift))
+
+    def timed_parameters(self) -> list[nn.Parameter]:
+        """The weights that `modulate` reads."""
+        parts = [self.timestep_encoder, self.proj_out_1, *(block.norm1 for block in self.blocks)]
+        return [weight for part in parts for weight in part.parameters()]
 
     def forward(
         self, x: Float[Tensor, "B S W"], context: tuple[KeysValues | None, ...], modulation: Modulation
@@ -193,6 +221,5 @@ class DiT(nn.Module):
         return self.project(x, modulation)
 
     def project(self, x: Float[Tensor, "B S W"], modulation: Modulation) -> Float[Tensor, "B S O"]:
-        """The output map; its halves come as (shift, scale), unlike those of the blocks."""
-        shift, scale = modulation.output.chunk(2, dim=-1)
-        return self.proj_out_2(torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale))
+        """The output map."""
+        return self.proj_out_2(modulated(x, modulation.output, 1e-6))

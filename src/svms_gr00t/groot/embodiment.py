@@ -25,34 +25,36 @@ class Rows:
     """Which bank row each sample uses."""
 
     ids: Int[Tensor, " B"]
-    """Row for each sample."""
+    """Row for each sample; not looked at when all share one."""
     single: int | None
     """The row when all samples share it."""
 
 
 def rows_of(
-    embodiment_id: Int[Tensor, " B"], count: int, *, kept: tuple[int, ...] | None = None, static: bool = False
+    embodiment_id: Int[Tensor, " B"],
+    count: int,
+    *,
+    kept: tuple[int, ...] | None = None,
+    known: tuple[int, ...] | None = None,
+    share: bool = True,
 ) -> Rows:
     """Look the ids over once: ids of a bank of `count` rows -> places among the `kept` rows.
 
-    `static` leaves the ids unread, for graph capture. Raises `DataError` for an id that has no row.
+    `known` are the same ids where the host knows them; else they are read back. Without `share` samples of one
+    embodiment are treated as if they had several. Raises `DataError` for an id that has no row.
     """
-    known = tuple(range(count)) if kept is None else kept
-    if static:
-        places = embodiment_id
-        if kept is not None:
-            matches = [(embodiment_id == e) * i for i, e in enumerate(known)]
-            places = torch.stack(matches).sum(0)
-        return Rows(ids=places, single=0 if len(known) == 1 else None)
-    ids = embodiment_id.tolist()
-    if strange := sorted(set(ids) - set(known)):
-        want = f"ids in 0 .. {count - 1}" if kept is None else f"one of the kept embodiments {list(known)}"
+    bank = tuple(range(count)) if kept is None else kept
+    ids = tuple(embodiment_id.tolist()) if known is None else known
+    if strange := sorted(set(ids) - set(bank)):
+        want = f"ids in 0 .. {count - 1}" if kept is None else f"one of the kept embodiments {list(bank)}"
         hint = "correct the dataset's embodiment id, or raise max_num_embodiments, or keep more embodiments"
         raise DataError("embodiment_id", got=strange, want=want, hint=hint)
-    single = known.index(ids[0]) if len(set(ids)) == 1 else None
+    if share and len(set(ids)) == 1:
+        return Rows(ids=embodiment_id, single=bank.index(ids[0]))
     if kept is None:
-        return Rows(ids=embodiment_id, single=single)
-    return Rows(ids=torch.tensor([known.index(e) for e in ids], device=embodiment_id.device), single=single)
+        return Rows(ids=embodiment_id, single=None)
+    # Where each id stands, worked out on the device: a list of places would have to travel there.
+    return Rows(ids=torch.stack([(embodiment_id == e) * i for i, e in enumerate(kept)]).sum(0), single=None)
 
 
 class EmbodimentLinear(nn.Module):

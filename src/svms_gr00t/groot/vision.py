@@ -8,7 +8,8 @@ width. Attention stays inside one image, so images of equal size form a batch an
 are those of `transformers.Siglip2VisionModel` (Tschannen et al. 2025, arXiv:2502.14786), without its pooling head.
 """
 
-from functools import lru_cache
+from contextlib import nullcontext
+from functools import cache
 from typing import cast
 
 import torch
@@ -22,11 +23,12 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.groot.parts import VisionConfig
 
 
-@lru_cache(maxsize=64)
+@cache
 def position_weights(side: int, height: int, width: int, device: torch.device) -> Float[Tensor, "_P _G"]:
     """Antialiased bilinear resize of a side x side grid to height x width, as a constant matrix in float32.
 
-    The resize is linear in the grid, so applying it to the unit grids gives its matrix once for each image size.
+    The resize is linear in the grid, so applying it to the unit grids gives its matrix once for each image size. Never
+    forgotten: a captured graph reads the tensor where it is.
     """
     units = torch.eye(side * side).view(1, side * side, side, side)
     resized = F.interpolate(units, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
@@ -82,7 +84,7 @@ class VisionTower(nn.Module):
         table = self.vision_model.embeddings.position_embedding.weight
         table = table.to(torch.promote_types(table.dtype, torch.float32))
         side = round(self.config.num_patches**0.5)
-        with torch.autocast(table.device.type, enabled=False):
+        with nullcontext() if table.is_meta else torch.autocast(table.device.type, enabled=False):
             return position_weights(side, height, width, table.device).to(table.dtype) @ table
 
 

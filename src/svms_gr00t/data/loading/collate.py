@@ -1,4 +1,5 @@
 """Samples to one batch: prompts are padded on the left, images stay a flat tuple in order of appearance.
+What the host knows of the tokens' places goes along as a layout, so that the model reads nothing back.
 
 Axes: B batch, T tokens of the longest prompt, S labels, K past steps. Source: processor of GR00T N1.6.
 """
@@ -11,7 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.types import Earlier, ModelInputs
+from svms_gr00t.core.types import Earlier, Layout, ModelInputs
 from svms_gr00t.data.processor.processor import Sample
 
 
@@ -23,10 +24,12 @@ def collate(samples: Sequence[Sample], label_weight: Float[Tensor, " S"] | None 
     first = samples[0]
     actions, labels, cached = _all("action", samples), _all("labels", samples), _all("hidden", samples)
     aimed = _all("targets", samples)
+    ids = torch.stack([_left(sample.input_ids, width, first.pad_id) for sample in samples])
+    mask = torch.stack([_left(torch.ones_like(s.input_ids, dtype=torch.bool), width) for s in samples])
     return ModelInputs(
         images=tuple(image for sample in samples for image in sample.images),
-        input_ids=torch.stack([_left(sample.input_ids, width, first.pad_id) for sample in samples]),
-        attention_mask=torch.stack([_left(torch.ones_like(s.input_ids, dtype=torch.bool), width) for s in samples]),
+        input_ids=ids,
+        attention_mask=mask,
         state=torch.stack([sample.state for sample in samples]),
         embodiment_id=torch.tensor([sample.embodiment_id for sample in samples]),
         action=torch.stack([s.action for s in samples if s.action is not None]) if actions else None,
@@ -40,6 +43,7 @@ def collate(samples: Sequence[Sample], label_weight: Float[Tensor, " S"] | None 
         hidden_layer=first.hidden_layer,
         targets=torch.stack([s.targets for s in samples if s.targets is not None]) if aimed else None,
         past=_earlier(samples),
+        layout=Layout.of(ids, mask, first.image_id, tuple(sample.embodiment_id for sample in samples)),
     )
 
 

@@ -52,6 +52,8 @@ class Sample:
     """Row of the embodiment-specific weights."""
     pad_id: int
     """Token that pads shorter prompts."""
+    image_id: int
+    """Token that stands where an image's tokens go."""
     action: Float[Tensor, "H Da"] | None = None
     """Normalised, zero-padded chunk; absent at inference."""
     action_mask: Float[Tensor, "H Da"] | None = None
@@ -135,6 +137,7 @@ class Processor:
             state=self._timed(torch.from_numpy(self.codec.encode_state(state)).float(), observation.step),
             embodiment_id=self.config.embodiment_id,
             pad_id=self.tokenizer.pad_id,
+            image_id=self.tokenizer.image_token_id,
             action=action,
             action_mask=None if action is None else self._action_mask(action_pad),
             labels=None if labels is None else labels(text),

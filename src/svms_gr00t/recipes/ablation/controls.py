@@ -105,7 +105,7 @@ class AdapterModel(PlainModel):
 
     def encode(self, inputs: ModelInputs, *, losses: bool = True) -> tuple[Features, StreamStates | None]:
         """The adapted features."""
-        return self.svms(self.backbone(inputs.images, inputs.input_ids, inputs.attention_mask)), None  # type: ignore
+        return self.svms(self.observe(inputs)), None  # type: ignore
 
 
 class ShuffledLabels:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from svms_gr00t.core.svms_config import GROUNDED
-from svms_gr00t.core.types import Earlier, ModelInputs
+from svms_gr00t.core.types import Earlier, Layout, ModelInputs
 from svms_gr00t.groot.config import Gr00tN1d6Config
 
 SIDE, TEXT = 252, 49
@@ -42,10 +42,11 @@ def synthetic_inputs(
     ids = torch.cat([torch.full((rows, images), image), words], dim=1)
     cached = cached_layer is not None
     labels = (torch.rand(rows, images + text, min(3, config.n_streams), generator=source) < 0.2).float()
+    mask = torch.ones_like(ids, dtype=torch.bool)
     return ModelInputs(
         images=() if cached else tuple(normal(3, side, side).clamp(-1, 1) for _ in range(rows * views)),
         input_ids=ids,
-        attention_mask=torch.ones_like(ids, dtype=torch.bool),
+        attention_mask=mask,
         state=normal(rows, 1, config.max_state_dim),
         embodiment_id=torch.full((rows,), embodiment),
         action=normal(rows, config.action_horizon, config.max_action_dim),
@@ -57,6 +58,7 @@ def synthetic_inputs(
         hidden_layer=cached_layer or 0,
         targets=normal(rows, sum(GROUNDED.values())) if config.grounded_targets else None,
         past=_earlier(config, rows, memory, views, side, text, cached_layer) if memory else None,
+        layout=Layout.of(ids, mask, image, (embodiment,) * rows),
     )
 
 
