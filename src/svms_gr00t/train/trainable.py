@@ -16,7 +16,7 @@ def trainable_names(model: Gr00tN1d6, phase: Phase) -> list[str]:
 
 
 def prepare(model: Gr00tN1d6, phase: Phase, optimizer: OptimizerName = "adamw") -> dict[str, nn.Parameter]:
-    """Switch gradients, modes and types for a phase; the parameters that train, by name.
+    """Switch gradients, modes and types for a phase; the parameters that train, by name. Old gradients are dropped.
 
     What trains is stored as the optimiser wants it; frozen weights stay as they were loaded. A module whose parameters
     are all frozen goes to eval mode with everything inside it. One without parameters, such as a dropout, goes with
@@ -28,6 +28,7 @@ def prepare(model: Gr00tN1d6, phase: Phase, optimizer: OptimizerName = "adamw") 
         raise TrainingError(f"phase {phase.name}", got="nothing trains", want="a parameter to train", hint=hint)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in chosen)
+        parameter.grad = None
         if name in chosen:
             parameter.data = parameter.data.to(master_dtype(optimizer))
     model.train()

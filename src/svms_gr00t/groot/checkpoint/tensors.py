@@ -144,6 +144,10 @@ class Lazy(Mapping[str, Tensor]):
     def __contains__(self, name: object) -> bool:
         return name in self._files
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor, without reading any."""
+        return {name: stored.shape for name, stored in self._files.items()}
+
 
 def header(file: Path) -> dict[str, Stored]:
     """The tensors of one file, in the order of their values.

@@ -5,21 +5,23 @@
 A checkpoint holds what trained and its optimiser moments as safetensors, and the numbers of the schedules as JSON.
 """
 
+import hashlib
 import json
 import logging
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.core.whole import recover, whole_file, whole_folder
+from svms_gr00t.groot.checkpoint.streaming import write_tensors
+from svms_gr00t.groot.checkpoint.tensors import Lazy, header
 from svms_gr00t.train.loop.seal import HINT, SUMS, WANT, check_seal, digest, seal
 
 log = logging.getLogger(__name__)
@@ -45,16 +47,27 @@ class State(BaseModel):
     """Steps done."""
     phase: str
     sheaf: SheafState
+    moments: bool = True
+    """Whether the optimiser's moments were saved."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """Everything a resume needs."""
 
-    model: dict[str, Tensor]
+    model: Mapping[str, Tensor]
     """Tensors that trained, SVMS buffers, and with EMA their means as "ema.<name>"."""
-    optimizer: dict[str, Tensor]
-    """"exp_avg.<name>", "exp_avg_sq.<name>" and "step.<name>"."""
+    optimizer: Mapping[str, Tensor]
+    """"exp_avg.<name>", "exp_avg_sq.<name>" and "step.<name>"; nothing where moments are left out."""
+    state: State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A snapshot in files: a tensor is read when it is asked for, and none stays."""
+
+    model: Lazy
+    optimizer: Lazy
     state: State
 
 
@@ -70,13 +83,17 @@ class RunDir:
         return self
 
     def save(self, snapshot: Snapshot, *, keep_last: int = 1) -> None:
-        """Add a checkpoint, then drop all but the newest `keep_last`; a crash at any moment leaves a whole one."""
+        """Add a checkpoint, then drop all but the newest `keep_last`; a crash at any moment leaves a whole one.
+
+        Tensors of a device pass through the host one by one.
+        """
         folder = self.root / "checkpoints" / f"step_{snapshot.state.done:06d}"
         with whole_folder(folder) as partial:
-            for name, tensors in zip(_WEIGHTS, (snapshot.model, snapshot.optimizer), strict=True):
-                save_file(tensors, partial / name)
-            (partial / _STATE).write_text(snapshot.state.model_dump_json() + "\n", encoding="utf-8")
-            seal(partial)
+            written = zip(_WEIGHTS, (snapshot.model, snapshot.optimizer), strict=True)
+            digests = {name: write_tensors(partial / name, tensors) for name, tensors in written}
+            state = f"{snapshot.state.model_dump_json()}\n".encode()
+            (partial / _STATE).write_bytes(state)
+            seal(partial, digests | {_STATE: hashlib.sha256(state).hexdigest()})
         found = self.checkpoints()
         at = found.index(folder)
         # What comes later was broken and passed over; a hidden one was never finished by a killed process.
@@ -91,7 +108,7 @@ class RunDir:
         named = [(match, path) for path in folder.glob("step_*") if (match := _NAME.fullmatch(path.name))]
         return [path for _, path in sorted((int(match[1]), path) for match, path in named)]
 
-    def load(self) -> Snapshot | None:
+    def load(self) -> Checkpoint | None:
         """The newest whole checkpoint, or None. Raises CheckpointError when there are some and none is whole."""
         broken: CheckpointError | None = None
         for folder in reversed(self.checkpoints()):
@@ -141,16 +158,16 @@ class RunDir:
         return path
 
 
-def _read(folder: Path) -> Snapshot:
+def _read(folder: Path) -> Checkpoint:
     try:
         state = _read_state(folder)
-        model, optimizer = (load_file(folder / name) for name in _WEIGHTS)
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        model, optimizer = (Lazy(header(folder / name)) for name in _WEIGHTS)
+    except (OSError, ValueError, TypeError) as error:
         if isinstance(error, CheckpointError):
             raise
         said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise CheckpointError(folder, got=f"a broken checkpoint ({said})", want=WANT, hint=HINT) from error
-    return Snapshot(model=model, optimizer=optimizer, state=state)
+    return Checkpoint(model=model, optimizer=optimizer, state=state)
 
 
 def _read_state(folder: Path) -> State:

@@ -1,6 +1,6 @@
 """SHA256SUMS: the digest of every file of a folder, as `sha256sum` writes it and `sha256sum -c` reads it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from svms_gr00t.core.digest import file_digest
@@ -11,16 +11,15 @@ WANT = "a whole checkpoint"
 HINT = "Delete that folder to go on from the checkpoint before it, or the run folder to start again"
 
 
-def seal(folder: Path) -> None:
-    """Write the digests of the files that are there."""
-    names = sorted(file.name for file in folder.iterdir() if file.name != SUMS)
-    (folder / SUMS).write_text("".join(_line(folder / name) for name in names), encoding="utf-8")
+def seal(folder: Path, digests: Mapping[str, str]) -> None:
+    """Write the digests of the files, by their names."""
+    (folder / SUMS).write_text("".join(_line(name, digests[name]) for name in sorted(digests)), encoding="utf-8")
 
 
 def check_seal(folder: Path, names: Collection[str]) -> None:
     """Compare the digests of exactly these files. Raises CheckpointError naming the first that differs, or OSError."""
     found = (folder / SUMS).read_bytes()
-    lines = [_line(folder / name).encode() for name in sorted(names)]
+    lines = [_line(name, digest(folder / name)).encode() for name in sorted(names)]
     if found == b"".join(lines):
         return
     odd = next((name for name, line in zip(sorted(names), lines, strict=True) if line not in found), SUMS)
@@ -32,5 +31,5 @@ def digest(file: Path) -> str:
     return file_digest(file).hex()
 
 
-def _line(file: Path) -> str:
-    return f"{digest(file)}  {file.name}\n"
+def _line(name: str, digest: str) -> str:
+    return f"{digest}  {name}\n"

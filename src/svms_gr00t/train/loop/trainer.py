@@ -9,26 +9,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from svms_gr00t.core.errors import CheckpointError, TrainingError
+from svms_gr00t.core.errors import TrainingError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.svms import SheafStreams
 from svms_gr00t.train.loop.interrupts import BetweenSteps
+from svms_gr00t.train.loop.kept import Kept
 from svms_gr00t.train.loop.measures import peak_memory_gib, stream_measures
 from svms_gr00t.train.loop.run_dir import Row, RunDir, SheafState, Snapshot, State
+from svms_gr00t.train.loop.saver import Saver
 from svms_gr00t.train.loop.shares import Parts
 from svms_gr00t.train.loop.step import Outcome, Precision, Stepper, arithmetic
 from svms_gr00t.train.loop.trackers import Tracker
-from svms_gr00t.train.optimizers.optimizer import (
-    OptimizerName,
-    make_optimizer,
-    optimizer_tensors,
-    restore_optimizer,
-    set_learning_rate,
-)
+from svms_gr00t.train.optimizers.optimizer import OptimizerName, make_optimizer, set_learning_rate
 from svms_gr00t.train.phases import Phase, loss_weights
 from svms_gr00t.train.processes.cluster import Cluster
 from svms_gr00t.train.schedules import SheafWeight, cosine, temperature
@@ -50,6 +45,10 @@ class LoopConfig:
     checkpoint_every: int = 100
     keep_last: int = 1
     """Checkpoints that stay."""
+    background: bool = True
+    """Write them while training goes on, where the host has room for a copy; else steps wait."""
+    save_moments: bool = True
+    """Without them a checkpoint is a third as large, and who goes on from it starts the optimiser anew."""
     log_every: int = 5
     validate_every: int = 0
     """Steps between validations; 0: only at the end."""
@@ -75,20 +74,20 @@ def train_phase(
 ) -> list[Row]:
     """Train one phase, or go on where `run` stopped; returns its metrics. `model` is left in eval mode.
 
-    Raises TrainingError when a loss is NaN or infinite (the last checkpoint stays) or nothing trains, CheckpointError
-    when `run` holds another phase or model. On Ctrl-C, SIGTERM or SIGHUP the steps so far are saved, then
-    KeyboardInterrupt is raised with the signal's number.
+    Raises TrainingError when a loss is NaN or infinite (the last checkpoint stays), nothing trains or a checkpoint
+    cannot be written, CheckpointError when `run` holds another phase or model. On Ctrl-C, SIGTERM or SIGHUP the steps
+    so far are saved, then KeyboardInterrupt is raised with the signal's number.
     """
     loop = Loop(model, phase, batches, run.create(), config or LoopConfig(), cluster or Cluster())
     loop.validate, loop.trackers = validate, trackers
     begin = loop.resume()
-    with (progress or Silent()).task(title or phase.name, phase.steps) as bar, BetweenSteps() as interrupts:
+    with (progress or Silent()).task(title or phase.name, phase.steps) as bar, BetweenSteps() as interrupts, loop.saver:
         bar.advance(begin)
         for step in range(begin, phase.steps):
             bar.note(loop.step(step))
             bar.advance()
             if number := loop.stopping(interrupts.asked):
-                loop.save()
+                loop.save(last=True)
                 raise KeyboardInterrupt(number)
     loop.finish()
     return run.rows()
@@ -121,35 +120,22 @@ class Loop:
         self.trackers: tuple[Tracker, ...] = ()
         self.done, self.saved = 0, -1
         self.mean = {n: p.detach().clone() for n, p in self.parameters.items()} if config.ema else {}
+        self.kept = Kept(model, self.parameters, self.optimizer, self.mean, cluster)
+        self.saver = Saver(run, cluster, keep_last=config.keep_last, background=config.background)
 
     def resume(self) -> int:
-        """The first step to do."""
-        snapshot = self.run.load()
+        """The first step to do. Raises CheckpointError for a checkpoint of something else."""
+        stored = self.run.load()
         with self.cluster.main_first() as writes:
             if writes:
-                self.run.rows(below=0 if snapshot is None else snapshot.state.done)
-        if snapshot is None:
+                self.run.rows(below=0 if stored is None else stored.state.done)
+        if stored is None:
             return 0
-        self._check(snapshot)
-        self.mean = {n: snapshot.model.pop(f"ema.{n}").to(v.device) for n, v in self.mean.items()}
-        stored = self.model.state_dict()
-        kept = {n: self.cluster.like(stored[n], v) for n, v in snapshot.model.items()}
-        self.model.load_state_dict(kept, strict=False)
-        restore_optimizer(self.optimizer, self.parameters, snapshot.optimizer, like=self.cluster.like)
-        self.sheaf.load_state_dict(snapshot.state.sheaf.model_dump())
-        self.done = self.saved = snapshot.state.done
+        self.kept.check(stored, self.phase.name, self.run.root)
+        self.kept.put_back(stored)
+        self.sheaf.load_state_dict(stored.state.sheaf.model_dump())
+        self.done = self.saved = stored.state.done
         return self.done
-
-    def _check(self, snapshot: Snapshot) -> None:
-        """Raise CheckpointError unless the checkpoint is of this phase and holds exactly what it changes."""
-        stored = self.model.state_dict()
-        want = {n: v.shape for n, v in stored.items() if self._is_trained(n)}
-        want |= {f"ema.{name}": value.shape for name, value in self.mean.items()}
-        odd = sorted(want.items() ^ {n: v.shape for n, v in snapshot.model.items()}.items())
-        if odd or snapshot.state.phase != self.phase.name:
-            got = f"phase {snapshot.state.phase}" + (f" with another {odd[0][0]}" if odd else "")
-            hint = "Choose another folder, or train with the settings that it was begun with"
-            raise CheckpointError(self.run.root, got=got, want=f"phase {self.phase.name} of this model", hint=hint)
 
     def stopping(self, asked: int) -> int:
         """Number of the signal that stops every process after this step; a signal reaches each at its own moment."""
@@ -158,22 +144,22 @@ class Loop:
         anyone = float(self.cluster.sum(torch.tensor(float(asked > 0)))) > 0
         return (asked or signal.SIGTERM) if anyone else 0
 
-    def save(self) -> None:
-        """Write the checkpoint of this step, once."""
-        if self.saved == self.done:
-            return
-        sheaf = SheafState.model_validate(self.sheaf.state_dict())
-        state = State(done=self.done, phase=self.phase.name, sheaf=sheaf)
-        if self.cluster.collects:
-            moments = {n: self.cluster.whole(v) for n, v in optimizer_tensors(self.optimizer, self.parameters).items()}
-            kept = self._trained() | {f"ema.{name}": value for name, value in self.mean.items()}
-        with self.cluster.main_first() as writes:
-            if writes:
-                self.run.save(Snapshot(model=kept, optimizer=moments, state=state), keep_last=self.config.keep_last)
+    def save(self, *, last: bool = False) -> None:
+        """Write the checkpoint of this step, once; after the `last` one every process finds it on the disk."""
+        if self.saved != self.done and self.cluster.collects:
+            sheaf, keeps = SheafState.model_validate(self.sheaf.state_dict()), self.config.save_moments
+            state = State(done=self.done, phase=self.phase.name, sheaf=sheaf, moments=keeps)
+            moments = self.kept.moments() if keeps else {}
+            self.saver.save(Snapshot(model=self.kept.weights(), optimizer=moments, state=state), last=last)
         self.saved = self.done
+        if last:
+            with self.cluster.main_first() as writes:
+                if writes:
+                    self.saver.join()
 
     def step(self, step: int) -> str:
-        """One optimiser step; returns a note for the bar."""
+        """One optimiser step; returns a note for the bar. Raises TrainingError when a checkpoint was not written."""
+        self.saver.check()
         began, number = time.monotonic(), self.config.first_step + step
         found = self.batches(number)
         parts: Parts = found if isinstance(found, tuple) else (found,)
@@ -190,12 +176,12 @@ class Loop:
             labels=parts[0].labels is not None,
             targets=self.model.target_heads is not None,
         )
-        self.optimizer.zero_grad(set_to_none=True)
         outcome = self.stepper.backward(number, parts, weights)
         norm = self.stepper.clip(self.parameters, number)
         rate = self.phase.learning_rate * cosine(step, self.phase.steps)
         set_learning_rate(self.optimizer, rate)
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)  # neither a checkpoint nor a validation has to live beside them
         self._average()
         flow = outcome.terms["flow"]
         self.sheaf.see(step, flow)
@@ -213,7 +199,7 @@ class Loop:
 
     def finish(self) -> None:
         """Save, and leave the model as it is to be used: averaged weights where asked for, eval mode."""
-        self.save()
+        self.save(last=True)
         with torch.no_grad():
             for name, value in self.mean.items():
                 self.parameters[name].copy_(value)
@@ -263,15 +249,6 @@ class Loop:
         for module, mode in modes.items():
             module.training = mode
         return {f"held_out.{name}": value for name, value in found.items()}
-
-    def _is_trained(self, name: str) -> bool:
-        return name in self.parameters or name.startswith("svms.")
-
-    def _trained(self) -> dict[str, Tensor]:
-        """What the phase changes, whole. Collective where processes share weights."""
-        state = self.model.state_dict()
-        kept = {n: v for n, v in state.items() if self._is_trained(n)}
-        return {n: self.cluster.whole(v).detach().clone() for n, v in kept.items()}
 
 
 def _check_types(model: Gr00tN1d6, config: LoopConfig) -> None:

@@ -20,6 +20,13 @@ from svms_gr00t.train.optimizers.stochastic import StochasticAdamW
 
 OptimizerName = Literal["adamw", "adamw8bit", "adamw-sr", "adamw8bit-sr"]
 WEIGHT_DECAY = 1e-5
+KINDS = (
+    *(f"{m}.{part}" for m in ("exp_avg", "exp_avg_sq") for part in ("codes", "scale")),
+    "exp_avg",
+    "exp_avg_sq",
+    "step",
+)
+"""Kinds of `optimizer_tensors`."""
 HALF = (torch.bfloat16, torch.float16)
 
 
@@ -78,13 +85,22 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Moments and step counts of each parameter as "<kind>.<name>"; an 8-bit moment as its codes and its scale."""
+    """Moments and step counts of each parameter as "<kind>.<name>"; an 8-bit moment as its codes and its scale.
+
+    They are the optimiser's own tensors: its next step changes them.
+    """
     found: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
         for kind, value in optimizer.state.get(parameter, {}).items():
             for part, tensor in _parts(kind, value):
-                found[f"{part}.{name}"] = tensor.detach().clone()
+                found[f"{part}.{name}"] = tensor.detach()
     return found
+
+
+def owner_of(name: str) -> tuple[str, str]:
+    """("<kind>", "<parameter>") of a name among `optimizer_tensors`; two empty strings for any other."""
+    kind = next((kind for kind in KINDS if name.startswith(f"{kind}.")), "")
+    return kind, name.removeprefix(f"{kind}.") if kind else ""
 
 
 def restore_optimizer(
