@@ -44,6 +44,34 @@ def test_every_phase_fits_a_32_gb_card_within_its_promise() -> None:
     assert peak("end to end", views=1) < peak("end to end", views=3)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit", "adamw-sr", "adamw8bit-sr"])
+@pytest.mark.parametrize("phase", PHASES)
+def test_saving_takes_less_of_the_card_than_a_step(phase: str, optimizer: str) -> None:
+    found = plan(RELEASED, PHASES[phase], Setup(batch_size=1, views=1, optimizer=optimizer))
+    gradients = found.trained * (2 if optimizer.endswith("-sr") else 4)
+    assert found.saving_gib <= found.peak_gib - 1.03 * gradients / 2**30 + 1e-9
+    assert found.saving_gib > 1.03 * 2 * found.resident / 2**30
+
+
+def test_a_checkpoint_is_what_trains_with_its_moments() -> None:
+    found = plan(RELEASED, END_TO_END, Setup(batch_size=8))
+    assert found.checkpoint_gib == pytest.approx(12 * 1.32253e9 / 2**30, rel=1e-4)
+    average = plan(RELEASED, END_TO_END, Setup(batch_size=8, ema=True))
+    assert average.checkpoint_gib == pytest.approx(16 * 1.32253e9 / 2**30, rel=1e-4)
+    assert average.peak_gib - found.peak_gib == pytest.approx(1.03 * 4 * 1.32253e9 / 2**30, rel=1e-4)
+    shared = plan(RELEASED, END_TO_END, Setup(batch_size=8, shared=8))
+    assert shared.checkpoint_gib == found.checkpoint_gib, "one process writes it whole"
+    assert shared.saving_gib < found.saving_gib
+
+
+def test_checkpoints_of_the_released_size_are_rarer() -> None:
+    tiny, released = TrainConfig(dataset_path="d"), TrainConfig(dataset_path="d", preset="n1d6")
+    assert (tiny.settled(None).save_steps, released.settled(None).save_steps) == (100, 1000)
+    assert replace(released, save_steps=7).settled(None).save_steps == 7
+    with pytest.raises(ConfigError, match="save_steps = 0, but need 1 or more"):
+        replace(released, save_steps=0)
+
+
 def test_switches_go_from_cheap_to_small_and_the_first_that_fits_is_named() -> None:
     setup = Setup(batch_size=8)
     peaks = [plan(RELEASED, END_TO_END, setup).peak_gib]

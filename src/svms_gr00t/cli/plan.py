@@ -39,6 +39,8 @@ class PlanMemory:
     """Earlier frames that the model remembers."""
     use_sheaf_streams: bool = True
     """Off plans plain GR00T N1.6 (phase 1 then trains a quarter of the DiT)."""
+    ema: bool = False
+    """Keep a moving average of the weights, as --ema does in svms-gr00t train."""
     exact: bool = False
     """Simulate a step of each phase on the real modules without storage (seconds) instead of using the formula."""
     format: Literal["table", "json"] = "table"
@@ -46,12 +48,13 @@ class PlanMemory:
 
     def run(self) -> int:
         """Print the table."""
-        from svms_gr00t.train.memory.planner import Setup, cheapest, plan, usable
+        from svms_gr00t.train.memory.planner import CONTEXT_GIB, FRAGMENTATION, Setup, cheapest, plan, usable
         from svms_gr00t.train.memory.simulate import exact_plan
         from svms_gr00t.train.phases import plain_counterpart
 
         (config, phases), room = self._planned(), usable(self.gpu_gb)
-        table = Table("phase", "trains", "batch", "peak GiB", f"fits {room:.1f} GiB", "cheapest switch that fits")
+        columns = ("phase", "trains", "batch", "peak GiB", "checkpoint GiB", f"fits {room:.1f} GiB")
+        table = Table(*columns, "cheapest switch that fits")
         rows, fits, planner = [], True, exact_plan if self.exact else plan
         for phase in phases:
             setup = Setup(
@@ -61,6 +64,7 @@ class PlanMemory:
                 accumulation=self.gradient_accumulation_steps,
                 checkpointing=self.gradient_checkpointing,
                 cached=self.cached,
+                ema=self.ema,
             )
             used = phase if self.use_sheaf_streams else plain_counterpart(phase)
             found, flags = planner(config, used, setup), cheapest(config, used, setup, room, planner=planner)
@@ -68,13 +72,18 @@ class PlanMemory:
             help_ = {"": "", None: "none: a smaller batch, or a feature cache"}.get(flags, flags)
             trains = f"{found.trained / 1e6:,.1f} M"
             verdict = "yes" if flags == "" else "NO"
-            table.add_row(phase.name, trains, str(setup.batch_size), f"{found.peak_gib:.1f}", verdict, help_)
+            sizes = (f"{found.peak_gib:.1f}", f"{found.checkpoint_gib:.1f}")
+            table.add_row(phase.name, trains, str(setup.batch_size), *sizes, verdict, help_)
             rows.append(asdict(found) | {"fits": flags == "", "switch": flags})
         if self.format == "json":
             console.print_json(json.dumps(rows))
         else:
             console.print(table)
-            console.print("Estimated from simulated runs; not measured on a GPU.", highlight=False)
+            said = f"{FRAGMENTATION - 1:.0%} for fragmentation and {CONTEXT_GIB} GiB for the CUDA context are assumed"
+            text = (
+                f"Estimated from simulated runs; not measured on a GPU: {said}. Saving takes nothing more of the card"
+            )
+            console.print(f"{text}; a checkpoint takes its size of the host while it is written.", highlight=False)
         return int(not fits)
 
     def _planned(self) -> "tuple[Gr00tN1d6Config, tuple[Phase, ...]]":

@@ -111,10 +111,12 @@ class Train:
     """Share of held-out episodes."""
     eval_steps: int = 0
     """Steps between validations; 0: at the end of each phase."""
-    save_steps: int = 100
-    """Steps between checkpoints."""
+    save_steps: int | None = None
+    """Steps between checkpoints; by default 100 for the tiny size and 1,000 for the released one."""
     save_total_limit: int = 2
     """Newest checkpoints that stay."""
+    save_moments: bool = True
+    """Off leaves the optimiser's moments out of checkpoints (a third of the size); a resumed run starts them anew."""
     resume: str = "auto"
     """auto goes on where --output-dir stopped; never refuses a used folder; a folder goes on there."""
     accept_changes: str = ""

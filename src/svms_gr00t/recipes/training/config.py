@@ -85,8 +85,11 @@ class TrainConfig:
     """Share of held-out episodes."""
     eval_steps: int = 0
     """Steps between validations; 0: at the end of each phase."""
-    save_steps: int = 100
+    save_steps: int | None = None
+    """Steps between checkpoints; by default the preset's: 100 for tiny, 1,000 for n1d6."""
     save_total_limit: int = 2
+    save_moments: bool = True
+    """Off leaves the optimiser's moments out of checkpoints, and a resumed run starts them anew."""
 
     def __post_init__(self) -> None:
         if isinstance(self.dataset_path, str):
@@ -102,6 +105,9 @@ class TrainConfig:
             raise ConfigError("svms", got=unknown, want=f"fields among {', '.join(sorted(known))}", hint=HINT)
         if not self.svms_rate > 0:
             raise ConfigError("svms_rate", got=self.svms_rate, want="above 0", hint="1 learns as fast as the rest")
+        if self.save_steps is not None and self.save_steps < 1:
+            hint = "Leave it out for the preset's; the end of a phase is always saved"
+            raise ConfigError("save_steps", got=self.save_steps, want="1 or more", hint=hint)
         if self.base_model_path == NONE:
             object.__setattr__(self, "base_model_path", None)
         if self.preset is None and self.base_model_path is None:
@@ -116,7 +122,8 @@ class TrainConfig:
 
     def settled(self, base: Path | None) -> "TrainConfig":
         """With the preset of the base where none was given. Raises ConfigError for one that contradicts it."""
-        return replace(self, preset=preset_for(self.preset, base).name)
+        chosen = preset_for(self.preset, base)
+        return replace(self, preset=chosen.name, save_steps=self.save_steps or chosen.save_steps)
 
     def budget(self) -> Budget:
         """The preset's, with this run's steps, rates and batch sizes."""

@@ -11,7 +11,16 @@ from svms_gr00t.train.gates import GateResult, end_gate
 from svms_gr00t.train.loop.run_dir import RunDir
 
 FREE = (
-    *("phases", "use_sheaf_streams", "save_steps", "save_total_limit", "svms", "svms_rate", "lambda_aux"),
+    *(
+        "phases",
+        "use_sheaf_streams",
+        "save_steps",
+        "save_total_limit",
+        "save_moments",
+        "svms",
+        "svms_rate",
+        "lambda_aux",
+    ),
     *("hand_position", "hand_gripper"),
 )
 """Settings in which a run and its plain reference may differ."""

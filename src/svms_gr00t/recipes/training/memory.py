@@ -68,6 +68,7 @@ def setup_of(config: TrainConfig, phase: Phase, views: int, *, world: int = 1, s
         checkpointing=config.gradient_checkpointing,
         cached=config.feature_cache is not None and world == 1,
         shared=world if sharded else 1,
+        ema=config.ema > 0,
     )
 
 

@@ -265,10 +265,12 @@ def validator(held_out: Samples) -> Validate:
 
 
 def _loop(config: TrainConfig, experiment: Experiment) -> LoopConfig:
+    assert config.save_steps is not None, "settled() takes it from the preset"
     return LoopConfig(
         seed=config.seed,
         checkpoint_every=config.save_steps,
         keep_last=config.save_total_limit,
+        save_moments=config.save_moments,
         validate_every=config.eval_steps,
         optimizer=config.optimizer,
         precision=config.precision or experiment.precision,

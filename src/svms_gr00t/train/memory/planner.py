@@ -5,8 +5,10 @@
 N are counted on the model itself, without storage; k is what the optimiser keeps for a trained weight beyond its bf16
 copy, gradient included. Activations go as gradients come, so that d of them meet no gradient; but the gradients of
 accumulated micro-batches stay, and meet the next one's activations and bf16 copies. An earlier step that memory keeps
-adds 2.7 MiB a view; its features come from a cache. a and d (MiB) were fitted to
-`simulate.step_bytes` at the released size, a = a0 (1 + H) / 51 + a1 T; on a GPU they were not measured.
+adds 2.7 MiB a view; its features come from a cache. Saving adds nothing: gradients are gone by then, and tensors go to
+the host one by one, so that the card holds less than in a step. The 3 % that the allocator loses between blocks and the
+0.7 GiB of the CUDA context with its libraries are assumptions. a and d (MiB) were fitted to `simulate.step_bytes` at
+the released size, a = a0 (1 + H) / 51 + a1 T; on a GPU they were not measured.
 """
 
 import json
@@ -20,12 +22,19 @@ from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.groot.embodiment import EmbodimentLinear
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.train.optimizers.optimizer import OptimizerName
+from svms_gr00t.train.optimizers.optimizer import OptimizerName, master_dtype
 from svms_gr00t.train.phases import Phase
 from svms_gr00t.train.towers.blocks import blocks
 from svms_gr00t.train.towers.placement import is_below
 
 GIB, MIB = 1 << 30, 1 << 20
+MOMENTS_OF_A_WEIGHT: dict[OptimizerName, float] = {
+    "adamw": 8.0,
+    "adamw8bit": 2.04,
+    "adamw-sr": 8.0,
+    "adamw8bit-sr": 2.04,
+}
+"""Bytes of both moments of a weight."""
 BYTES_A_WEIGHT: dict[OptimizerName, float] = {"adamw": 14.0, "adamw8bit": 8.04, "adamw-sr": 10.0, "adamw8bit-sr": 4.04}
 """k: masters, moments and gradients of one trained weight."""
 ACTIVATIONS = {"specialise": (54.2, 0.168, 0.0), "couple": (64.9, 0.184, 400.0), "end to end": (81.6, 0.709, 1200.0)}
@@ -35,6 +44,7 @@ RECOMPUTED = {"specialise": (9.1, 0.163, 0.0), "couple": (0.0, 0.196, 50.0), "en
 MOMENTS = 2.7
 """MiB of activations of an earlier step, for each view: its moments train, its way through the backbone does not."""
 FRAGMENTATION, CONTEXT_GIB = 1.03, 0.7
+"""Assumptions, not measured: with expandable segments, which training asks for; CUDA 12 and cuBLAS on one stream."""
 TOKENS_A_VIEW, TOKENS_OF_TEXT = 88, 28
 """81 tokens of a 252-pixel view with its marks, and a prompt around a sentence of kitchen language."""
 CACHED_LAYERS = 12
@@ -57,6 +67,8 @@ class Setup:
     """Read hidden states of layer 12 from a feature cache."""
     shared: int = 1
     """Processes over which FSDP2 cuts the blocks."""
+    ema: bool = False
+    """Keep a moving average of what trains."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +82,11 @@ class Plan:
     resident: int
     """Parameters on the card."""
     peak_gib: float
+    """Of the card, at the worst moment of a step."""
+    saving_gib: float
+    """Of the card while a checkpoint is taken."""
+    checkpoint_gib: float
+    """Of the disk for one checkpoint, and of the host while it is written in the background."""
 
 
 def plan(config: Gr00tN1d6Config, phase: Phase, setup: Setup) -> Plan:
@@ -84,9 +101,24 @@ def plan(config: Gr00tN1d6Config, phase: Phase, setup: Setup) -> Plan:
     activations = max(0.0, micro * sample - apart * MIB)
     if setup.accumulation > 1:
         activations = micro * sample + (0 if setup.optimizer.endswith("-sr") else 2 * trained)
-    total = 2 * resident + BYTES_A_WEIGHT[setup.optimizer] * trained + activations
-    peak = FRAGMENTATION * total / GIB + CONTEXT_GIB
-    return Plan(phase=phase.name, setup=setup, trained=trained, resident=resident, peak_gib=peak)
+    stored, moments = master_dtype(setup.optimizer).itemsize, MOMENTS_OF_A_WEIGHT[setup.optimizer]
+    average = stored * setup.ema
+    held = 2 * resident + (BYTES_A_WEIGHT[setup.optimizer] + average) * trained
+    whole = _counts(config, phase, replace(setup, shared=1))[1]
+    return Plan(
+        phase=phase.name,
+        setup=setup,
+        trained=trained,
+        resident=resident,
+        peak_gib=_on_card(held + activations),
+        saving_gib=_on_card(held - stored * trained),  # a gradient is stored as its weight is
+        checkpoint_gib=(stored + moments + average) * whole / GIB,
+    )
+
+
+def _on_card(size: float) -> float:
+    """GiB that so many bytes of tensors take."""
+    return FRAGMENTATION * size / GIB + CONTEXT_GIB
 
 
 Planner = Callable[[Gr00tN1d6Config, Phase, Setup], Plan]

@@ -28,6 +28,7 @@ from svms_gr00t.train.memory.planner import (
     CONTEXT_GIB,
     FRAGMENTATION,
     GIB,
+    MOMENTS_OF_A_WEIGHT,
     TOKENS_A_VIEW,
     TOKENS_OF_TEXT,
     Plan,
@@ -35,7 +36,7 @@ from svms_gr00t.train.memory.planner import (
     plan,
 )
 from svms_gr00t.train.memory.synthetic import synthetic_inputs
-from svms_gr00t.train.optimizers.optimizer import OptimizerName
+from svms_gr00t.train.optimizers.optimizer import OptimizerName, master_dtype
 from svms_gr00t.train.phases import Phase, loss_weights
 from svms_gr00t.train.towers.placement import is_below
 from svms_gr00t.train.towers.recompute import recompute_blocks
@@ -43,8 +44,6 @@ from svms_gr00t.train.trainable import prepare
 
 IMAGE_TOKENS = 81
 """Of a view of 252 x 252 pixels."""
-MOMENTS: dict[OptimizerName, float] = {"adamw": 8.0, "adamw8bit": 2.04, "adamw-sr": 8.0, "adamw8bit-sr": 2.04}
-"""Bytes of both moments of a weight."""
 SCRATCH: dict[OptimizerName, float] = {"adamw": 0.0, "adamw8bit": 8.0, "adamw-sr": 20.0, "adamw8bit-sr": 12.0}
 """Bytes a weight of the largest tensor while it is updated; the fused kernel needs none."""
 
@@ -117,8 +116,9 @@ def exact_plan(config: Gr00tN1d6Config, phase: Phase, setup: Setup) -> Plan:
         checkpointing=setup.checkpointing,
         below=CACHED_LAYERS if setup.cached else None,
     )
-    peak = FRAGMENTATION * used / GIB + CONTEXT_GIB
-    return replace(plan(config, phase, setup), peak_gib=peak)
+    formula = plan(config, phase, setup)
+    used += formula.trained * master_dtype(setup.optimizer).itemsize * setup.ema
+    return replace(formula, peak_gib=FRAGMENTATION * used / GIB + CONTEXT_GIB)
 
 
 def step_bytes(
@@ -148,7 +148,7 @@ def step_bytes(
         t for n, t in (*model.named_parameters(), *model.named_buffers()) if below is None or not is_below(n, below)
     ]
     trained = sum(p.numel() for p in parameters.values())
-    resident = sum(t.numel() * t.element_size() for t in fixed) + int(MOMENTS[optimizer] * trained)
+    resident = sum(t.numel() * t.element_size() for t in fixed) + int(MOMENTS_OF_A_WEIGHT[optimizer] * trained)
     ledger = Ledger()
     for parameter in model.parameters():
         ledger._known.add(parameter.untyped_storage())

@@ -15,6 +15,7 @@ from svms_gr00t.train.processes.cluster import Accelerated, Cluster
 from svms_gr00t.train.processes.sharded import Sharded
 
 log = logging.getLogger(__name__)
+_ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 _OTHERS = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM", "ACCELERATE_USE_PARALLELISM_CONFIG")
 _INSTEAD = {
     "ACCELERATE_MIXED_PRECISION": "--precision",
@@ -48,6 +49,8 @@ def cluster() -> Cluster:
 
     Warns of settings that are not used. Raises ConfigError for FSDP of the first version, DeepSpeed and the like.
     """
+    if not any(name in os.environ for name in _ALLOCATOR):
+        os.environ[_ALLOCATOR[0]] = "expandable_segments:True"  # before CUDA starts; what the memory plan counts on
     if int(os.environ.get("RANK", "0")) == 0 and (unused := not_used(os.environ)):
         log.warning("accelerate launch: not used here: %s", ", ".join(unused))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
