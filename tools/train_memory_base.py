@@ -53,7 +53,8 @@ def train(config: StudyConfig, dataset: Path, output: Path, room: Path, seed: in
     samples, _ = samples_of(config, experiment, model, room / "features")
     batches = Batches(samples, config.batch_size, seed)
     loop = LoopConfig(seed=seed, checkpoint_every=config.checkpoint_every)
-    train_phase(model, config.before(), batches, RunDir(room / "run"), config=loop, progress=Bars(), title="base")
+    phase = replace(config.before(), everything=False)  # the tiny base's backbone stays to the bit
+    train_phase(model, phase, batches, RunDir(room / "run"), config=loop, progress=Bars(), title="base")
     Policy(model.to(torch.bfloat16), experiment.processor).save_pretrained(output)
 
 

@@ -100,13 +100,14 @@ ROOMS = {
     "recipes": {
         "shipped": set(),
         "processes": set(),
+        "settings": set(),
         "training": {"shipped"},
         "dataflow": {"training"},
         "pretrain": {"training"},
         "benchmarks": {"shipped", "training"},
-        "demo": {"shipped", "training", "benchmarks"},
-        "ablation": {"shipped", "processes", "training", "benchmarks"},
-        "memory_study": {"shipped", "processes", "training", "benchmarks"},
+        "demo": {"shipped", "settings", "training", "benchmarks"},
+        "ablation": {"shipped", "processes", "settings", "training", "benchmarks"},
+        "memory_study": {"shipped", "processes", "settings", "training", "benchmarks"},
     },
 }
 """What a room of a package may import of that package."""

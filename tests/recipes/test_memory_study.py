@@ -8,6 +8,7 @@ import torch
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError
 from svms_gr00t.data.loading.batches import Batches
+from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.memory_study.arms import ARMS
 from svms_gr00t.recipes.memory_study.build import added, experiment_of, samples_of
 from svms_gr00t.recipes.memory_study.config import StudyConfig
@@ -43,7 +44,7 @@ def place(config: StudyConfig, small_kitchen: Path, tmp_path_factory: pytest.Tem
 def parts(config: StudyConfig, place: Place, arm: str):
     experiment = experiment_of(config, ARMS[arm], place.dataset, shipped("tiny_base"), 0)
     model = experiment.model(use_sheaf_streams=ARMS[arm].between, base=shipped("tiny_base"))
-    return model, *samples_of(config, experiment, model, place.caches)
+    return model, *samples_of(config, experiment, model, place.root / "of_the_shipped_base")
 
 
 def test_sides_see_the_same_steps_in_the_same_batches(config: StudyConfig, place: Place) -> None:
@@ -58,6 +59,20 @@ def test_sides_see_the_same_steps_in_the_same_batches(config: StudyConfig, place
         assert batches["plain"][1] == batches[arm][1]
     assert batches["plain"][0].past is None
     assert batches["full"][0].past is not None
+
+
+def test_the_base_trains_whole_and_then_its_backbone_stays(config: StudyConfig, tmp_path: Path) -> None:
+    place = Place(root=tmp_path, dataset=Path(str(config.dataset_path)))
+    base = Policy.from_pretrained(train_base(config, place)).model.state_dict()
+    given = Policy.from_pretrained(shipped("tiny_base")).model.state_dict()
+    moved = {name for name in base if not torch.equal(base[name], given[name].to(base[name].dtype))}
+    assert all(any(part in name for name in moved) for part in ("vision_model", "language_model", "action_head"))
+    sides = [run_arm(config, place, "plain", seed, 1e-3) / POLICY for seed in (0, 1)]
+    first, second = (Policy.from_pretrained(side).model.state_dict() for side in sides)
+    apart = {name for name in first if not torch.equal(first[name], second[name])}
+    assert apart, "seeds see other batches"
+    assert all(name.startswith("action_head.") for name in apart)
+    assert all(torch.equal(first[name], base[name]) for name in base if name.startswith("backbone."))
 
 
 def test_the_memory_alone_is_as_large_as_svms_with_memory(config: StudyConfig, place: Place) -> None:
@@ -91,7 +106,7 @@ def test_a_stray_memory_is_another_episode_at_the_same_step(config: StudyConfig,
 
 
 def test_a_run_is_done_once_and_names_what_it_found(config: StudyConfig, place: Place) -> None:
-    base = train_base(config, place, 0)
+    base = train_base(config, place)
     folder = run_arm(config, place, "full", 0, 1e-3)
     found = Scores.load(folder / "scores.json")
     assert found.stray is not None
@@ -99,7 +114,7 @@ def test_a_run_is_done_once_and_names_what_it_found(config: StudyConfig, place: 
     assert (folder / POLICY / "config.json").is_file()
     stamps = [file.stat().st_mtime_ns for file in (folder / "scores.json", base / "config.json")]
     assert run_arm(config, place, "full", 0, 1e-3) == folder
-    assert train_base(config, place, 0) == base
+    assert train_base(config, place) == base
     assert stamps == [file.stat().st_mtime_ns for file in (folder / "scores.json", base / "config.json")]
 
 
@@ -117,5 +132,5 @@ def test_rates_are_chosen_on_seeds_that_are_not_reported(config: StudyConfig, pl
     assert "success" not in text.splitlines()[4], "nothing was driven"
     with pytest.raises(ConfigError, match="A rate is chosen"):
         run_study(swept, place.root, seeds=(0, 9), arms=("plain",), workers=1)
-    with pytest.raises(CheckpointError, match="other steps"):
+    with pytest.raises(CheckpointError, match="other settings: steps"):
         run_study(replace(swept, steps=5), place.root, seeds=(0,), arms=("plain",), workers=1)

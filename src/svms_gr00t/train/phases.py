@@ -39,11 +39,15 @@ class Phase:
     """The projector between vision tower and language model trains too: what targets say reaches the pictures."""
     svms_rate: float = 1.0
     """SVMS learns at so many times the learning rate: it is fresh, the rest is not."""
+    everything: bool = False
+    """Every parameter trains, the vision tower too: how a base is made."""
 
     def trains(self, name: str, config: Gr00tN1d6Config) -> bool:
         """Whether this phase trains the parameter of that name."""
         head = "action_head.model.transformer_blocks."
         layer = "backbone.model.language_model.model.layers."
+        if self.everything:
+            return True
         if name.startswith("svms."):
             return self.svms
         if name.startswith("targets."):

@@ -14,12 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from svms_gr00t.core.errors import CheckpointError, ConfigError, MissingExtra
+from svms_gr00t.core.errors import ConfigError, MissingExtra
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.recipes.ablation.result import AblationResult, summarise
 from svms_gr00t.recipes.ablation.run import AblationConfig, run_variant
 from svms_gr00t.recipes.ablation.variants import ALL, VARIANTS
 from svms_gr00t.recipes.processes import finished
+from svms_gr00t.recipes.settings import claim
 
 Backend = Literal["processes", "ray"]
 RECIPES: dict[str, AblationConfig] = {
@@ -27,7 +28,6 @@ RECIPES: dict[str, AblationConfig] = {
     "smoke": AblationConfig(steps=(2, 2, 2), batch_size=4, stride=40),
 }
 """tiny: the shipped base and demonstrations. smoke: a few steps, to see that everything runs."""
-CONFIG = "config.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def ablate(
         raise ConfigError(
             "--variants", got=unknown, want=f"names among {', '.join(ALL)}", hint="Leave it out for the ablation"
         )
-    _claim(config, output)
+    claim(config, output)
     # Seed by seed, so that a process finds the decoded data of its last run again.
     jobs = [Job(variant=v, seed=s, folder=output / v / f"seed_{s}") for s in seeds for v in variants]
     with (progress or Silent()).task("ablation runs", len(jobs)) as bar:
@@ -68,15 +68,6 @@ def ablate(
     result = summarise(config, output, variants, seeds)
     result.write(output)
     return result
-
-
-def _claim(config: AblationConfig, output: Path) -> None:
-    """Make the folder ours, or check that it is: runs of other settings must not be mixed into a table."""
-    file = output / CONFIG
-    if file.is_file() and AblationConfig.load(file) != config:
-        hint = "Choose another --output-dir, or delete this one"
-        raise CheckpointError(output, got="an ablation with other settings", want="the same settings", hint=hint)
-    config.save(file)
 
 
 def _spread(config: AblationConfig, jobs: Sequence[Job], workers: int, backend: Backend) -> Iterator[Job]:

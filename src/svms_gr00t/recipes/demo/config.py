@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from svms_gr00t.core.records import JsonRecord
 from svms_gr00t.recipes.shipped import MEMORY_TASKS, SHIPPED, SHIPPED_MEMORY
 from svms_gr00t.recipes.training.budget import TINY, Budget
 from svms_gr00t.train.phases import Phase
@@ -14,7 +15,7 @@ DemoSuite = Literal["memory", "single"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoConfig:
+class DemoConfig(JsonRecord):
     """Everything that decides the numbers of a demo; by itself that of two memory tasks."""
 
     suite: DemoSuite = "memory"

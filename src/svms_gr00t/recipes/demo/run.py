@@ -5,18 +5,16 @@
 Each finished piece is a file in the output folder; running again goes on after the last one.
 """
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from svms_gr00t.core.errors import CheckpointError, MissingExtra
+from svms_gr00t.core.errors import MissingExtra
 from svms_gr00t.core.lock import only_one
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.core.records import JsonRecord, write_text
+from svms_gr00t.core.records import JsonRecord
 from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.evaluate.closed_loop.result import RolloutResult
 from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
@@ -26,6 +24,7 @@ from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.demo.config import BASE, POLICIES, DemoConfig
 from svms_gr00t.recipes.demo.report import assemble
+from svms_gr00t.recipes.settings import claim
 from svms_gr00t.recipes.shipped import demonstrations, starting_point
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.phases_in_turn import Trained, train_in_turn
@@ -47,7 +46,7 @@ class Demo:
         if self.config.rollouts and find_spec("robosuite") is None:  # not after minutes of training
             raise MissingExtra("the demo's closed loop (--rollouts 0 does without)", package="robosuite", extra="sim")
         with only_one(self.output):
-            self._claim()
+            claim(self.config, self.output)
             return self._run()
 
     def _run(self) -> ReportData:
@@ -71,15 +70,6 @@ class Demo:
             svms=self.config.svms(),
             progress=self.progress,
         )
-
-    def _claim(self) -> None:
-        """Make the folder ours, or check that it is: another configuration must not be mixed into it."""
-        file = self.output / "config.json"
-        text = json.dumps(asdict(self.config), indent=2) + "\n"
-        if file.is_file() and file.read_bytes() != text.encode():
-            hint = "Choose another --output-dir, or delete this one"
-            raise CheckpointError(self.output, got="a run with other settings", want="the same settings", hint=hint)
-        write_text(file, text)
 
     def _samples(self, experiment: Experiment, model: Gr00tN1d6) -> tuple[SampleDataset, SampleDataset]:
         """(training, held-out) samples. With memory no picture is read twice: both models share one cache."""

@@ -20,12 +20,13 @@ class StudyConfig(JsonRecord):
     held_out: float = 0.1
     """Share of them that no side trains on: the same episodes for every seed."""
     base: str = SHIPPED
-    """Plain checkpoint whose backbone all sides share, frozen."""
+    """Plain checkpoint that everything starts from."""
     steps_before: int = 4000
-    """Steps of the plain model that all sides of a seed start from."""
+    """Steps in which all of the plain model trains on the demonstrations, once for all sides and seeds; after them its
+    backbone stays as it is."""
     rate_before: float = 1e-3
     steps: int = 1500
-    """Steps of each side after that, on the same batches and the same noise."""
+    """Steps of each side after that, by seed on the same batches and the same noise."""
     rates: tuple[float, ...] = (3e-4, 1e-3)
     """Learning rates of which each side takes its own best."""
     rate_seeds: tuple[int, ...] = (1000,)
@@ -63,8 +64,10 @@ class StudyConfig(JsonRecord):
         return tuple(-self.stride * k for k in range(self.memory_frames, 0, -1))
 
     def before(self) -> Phase:
-        """How the plain model trains that all sides start from."""
-        return replace(self.after(self.rate_before), name="before", steps=self.steps_before, svms=False)
+        """How the plain model learns the suite's scenes and motions, pictures and all."""
+        return replace(
+            self.after(self.rate_before), name="before", steps=self.steps_before, svms=False, everything=True
+        )
 
     def after(self, rate: float) -> Phase:
         """How each side trains: action head and what is new, on a frozen backbone."""

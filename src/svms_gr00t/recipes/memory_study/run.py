@@ -32,6 +32,8 @@ from svms_gr00t.train.phases import Phase
 from svms_gr00t.train.processes.cluster import Cluster
 
 SCORES, POLICY = "scores.json", "policy"
+BASE_SEED = 0
+"""Of the one training that all seeds share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +48,15 @@ class Place:
         """Features of the frozen backbone."""
         return self.root / "features"
 
-    def base(self, seed: int) -> Path:
-        """The plain model that the sides of a seed start from."""
-        return self.root / "base" / f"seed_{seed}"
+    @property
+    def frames(self) -> Path:
+        """Small pictures of all demonstrations."""
+        return self.root / "frames"
+
+    @property
+    def base(self) -> Path:
+        """The plain model that has learned the suite, from which all sides start."""
+        return self.root / "base"
 
     def run(self, arm: str, rate: float, seed: int) -> Path:
         """A run of a side."""
@@ -69,21 +77,24 @@ class Scores(JsonRecord):
     """With the memory of another episode; None without memory."""
 
 
-def train_base(config: StudyConfig, place: Place, seed: int) -> Path:
-    """The plain model of a seed, or where it already is."""
-    torch.set_num_threads(1)
-    folder = place.base(seed)
-    with only_one(folder):
-        if not (folder / POLICY).is_dir():
+def train_base(config: StudyConfig, place: Place) -> Path:
+    """The plain model whose backbone all sides and seeds share, or where it already is."""
+    with only_one(place.base):
+        if not (place.base / POLICY).is_dir():
             start = starting_point(config.base)
             assert start is not None, "the study needs a plain checkpoint"
-            experiment = experiment_of(config, ARMS[PLAIN], place.dataset, start, seed)
+            experiment = experiment_of(config, ARMS[PLAIN], place.dataset, start, BASE_SEED)
             model = experiment.model(use_sheaf_streams=False, base=start)
-            train, _ = samples_of(config, experiment, model, place.caches)
-            _train(config, config.before(), experiment, model, train, folder)
-            Policy(model, experiment.processor).save_pretrained(folder / POLICY)
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return folder / POLICY
+            train = experiment.first_samples(train=True, deciding=config.deciding_share, frames=place.frames)
+            _train(config, config.before(), experiment, model, train, place.base, workers=1)
+            _keep(Policy(model, experiment.processor), place.base)
+    return place.base / POLICY
+
+
+def _keep(policy: Policy, folder: Path) -> None:
+    """Save what was trained, and drop what only an interrupted training needs."""
+    policy.save_pretrained(folder / POLICY)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
 def run_arm(config: StudyConfig, place: Place, name: str, seed: int, rate: float) -> Path:
@@ -98,7 +109,7 @@ def run_arm(config: StudyConfig, place: Place, name: str, seed: int, rate: float
 
 def _run(config: StudyConfig, place: Place, name: str, seed: int, rate: float, folder: Path) -> None:
     """All of it, in a folder that is ours."""
-    arm, base = ARMS[name], place.base(seed) / POLICY
+    arm, base = ARMS[name], place.base / POLICY
     experiment = experiment_of(config, arm, place.dataset, base, seed)
     model = experiment.model(use_sheaf_streams=arm.between, base=base)
     train, held_out = samples_of(config, experiment, model, place.caches)
@@ -115,8 +126,18 @@ def _run(config: StudyConfig, place: Place, name: str, seed: int, rate: float, f
 
 
 def _train(
-    config: StudyConfig, phase: Phase, experiment: Experiment, model: Gr00tN1d6, train: SampleDataset, folder: Path
+    config: StudyConfig,
+    phase: Phase,
+    experiment: Experiment,
+    model: Gr00tN1d6,
+    train: SampleDataset,
+    folder: Path,
+    workers: int = 0,
 ) -> None:
     seed, here = experiment.seed, Cluster(device_of(config.device))
     loop = LoopConfig(seed=seed, checkpoint_every=config.checkpoint_every, precision=experiment.precision)
-    train_phase(model, phase, Batches(train, phase.batch_size, seed), RunDir(folder), config=loop, cluster=here)
+    batches = Batches(train, phase.batch_size, seed, workers=workers)
+    try:
+        train_phase(model, phase, batches, RunDir(folder), config=loop, cluster=here)
+    finally:
+        batches.close()

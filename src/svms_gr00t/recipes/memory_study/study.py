@@ -1,6 +1,6 @@
 """The memory study: every side at its own best rate, on the same data, base, batches and scenes.
 
-    demonstrations -> a plain base for each seed -> rates chosen on other seeds -> runs -> scenes driven -> table
+    demonstrations -> a plain base -> rates chosen on other seeds -> runs -> scenes driven -> table
 
 Everything is a file: the same command goes on where it stopped, and seeds, sides and scenes may be added.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from svms_gr00t.core.errors import CheckpointError, ConfigError
+from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.recipes.memory_study.arms import ARMS
 from svms_gr00t.recipes.memory_study.config import StudyConfig
@@ -17,14 +17,20 @@ from svms_gr00t.recipes.memory_study.driving import drive
 from svms_gr00t.recipes.memory_study.result import StudyResult, summarise
 from svms_gr00t.recipes.memory_study.run import SCORES, Place, Scores, run_arm, train_base
 from svms_gr00t.recipes.processes import Work, finished
+from svms_gr00t.recipes.settings import claim
 
-CONFIG = "config.json"
 GROWS = ("rollouts", "driven_seeds", "rate_seeds")
 """What a study may have more of later."""
 RECIPES: dict[str, StudyConfig] = {
     "tiny": StudyConfig(),
     "smoke": StudyConfig(
-        demonstrations=14, steps_before=2, steps=2, rates=(1e-3,), batch_size=4, memory_frames=2, rollouts=0
+        demonstrations=14,
+        steps_before=2,
+        steps=2,
+        rates=(1e-3,),
+        batch_size=4,
+        memory_frames=2,
+        rollouts=0,
     ),
 }
 """tiny: the shipped base. smoke: a few steps, to see that everything runs."""
@@ -50,12 +56,11 @@ def run_study(
     if both := sorted(set(seeds) & set(config.rate_seeds)):
         hint = "A rate is chosen on seeds that are not reported"
         raise ConfigError("--seeds", got=both, want=f"others than {config.rate_seeds}", hint=hint)
-    _claim(config, output)
+    claim(config, output, grows=GROWS)
     bars = progress or Silent()
     place = Place(root=output, dataset=_demonstrations(config, output, bars))
     tuned = len(config.rates) > 1
-    bases = [*seeds, *(config.rate_seeds if tuned else ())]
-    _all(bars, "plain bases", [partial(train_base, config, place, seed) for seed in bases], workers)
+    _all(bars, "plain base", [partial(train_base, config, place)], 1)
     rates = _rates(config, place, arms, workers, bars) if tuned else dict.fromkeys(arms, config.rates[0])
     runs = [partial(run_arm, config, place, arm, seed, rates[arm]) for seed in seeds for arm in arms]
     _all(bars, "runs", runs, workers)
@@ -100,18 +105,6 @@ def _demonstrations(config: StudyConfig, output: Path, bars: Progress) -> Path:
 
         record(folder, episodes=config.demonstrations, seed=0, suite="memory", tasks=config.tasks, progress=bars)
     return folder
-
-
-def _claim(config: StudyConfig, output: Path) -> None:
-    """Make the folder ours, or check that it is: runs of other settings must not be mixed into a table."""
-    file = output / CONFIG
-    if file.is_file():
-        old = StudyConfig.load(file)
-        odd = [name for name in vars(config) if getattr(old, name) != getattr(config, name) and name not in GROWS]
-        if odd:
-            hint = "Choose another --output-dir, or delete this one"
-            raise CheckpointError(output, got=f"a study with other {', '.join(odd)}", want="the same", hint=hint)
-    config.save(file)
 
 
 def _all(bars: Progress, title: str, jobs: Sequence[Work], workers: int) -> None:

@@ -1,7 +1,8 @@
 """Plans for the memory suite: with rests of random length before and between sub-goals, and random speeds.
 
 Rests are drawn alike whatever has happened before, and a place is left and reached in one pose, so that neither the
-elapsed time nor the hand tells what comes next.
+elapsed time nor the hand tells what comes next. A way there and back is gone in two poses, so that what must be
+remembered is all that a single frame lacks: else a hand half-way down does not know whether it rises.
 """
 
 from collections.abc import Callable
@@ -17,8 +18,10 @@ from svms_gr00t.sim.scene import COUNTER, PRESSED
 from svms_gr00t.sim.tasks.memory import ON_STEPS, STATION
 from svms_gr00t.sim.tasks.progress import OFF, ON, OnFor
 
-START, PAUSE = 8, 12
+START, PAUSE = 3, 4
 """Most steps of rest before an episode's first move, and between sub-goals."""
+CLOSES = 4
+"""Steps in which open fingers close."""
 SHOWN = 8
 """Steps that what must be remembered lasts at least."""
 TURN = 2.5
@@ -32,7 +35,7 @@ class _Pace:
 
     def __init__(self, rng: Generator) -> None:
         self._rng = rng
-        self._speed = float(rng.uniform(0.7, 1.0))
+        self._speed = float(rng.uniform(0.85, 1.0))
 
     def go(self, place: Place, **more: Any) -> Waypoint:
         """A leg at about the episode's speed."""
@@ -73,13 +76,13 @@ def presses(env: KitchenEnv, rng: Generator, times: int) -> list[Waypoint]:
 
 
 def _press(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
-    """Down, up and a rest, from the hover above the button to the hover."""
+    """Down, up with open fingers, and a rest: from the hover above the button to the hover."""
     hover, down = (fixed(env, "button", 0.0, 0.0, height) for height in (0.20, 0.06))
     return [
         pace.go(down, near=1.0, until=lambda env: env.joint("coffee") > PRESSED),
         pace.stay(down, SHOWN),
-        pace.go(hover, near=0.02),
-        pace.rest(hover),
+        pace.go(hover, near=0.02, closed=False),
+        pace.rest(hover, least=CLOSES, most=CLOSES + PAUSE),
     ]
 
 
@@ -92,7 +95,7 @@ def open_then_close(env: KitchenEnv, rng: Generator, times: int = 1) -> list[Way
         pace.go(above, near=0.025),
         pace.rest(above),
         pace.go(hooked, near=0.012, limit=25),
-        pace.rest(hooked),
+        pace.rest(hooked, least=SHOWN, most=SHOWN + PAUSE),
         *(leg for _ in range(times) for leg in _pull_and_push(env, pace, drawer)),
         pace.go(above, near=0.025),
         pace.go(_away),
@@ -106,11 +109,11 @@ def _pull_and_push(env: KitchenEnv, pace: _Pace, drawer: str) -> list[Waypoint]:
     )
     return [
         pace.go(pulled, near=1.0, until=lambda env: env.joint(drawer) > 0.115, limit=60),
-        pace.rest(fixed(env, drawer, -0.034 - 0.12, 0.0, 0.105), least=SHOWN),
+        pace.stay(fixed(env, drawer, -0.034 - 0.12, 0.0, 0.105), SHOWN),
         pace.go(pushed, near=1.0, until=lambda env: env.joint(drawer) < 0.04, limit=60, turn=1.5),
         pace.go(pushed, near=1.0, until=lambda env: env.joint(drawer) < 0.006, limit=60, turn=1.5, most=0.4),
         pace.go(hooked, near=0.01, least=10, limit=25, turn=1.5),
-        pace.rest(hooked),
+        pace.rest(hooked, least=SHOWN, most=SHOWN + PAUSE),
     ]
 
 
@@ -120,7 +123,7 @@ def open_drawer(env: KitchenEnv, rng: Generator, side: str) -> list[Waypoint]:
     above, hooked = (fixed(env, drawer, -0.034, 0.0, height) for height in (0.20, 0.105))
     return [
         pace.go(above, near=0.025),
-        pace.rest(above, 8, 0),
+        pace.rest(above),
         pace.go(hooked, near=0.012, limit=25),
         pace.go(fixed(env, drawer, -0.25, 0.0, 0.105), limit=60),
     ]
@@ -128,7 +131,7 @@ def open_drawer(env: KitchenEnv, rng: Generator, side: str) -> list[Waypoint]:
 
 def _coffee(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
     hover = fixed(env, "button", 0.0, 0.0, 0.20)
-    return [pace.go(hover, near=0.025), pace.rest(hover, 8, 0), *_press(env, pace)]
+    return [pace.go(hover, near=0.025), pace.rest(hover), *_press(env, pace)]
 
 
 def _stove(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
@@ -138,11 +141,11 @@ def _stove(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
     )
     return [
         pace.go(before, near=0.025),
-        pace.rest(before, 8, 0),
+        pace.rest(before),
         pace.go(low, near=0.015, limit=25),
         pace.go(after, near=1.0, until=lambda env: env.joint("stove") > ON + 0.02, limit=50),
         pace.go(up, near=0.03),
-        pace.rest(up, 8, 0),
+        pace.rest(up),
     ]
 
 
@@ -157,13 +160,13 @@ def in_order(env: KitchenEnv, rng: Generator, first: str) -> list[Waypoint]:
 def put_back(env: KitchenEnv, rng: Generator, to: tuple[float, float]) -> list[Waypoint]:
     """Take the apple, show it in the middle, and lay it down at `to`."""
     pace, home = _Pace(rng), _home(env)
-    high, low, over = (_spot(to, height) for height in (0.15, 0.026, 0.20))
+    high, low, over = (_spot(to, height) for height in (0.15, 0.04, 0.20))
     station = _spot(STATION, 0.17)
     return [
         pace.rest(home, START, least=0, closed=False),
-        *grasp(env, "apple", 0.15),
+        *grasp(env, "apple", 0.15, back=0.06),
         pace.go(station, near=0.015),
-        pace.rest(station, least=SHOWN, most=SHOWN + PAUSE),
+        pace.rest(station, least=SHOWN, most=SHOWN + 2 * PAUSE),
         pace.go(high, near=0.012),
         pace.go(low, near=0.01, limit=25),
         pace.stay(low, 5, closed=False),
