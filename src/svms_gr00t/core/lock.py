@@ -1,4 +1,8 @@
-"""One process at a time in a folder: `flock` on FOLDER/.lock, which the system gives back when its process dies."""
+"""One process at a time: `flock` on a file, which the system gives back when its process dies.
+
+only_one   refuses at once: two runs in one folder are a mistake
+in_turn    waits: both want the same piece done, and the second finds it done
+"""
 
 import fcntl
 import logging
@@ -33,6 +37,17 @@ def only_one(folder: Path | str) -> Iterator[None]:
                 (folder / NAME).unlink()  # still held: whoever opened it in vain sees that it is gone
                 if made:
                     folder.rmdir()
+
+
+@contextmanager
+def in_turn(file: Path | str) -> Iterator[None]:
+    """Hold `file`, which is made if need be and stays; whoever comes meanwhile waits."""
+    with Path(file).open("a", encoding="utf-8") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)
+        except OSError as error:  # some network file systems have no locks
+            log.warning("%s cannot be locked (%s): let one process at a time work there.", file, error)
+        yield
 
 
 def _hold(folder: Path, file: TextIO) -> None:

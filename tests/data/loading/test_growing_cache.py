@@ -1,5 +1,8 @@
 """A cache that grows holds what a built one holds, whatever order training asks in, and workers may read it."""
 
+import copy
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -59,6 +62,27 @@ def test_what_grew_in_any_order_is_what_was_built(model: Gr00tN1d6, pictures: Sa
     assert not grown.has(0, 0)
     assert model.training
     assert not torch.equal(built.read(1, 0, 0), built.read(2, 0, 0)), "copies differ"
+
+
+def test_runs_that_share_a_cache_fill_it_in_turn(
+    model: Gr00tN1d6, pictures: SampleDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at once wrote one file under one passing name: the later one found it renamed away."""
+    filled: list[tuple[int, int]] = []
+    fill = GrowingCache._fill_now
+
+    def meet(self: GrowingCache, variant: int, episode: int) -> None:
+        filled.append((variant, episode))
+        time.sleep(0.05)  # long enough for the other to come
+        fill(self, variant, episode)
+
+    monkeypatch.setattr(GrowingCache, "_fill_now", meet)
+    wanted = [(variant, episode) for variant in (0, 1) for episode in pictures.episodes]
+    runs = [grow(copy.deepcopy(model), pictures, tmp_path / "cache", variants=1) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda run: run.ensure(wanted), runs))
+    assert sorted(filled) == sorted(wanted), "each once"
+    assert all(run.has(*pair) for run in runs for pair in wanted)
 
 
 def test_an_episode_is_computed_once_and_found_again(

@@ -11,14 +11,20 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from svms_gr00t.core.lock import in_turn
 from svms_gr00t.data.loading.feature_cache import CacheKey, FeatureCache
 
+FILLING = ".filling"
+"""Held by whoever fills."""
 Fill = Callable[[FeatureCache, int, int], None]
 """Computes and writes one (copy, episode)."""
 
 
 class GrowingCache(FeatureCache):
-    """Reads as a cache does; what is missing is filled first. Other processes may only read what is there."""
+    """Reads as a cache does; what is missing is filled first.
+
+    Runs that share a cache fill it in turn, each episode once. What is sent to a worker process only reads.
+    """
 
     def __init__(self, root: Path, key: CacheKey, fill: Fill) -> None:
         super().__init__(root, key)
@@ -32,8 +38,15 @@ class GrowingCache(FeatureCache):
     def ensure(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Fill those of the (copy, episode) pairs that are not complete."""
         for variant, episode in dict.fromkeys(pairs):
-            if (variant, episode) not in self._episodes and self._fill is not None and not self.has(variant, episode):
-                self._fill(self, variant, episode)
+            if (variant, episode) in self._episodes or self._fill is None or self.has(variant, episode):
+                continue
+            with in_turn(self.root / FILLING):
+                if not self.has(variant, episode):
+                    self._fill_now(variant, episode)
+
+    def _fill_now(self, variant: int, episode: int) -> None:
+        assert self._fill is not None
+        self._fill(self, variant, episode)
 
     def image_tokens(self, variant: int, episode: int) -> tuple[int, ...]:
         """As in any cache."""
