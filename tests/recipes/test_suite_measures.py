@@ -95,7 +95,7 @@ def test_pictures_come_from_another_episode_of_the_same_words_and_numbers_stay()
 def test_errors_are_measured_on_data_that_the_policies_did_not_see(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = record(tmp_path / "fresh", episodes=2, seed=9, tasks=["CloseDrawer"], image_size=64).root
+    root = record(tmp_path / "fresh", episodes=2, seed=9, tasks=["PickFood"], image_size=64).root
     asking = Asking(suite="single", plain=shipped("tiny_base"), data=root)
     known = measured(Measured(suite="single", few_error=0.5), asking)
     assert known.few_error == 0.5

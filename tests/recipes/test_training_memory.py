@@ -65,9 +65,9 @@ def test_off_reads_pictures_and_every_past_one_passes_the_backbone(
     rows: list[int] = []
     forward = EagleBackbone.forward
 
-    def counted(self, images, input_ids, attention_mask):
+    def counted(self, images, input_ids, *rest):
         rows.append(len(input_ids))
-        return forward(self, images, input_ids, attention_mask)
+        return forward(self, images, input_ids, *rest)
 
     monkeypatch.setattr(EagleBackbone, "forward", counted)
     config = short(small_kitchen, feature_cache="off", phases=(1,), max_steps=(1,), global_batch_size=(2,))
