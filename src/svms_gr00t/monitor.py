@@ -25,8 +25,8 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.core.protocols import ActionPolicy, Chunk
-from svms_gr00t.core.records import JsonRecord
 
 FILE = "monitor.json"
 """Name of the calibration beside a checkpoint's weights."""

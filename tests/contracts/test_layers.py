@@ -48,15 +48,14 @@ PACKAGES = {
 N1D6 = {"parts", "config", "initial", "embodiment", "attention", "vision", "dit", "backbone", "action_head"}
 ROOMS = {
     "data": {
-        "files": set(),
         "paths": set(),
         "pictures": set(),
-        "lerobot": {"files", "paths", "pictures"},
-        "processor": {"files", "pictures", "lerobot"},
-        "labels": {"files", "lerobot", "processor"},
-        "loading": {"files", "paths", "pictures", "lerobot", "processor", "labels"},
-        "doctor": {"files", "pictures", "lerobot", "processor", "labels"},
-        "convert": {"files", "pictures", "lerobot", "processor"},
+        "lerobot": {"paths", "pictures"},
+        "processor": {"pictures", "lerobot"},
+        "labels": {"lerobot", "processor"},
+        "loading": {"paths", "pictures", "lerobot", "processor", "labels"},
+        "doctor": {"pictures", "lerobot", "processor", "labels"},
+        "convert": {"pictures", "lerobot", "processor"},
     },
     "groot": {
         **{module: N1D6 - {module} for module in N1D6},
@@ -163,7 +162,7 @@ def test_a_file_imports_only_the_layers_and_rooms_below_it(module: str) -> None:
 
 def test_the_rules_notice_an_import_hidden_in_a_function() -> None:
     assert violations("sheaf.graph", "def f():\n    from svms_gr00t.train import loop\n") == {"train"}
-    assert violations("data.files", "import svms_gr00t.groot.dit") == {"groot"}
+    assert violations("data.paths", "import svms_gr00t.groot.dit") == {"groot"}
     assert violations("data.processor.images", "from svms_gr00t.data.loading.samples import At") == {"data.loading"}
 
 

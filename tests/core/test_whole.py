@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import save_file
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.lock import only_one
-from svms_gr00t.core.whole import recover, whole_file, whole_folder
+from svms_gr00t.core.files.lock import only_one
+from svms_gr00t.core.files.whole import recover, whole_file, whole_folder
 from svms_gr00t.groot.checkpoint.hub import locate
 from svms_gr00t.groot.checkpoint.saving import checkpoint_folder
 
 DYING = """
 import os, sys
 from pathlib import Path
-from svms_gr00t.core.whole import whole_folder
+from svms_gr00t.core.files.whole import whole_folder
 folder, renames, real = Path(sys.argv[1]), int(sys.argv[2]), Path.rename
 def rename(self, target):
     global renames
@@ -108,7 +108,7 @@ def test_every_file_of_a_checkpoint_has_the_mode_of_any_other_new_file(tmp_path:
 HOLDER = """
 import sys
 from pathlib import Path
-from svms_gr00t.core.lock import only_one
+from svms_gr00t.core.files.lock import only_one
 with only_one(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

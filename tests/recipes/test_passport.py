@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from svms_gr00t.cli.main import main
-from svms_gr00t.core.digest import sampled_digest
 from svms_gr00t.core.errors import CheckpointError, DataError
+from svms_gr00t.core.files.digest import sampled_digest
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.fingerprint import fingerprint
 from svms_gr00t.recipes.shipped import shipped
@@ -220,7 +220,7 @@ def test_the_whole_way_from_the_command_line(kitchen: Path, tmp_path: Path, caps
 
 HOLDER = """
 import sys
-from svms_gr00t.core.lock import only_one
+from svms_gr00t.core.files.lock import only_one
 with only_one(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()

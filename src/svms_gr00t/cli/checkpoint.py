@@ -131,7 +131,7 @@ class Merge:
         """Write the checkpoint."""
         import torch
 
-        from svms_gr00t.core.whole import whole_folder
+        from svms_gr00t.core.files.whole import whole_folder
         from svms_gr00t.groot.checkpoint.delta import base_and_delta
         from svms_gr00t.groot.checkpoint.hub import locate
         from svms_gr00t.groot.checkpoint.loading import weight_files

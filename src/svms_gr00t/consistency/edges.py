@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from svms_gr00t.consistency.stalk import Body, Quantity
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 
 Sections = Mapping[str, Float[ndarray, "N _d"]]
 """Stream -> its section; NaN where it says nothing."""

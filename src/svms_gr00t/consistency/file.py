@@ -12,7 +12,7 @@ from svms_gr00t.consistency.heads import MotionHead, PictureHead
 from svms_gr00t.consistency.monitor import BESIDE, Consistency, Facts, Scales
 from svms_gr00t.consistency.reads import what_is_read
 from svms_gr00t.core.errors import CheckpointError, ConfigError
-from svms_gr00t.core.whole import whole_file
+from svms_gr00t.core.files.whole import whole_file
 from svms_gr00t.policy import Policy
 
 _KEY = "consistency"

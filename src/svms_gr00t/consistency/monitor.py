@@ -24,7 +24,7 @@ from torch import Tensor
 from svms_gr00t.consistency.edges import Edge, Phases, Sections
 from svms_gr00t.consistency.heads import MotionHead, PictureHead, in_batches
 from svms_gr00t.consistency.stalk import Body
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.monitor import CleanScores
 
 BESIDE = 2

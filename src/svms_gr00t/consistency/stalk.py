@@ -19,7 +19,7 @@ from numpy import ndarray
 from scipy.spatial.transform import Rotation
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.data.labels.hand import Hand, find_hand
 from svms_gr00t.data.lerobot.modality import Modality
 from svms_gr00t.data.processor.rotations import matrix_to_rot6d, rot6d_to_matrix

@@ -16,7 +16,7 @@ import numpy as np
 
 from svms_gr00t.core.arrays import as_array
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 
 INSTRUCTION = "annotation.human.action.task_description"
 

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from svms_gr00t.core.digest import folder_fingerprint
+from svms_gr00t.core.files.digest import folder_fingerprint
 
 LIBRARIES = ("svms-gr00t", "torch", "transformers", "numpy")
 

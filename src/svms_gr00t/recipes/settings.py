@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 
 SETTINGS = "config.json"
 

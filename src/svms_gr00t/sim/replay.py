@@ -11,7 +11,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from pydantic import BaseModel
 
-from svms_gr00t.data.files import read_json
+from svms_gr00t.core.files.documents import read_json
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.sim.env import KitchenEnv
 from svms_gr00t.sim.record import ACTION, STATE, to_env_order

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from svms_gr00t.core.device import Dtype
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.lock import only_one
+from svms_gr00t.core.files.lock import only_one
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.loading.collate import collate

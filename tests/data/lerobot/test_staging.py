@@ -9,7 +9,7 @@ import pytest
 from lerobot_files import as_v3, tree
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.lock import only_one
+from svms_gr00t.core.files.lock import only_one
 from svms_gr00t.data.convert.to_v3 import convert_to_v3
 from svms_gr00t.data.convert.to_v21 import convert_to_v21
 from svms_gr00t.data.lerobot import staging as module

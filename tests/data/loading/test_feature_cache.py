@@ -11,7 +11,7 @@ from toy_dataset import LENGTHS
 from toy_samples import build
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.lock import only_one
+from svms_gr00t.core.files.lock import only_one
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.data.labels.labeler import Labeler
 from svms_gr00t.data.loading.batches import Batches

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.core.whole import whole_folder
+from svms_gr00t.core.files.whole import whole_folder
 from svms_gr00t.groot.checkpoint.golden import PlainGr00t
 from svms_gr00t.groot.checkpoint.hub import locate
 from svms_gr00t.groot.checkpoint.loading import (

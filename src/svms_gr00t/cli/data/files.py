@@ -119,7 +119,7 @@ class DataStatistics:
         return 0 if report.fits else 1
 
     def _write(self, value: object) -> None:
-        from svms_gr00t.data.files import dump_json
+        from svms_gr00t.core.files.documents import dump_json
 
         assert self.output is not None
         if self.output.is_dir():

@@ -9,7 +9,7 @@ from rich.table import Table
 from svms_gr00t.cli.console import console, tell_skipped
 from svms_gr00t.cli.labels import label_table, word_table
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.core.whole import whole_file
+from svms_gr00t.core.files.whole import whole_file
 
 _UNKNOWN_SHOWN = 30
 

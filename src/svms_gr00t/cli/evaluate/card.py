@@ -24,7 +24,7 @@ class Card:
 
     def run(self) -> int:
         """Write and say where."""
-        from svms_gr00t.core.records import write_text
+        from svms_gr00t.core.files.records import write_text
         from svms_gr00t.evaluate.report.card import CardSource, policy_of, render_card
 
         text = render_card(CardSource.of(self.run_dir))

@@ -32,7 +32,7 @@ class Compare:
 
     def run(self) -> int:
         """Print one table for each candidate."""
-        from svms_gr00t.core.records import write_text
+        from svms_gr00t.core.files.records import write_text
         from svms_gr00t.evaluate.comparison.compare import compare, mcnemar_lines, render_markdown
         from svms_gr00t.evaluate.comparison.contenders import Contender
 

@@ -121,7 +121,7 @@ class OpenLoop(Placement):
         console.print(table)
 
     def _draw(self, policy: Any, dataset: Any, split: "Split", config: "OpenLoopConfig") -> None:
-        from svms_gr00t.core.records import write_text
+        from svms_gr00t.core.files.records import write_text
         from svms_gr00t.evaluate.open_loop.scoring import action_specs
         from svms_gr00t.evaluate.open_loop.trajectories import draw, trace
 

@@ -12,8 +12,8 @@ from filecmp import cmp
 from pathlib import Path
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.files.documents import dump_json
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.data.files import dump_json
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.init_modality import Proposal, propose_for
 from svms_gr00t.data.lerobot.modality import Modality

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.files.documents import dump_json, dump_jsonl, read_raw
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.convert.remux import cut_clip
 from svms_gr00t.data.convert.stats_columns import PREFIX, unflatten
 from svms_gr00t.data.convert.tables import read_rows, read_table, with_plain_lists, write_tables
 from svms_gr00t.data.convert.to_v3 import chunks, copy_rest
-from svms_gr00t.data.files import dump_json, dump_jsonl, read_raw
 from svms_gr00t.data.lerobot.metadata import Episode, Metadata, read_info, read_v3, version_of, videos_of
 from svms_gr00t.data.lerobot.staging import Staging, check_free, content_of
 from svms_gr00t.data.lerobot.writer import CHUNK, DATA_PATH, VIDEO_PATH

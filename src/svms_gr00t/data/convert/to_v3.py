@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.files.documents import dump_json, read_lines, read_raw
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.convert.remux import ClipHead, clip_head, join_clips
 from svms_gr00t.data.convert.renumber import Numbers, numbers_of, renumbered
@@ -32,7 +33,6 @@ from svms_gr00t.data.convert.v3_meta import (
     write_episodes,
 )
 from svms_gr00t.data.convert.v3_statistics import PICTURES, v3_statistics
-from svms_gr00t.data.files import dump_json, read_lines, read_raw
 from svms_gr00t.data.lerobot.metadata import Episode, Metadata, read_info, read_v2, version_of, videos_of
 from svms_gr00t.data.lerobot.modality import Modality
 from svms_gr00t.data.lerobot.staging import Staging, check_free, content_of

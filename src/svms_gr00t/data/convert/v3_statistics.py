@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.files import dump_json, read_raw
+from svms_gr00t.core.files.documents import dump_json, read_raw
 from svms_gr00t.data.lerobot.metadata import Episode, Metadata
 from svms_gr00t.data.lerobot.staging import Staging
 from svms_gr00t.data.lerobot.summary import LEROBOT_QUANTILES, RunningSummary, Summary, counted, merged, picture_summary

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from svms_gr00t.core.files.documents import read_raw
 from svms_gr00t.data.doctor.finding import Finding, Severity
 from svms_gr00t.data.doctor.subject import Subject
-from svms_gr00t.data.files import read_raw
 from svms_gr00t.data.labels.coverage import coverage
 from svms_gr00t.data.labels.labeler import Labeler
 from svms_gr00t.data.processor.normalize import still

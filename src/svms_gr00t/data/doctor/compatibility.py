@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.files.documents import read_raw
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.doctor.finding import Finding, sort_findings
 from svms_gr00t.data.doctor.percentiles import lost_to_percentiles
-from svms_gr00t.data.files import read_raw
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.modality import Modality
 from svms_gr00t.data.processor.config import ProcessorConfig, known_robots

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.files.documents import read_raw
 from svms_gr00t.data.doctor.finding import Finding, from_error
 from svms_gr00t.data.doctor.subject import Subject
 from svms_gr00t.data.doctor.units import is_quaternion
-from svms_gr00t.data.files import read_raw
 from svms_gr00t.data.processor.normalize import still
 
 _NORM = 1e-2

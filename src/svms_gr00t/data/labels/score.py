@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.files import read_jsonl
+from svms_gr00t.core.files.documents import read_jsonl
 from svms_gr00t.data.labels.tokens import Labeler, Span, label_tokens, overlapping
 from svms_gr00t.data.processor.tokenizer import TextTokenizer
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.files import read_jsonl
+from svms_gr00t.core.files.documents import read_jsonl
 from svms_gr00t.data.processor.prompt import build_prompt, formalize_language, instruction_spans
 from svms_gr00t.data.processor.text import CACHE_LIMIT, PromptText
 from svms_gr00t.data.processor.tokenizer import TextTokenizer

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from svms_gr00t.core.digest import WHOLE, file_digest, folder_fingerprint, sampled_digest
+from svms_gr00t.core.files.digest import WHOLE, file_digest, folder_fingerprint, sampled_digest
 
 
 def fingerprint(

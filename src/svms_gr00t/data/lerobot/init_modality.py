@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.whole import whole_file
-from svms_gr00t.data.files import dump_json
+from svms_gr00t.core.files.documents import dump_json
+from svms_gr00t.core.files.whole import whole_file
 from svms_gr00t.data.lerobot.metadata import Feature, Info, read_info, read_metadata
 from svms_gr00t.data.lerobot.modality import Modality
 from svms_gr00t.data.lerobot.robocasa import ACTION_ORDERS, ALIASES, STATE_SLICES, ActionOrder, action_order

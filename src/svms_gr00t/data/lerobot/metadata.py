@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.files import read_json, read_jsonl
+from svms_gr00t.core.files.documents import read_json, read_jsonl
 from svms_gr00t.data.paths import check_tree, safe_name
 
 _LAX = ConfigDict(extra="ignore", frozen=True)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from svms_gr00t.data.files import read_json, validate
+from svms_gr00t.core.files.documents import read_json, validate
 
 Kind = Literal["state", "action", "video", "annotation"]
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from svms_gr00t.core.digest import file_digest
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.lock import NAME as LOCK
-from svms_gr00t.core.lock import only_one
+from svms_gr00t.core.files.digest import file_digest
+from svms_gr00t.core.files.documents import dump_json, read_raw
+from svms_gr00t.core.files.lock import NAME as LOCK
+from svms_gr00t.core.files.lock import only_one
+from svms_gr00t.core.files.whole import partial_of, whole_file
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.provenance import source_digest
-from svms_gr00t.core.whole import partial_of, whole_file
-from svms_gr00t.data.files import dump_json, read_raw
 from svms_gr00t.data.paths import inside
 
 KEY, FILES = "staging.json", "files"

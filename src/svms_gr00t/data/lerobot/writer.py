@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 from jaxtyping import Shaped, UInt8
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.whole import whole_file
-from svms_gr00t.data.files import dump_json, dump_jsonl, read_raw
+from svms_gr00t.core.files.documents import dump_json, dump_jsonl, read_raw
+from svms_gr00t.core.files.whole import whole_file
 from svms_gr00t.data.lerobot.modality import Kind, Modality
 from svms_gr00t.data.lerobot.staging import Staging, check_free, publish
 from svms_gr00t.data.lerobot.summary import RunningSummary, counted, picture_summary

@@ -30,9 +30,9 @@ from torch import Tensor
 
 from svms_gr00t.core.device import DTYPES, Dtype
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.lock import NAME as LOCK
-from svms_gr00t.core.whole import whole_file
-from svms_gr00t.data.files import dump_json, read_json
+from svms_gr00t.core.files.documents import dump_json, read_json
+from svms_gr00t.core.files.lock import NAME as LOCK
+from svms_gr00t.core.files.whole import whole_file
 from svms_gr00t.data.loading.frames import save_array
 from svms_gr00t.data.processor.config import ProcessorConfig
 from svms_gr00t.data.processor.prompt import build_prompt, formalize_language

@@ -17,9 +17,9 @@ from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.files.documents import dump_json, read_json
+from svms_gr00t.core.files.whole import whole_file
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.core.whole import whole_file
-from svms_gr00t.data.files import dump_json, read_json
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.paths import safe_name
 from svms_gr00t.data.processor.images import ImagePipeline

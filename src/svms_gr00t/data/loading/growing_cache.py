@@ -11,7 +11,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from svms_gr00t.core.lock import in_turn
+from svms_gr00t.core.files.lock import in_turn
 from svms_gr00t.data.loading.feature_cache import CacheKey, FeatureCache
 
 FILLING = ".filling"

@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from pydantic import BaseModel, ConfigDict
 
+from svms_gr00t.core.files.documents import dump_json, read_json
+from svms_gr00t.core.files.whole import whole_file
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.core.whole import whole_file
-from svms_gr00t.data.files import dump_json, read_json
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.loading.frames import save_array
 

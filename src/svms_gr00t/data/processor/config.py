@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import RootModel
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError
-from svms_gr00t.data.files import read_json
+from svms_gr00t.core.files.documents import read_json
 from svms_gr00t.data.processor.embodiment import EMBODIMENT_IDS, EmbodimentConfig
 from svms_gr00t.data.processor.images import ColorJitter, ImagePipeline
 from svms_gr00t.data.processor.normalize import by_range

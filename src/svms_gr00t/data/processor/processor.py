@@ -20,8 +20,8 @@ from pydantic import RootModel
 from torch import Tensor
 
 from svms_gr00t.core.errors import CheckpointError, DataError
+from svms_gr00t.core.files.documents import dump_json, read_json
 from svms_gr00t.core.history import check_past
-from svms_gr00t.data.files import dump_json, read_json
 from svms_gr00t.data.processor.config import ProcessorConfig
 from svms_gr00t.data.processor.images import CELL
 from svms_gr00t.data.processor.lowdim import LowDimCodec, only

@@ -17,7 +17,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from svms_gr00t.core.errors import DataError, MissingExtra
-from svms_gr00t.data.files import read_text
+from svms_gr00t.core.files.documents import read_text
 
 IMAGE_TOKEN = "<IMG_CONTEXT>"
 PAD_TOKEN = "<|endoftext|>"

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.evaluate.statistics.stats import Interval, McNemar, mcnemar, paired_rates, wilson
 
 Ending = Literal["success", "failed", "horizon", "stuck", "error"]

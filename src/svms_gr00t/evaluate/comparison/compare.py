@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.evaluate.comparison.contenders import Contender, Run
 from svms_gr00t.evaluate.statistics.seeds import BySeed, SeedComparison, compare_seeds
 from svms_gr00t.evaluate.statistics.stats import (

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 
 FACTS = "facts.json"
 _BUDGET = (

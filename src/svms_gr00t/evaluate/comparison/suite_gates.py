@@ -7,7 +7,7 @@ nothing, cannot tell policies apart, however many seeds are spent on it. What wa
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.evaluate.statistics.stats import Interval, wilson
 
 SWAP, ORACLE_ERROR, ORACLE_POINTS, MORE = 1.5, 0.20, 0.20, 0.15

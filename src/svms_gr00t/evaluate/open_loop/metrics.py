@@ -20,7 +20,7 @@ from numpy import ndarray
 from scipy.spatial.transform import Rotation
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.data.processor.rotations import rot6d_to_matrix
 
 KeyKind = Literal["continuous", "binary", "rotation"]

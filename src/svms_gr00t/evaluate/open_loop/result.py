@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.evaluate.open_loop.metrics import ChunkErrors, KeyKind, KeySpec, known_mean, number, pooled
 from svms_gr00t.evaluate.statistics.stats import Comparison, Interval, compare_paired, mean_interval
 

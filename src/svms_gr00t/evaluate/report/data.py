@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.evaluate.closed_loop.result import RolloutResult
 from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
 from svms_gr00t.evaluate.statistics.stats import Interval

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from svms_gr00t.core.records import write_text
+from svms_gr00t.core.files.records import write_text
 from svms_gr00t.evaluate.report import format as formats
 from svms_gr00t.evaluate.report.data import ReportData
 from svms_gr00t.evaluate.report.markdown import render_markdown

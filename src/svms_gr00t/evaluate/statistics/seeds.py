@@ -26,7 +26,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.evaluate.statistics.stats import (
     LEVEL,
     Interval,

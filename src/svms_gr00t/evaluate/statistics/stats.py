@@ -22,7 +22,7 @@ from numpy import ndarray
 from scipy import optimize, stats
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 
 LEVEL = 0.95
 Values = Sequence[float] | ndarray

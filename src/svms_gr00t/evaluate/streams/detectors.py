@@ -25,7 +25,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy.spatial import cKDTree
 
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.evaluate.statistics.detection import separation, separation_interval, separation_lead
 from svms_gr00t.evaluate.statistics.stats import Interval
 from svms_gr00t.evaluate.streams.looks import Look

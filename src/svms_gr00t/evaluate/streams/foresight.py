@@ -18,9 +18,9 @@ from numpy import ndarray
 from svms_gr00t.consistency.checked import Checked
 from svms_gr00t.consistency.monitor import Consistency
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.core.history import STEP
 from svms_gr00t.core.protocols import INSTRUCTION, Chunk
-from svms_gr00t.core.records import JsonRecord
 from svms_gr00t.evaluate.statistics.detection import separation, separation_interval, separation_lead
 from svms_gr00t.evaluate.statistics.stats import Interval
 from svms_gr00t.evaluate.streams.detectors import OURS, detectors

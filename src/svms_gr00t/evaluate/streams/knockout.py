@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.core.progress import Progress
-from svms_gr00t.core.records import JsonRecord
 from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
 from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, evaluate_open_loop
 from svms_gr00t.evaluate.statistics.stats import Comparison

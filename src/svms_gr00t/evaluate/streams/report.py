@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from svms_gr00t.core.arrays import as_array
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.core.types import Features, ModelInputs, StreamStates
 from svms_gr00t.evaluate.open_loop.metrics import number
 from svms_gr00t.streams.metrics import route_information, routing_entropy, specialisation, token_scores

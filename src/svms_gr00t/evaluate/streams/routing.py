@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 
 PATCH = 28
 """Pixels of one image token: SigLIP2 patches of 14, merged two by two."""

@@ -15,8 +15,8 @@ import numpy as np
 
 from svms_gr00t.consistency.monitor import Consistency
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.core.progress import Progress
-from svms_gr00t.core.records import JsonRecord
 from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig
 from svms_gr00t.evaluate.streams.detectors import Detection, detect
 from svms_gr00t.evaluate.streams.knockout import KnockOut, knock_out, streams_of

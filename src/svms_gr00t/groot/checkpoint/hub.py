@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.core.whole import recover
+from svms_gr00t.core.files.whole import recover
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FAULTS = (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError)

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.core.whole import recover, whole_file, whole_folder
+from svms_gr00t.core.files.whole import recover, whole_file, whole_folder
 from svms_gr00t.groot.config import Gr00tN1d6Config
 
 GIB = 2**30

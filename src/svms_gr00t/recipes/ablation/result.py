@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from svms_gr00t.core.records import JsonRecord, write_text
+from svms_gr00t.core.files.records import JsonRecord, write_text
 from svms_gr00t.evaluate.comparison.contenders import Contender
 from svms_gr00t.evaluate.statistics.seeds import SeedComparison, compare_seeds
 from svms_gr00t.evaluate.statistics.stats import Interval, effect_text, p_value, points

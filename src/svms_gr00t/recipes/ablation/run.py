@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from svms_gr00t.core.device import device_of, dtype_of
-from svms_gr00t.core.lock import only_one
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.lock import only_one
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.data.loading.protocols import Samples
 from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.evaluate.closed_loop.result import RolloutConfig

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.recipes.shipped import MEMORY_TASKS, SHIPPED, SHIPPED_MEMORY
 from svms_gr00t.recipes.training.budget import TINY, Budget
 from svms_gr00t.train.phases import Phase

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from svms_gr00t.core.errors import MissingExtra
-from svms_gr00t.core.lock import only_one
+from svms_gr00t.core.files.lock import only_one
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.core.records import JsonRecord
 from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.evaluate.closed_loop.result import RolloutResult
 from svms_gr00t.evaluate.open_loop.result import OpenLoopResult

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.recipes.shipped import SHIPPED
 from svms_gr00t.recipes.training.budget import Budget
 from svms_gr00t.train.phases import END_TO_END, Phase

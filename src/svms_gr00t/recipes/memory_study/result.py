@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from svms_gr00t.core.records import JsonRecord, write_text
+from svms_gr00t.core.files.records import JsonRecord, write_text
 from svms_gr00t.evaluate.closed_loop.result import RolloutResult
 from svms_gr00t.evaluate.statistics.seeds import BySeed, SeedComparison, compare_seeds, success_rate
 from svms_gr00t.evaluate.statistics.stats import Interval, effect_text, points

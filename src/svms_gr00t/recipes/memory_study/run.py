@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from svms_gr00t.core.device import device_of
-from svms_gr00t.core.lock import only_one
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.lock import only_one
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.data.loading.batches import Batches
 from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.model import Gr00tN1d6

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from svms_gr00t.core.records import JsonRecord
+from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.core.types import ModelInputs
 from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.data.loading.samples import At, SampleDataset

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from svms_gr00t.core.errors import DataError, SvmsError
+from svms_gr00t.core.files.documents import read_raw
 from svms_gr00t.core.progress import Progress
-from svms_gr00t.data.files import read_raw
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.sound import Skipped, open_sound
 from svms_gr00t.data.loading.split import Split, split_episodes

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from svms_gr00t.core.digest import folder_fingerprint
 from svms_gr00t.core.errors import CheckpointError, ConfigError, DataError
-from svms_gr00t.core.lock import only_one
+from svms_gr00t.core.files.digest import folder_fingerprint
+from svms_gr00t.core.files.documents import read_raw
+from svms_gr00t.core.files.lock import only_one
 from svms_gr00t.core.provenance import commit, source_digest, versions
-from svms_gr00t.data.files import read_raw
 from svms_gr00t.recipes.training.config import TrainConfig
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.train.loop.run_dir import RunDir

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, Validat
 from torch import Tensor
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.core.whole import recover, whole_file, whole_folder
+from svms_gr00t.core.files.whole import recover, whole_file, whole_folder
 from svms_gr00t.groot.checkpoint.streaming import write_tensors
 from svms_gr00t.groot.checkpoint.tensors import Lazy, header
 from svms_gr00t.train.loop.seal import HINT, SUMS, WANT, check_seal, digest, seal

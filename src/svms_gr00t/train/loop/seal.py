@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from svms_gr00t.core.digest import file_digest
 from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.core.files.digest import file_digest
 
 SUMS = "SHA256SUMS"
 WANT = "a whole checkpoint"

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from toy_dataset import write_toy
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.files.documents import dump_json, dump_jsonl, read_json, read_jsonl, read_lines, read_raw
 from svms_gr00t.data.doctor.examine import examine
-from svms_gr00t.data.files import dump_json, dump_jsonl, read_json, read_jsonl, read_lines, read_raw
 from svms_gr00t.data.labels.score import read_gold
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.groot.config import Gr00tN1d6Config
