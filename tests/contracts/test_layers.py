@@ -48,14 +48,16 @@ PACKAGES = {
 N1D6 = {"parts", "config", "initial", "embodiment", "attention", "vision", "dit", "backbone", "action_head"}
 ROOMS = {
     "data": {
+        "mp4": set(),
+        "parquet": set(),
         "paths": set(),
         "pictures": set(),
-        "lerobot": {"paths", "pictures"},
+        "lerobot": {"mp4", "parquet", "paths", "pictures"},
         "processor": {"pictures", "lerobot"},
         "labels": {"lerobot", "processor"},
         "loading": {"paths", "pictures", "lerobot", "processor", "labels"},
         "doctor": {"pictures", "lerobot", "processor", "labels"},
-        "convert": {"pictures", "lerobot", "processor"},
+        "convert": {"parquet", "pictures", "lerobot", "processor"},
     },
     "groot": {
         **{module: N1D6 - {module} for module in N1D6},

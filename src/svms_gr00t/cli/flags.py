@@ -1,7 +1,9 @@
-"""Two habits of shells that every command honours, in one place: `~` is the home folder, and a list flag may repeat.
+"""What every command honours, in one place: `~` is the home folder, a list flag may repeat, and two flags of trust.
 
 --base-model-path=~/gr00t      no shell expands it there, nor in a YAML file
 --relative a --relative b=c    the same as --relative a b=c
+--follow-links                 datasets may link to files outside their folder
+--limit picture_pixels=1e9     files may declare more of something (`core/sizes.py`)
 """
 
 import os
@@ -11,8 +13,31 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from svms_gr00t.core.sizes import raise_limits
+from svms_gr00t.data.paths import FOLLOW_LINKS
+
 Command = TypeVar("Command")
 _NUMBER = re.compile(r"-[\d.].*")
+_LINKS, _LIMIT = "--follow-links", "--limit"
+
+
+def set_aside(args: Sequence[str]) -> list[str]:
+    """`args` without the flags of trust, put into the environment for the processes that a command starts.
+
+    Raises ConfigError for a limit that does not exist.
+    """
+    rest, raised = [], []
+    words = iter(args)
+    for word in words:
+        if word == _LINKS:
+            os.environ[FOLLOW_LINKS] = "1"
+        elif word == _LIMIT or word.startswith(_LIMIT + "="):
+            raised.append(next(words, "") if word == _LIMIT else word.removeprefix(_LIMIT + "="))
+        else:
+            rest.append(word)
+    if raised:
+        raise_limits(raised)
+    return rest
 
 
 def at_home(command: Command) -> Command:

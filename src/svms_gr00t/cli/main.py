@@ -1,6 +1,7 @@
 """`svms-gr00t`: one command, a subcommand for each job. Bad input ends with one sentence and exit code 2.
 
---follow-links, anywhere, lets datasets hold links to files outside their folder.
+--follow-links, anywhere, lets datasets hold links to files outside their folder; --limit NAME=NUMBER raises one of the
+sizes that files may declare (docs/data.md).
 """
 
 import os
@@ -19,7 +20,7 @@ from svms_gr00t.cli.demo import Demo
 from svms_gr00t.cli.evaluate import monitor, open_loop, rollout, streams
 from svms_gr00t.cli.evaluate.card import Card
 from svms_gr00t.cli.evaluate.compare import Compare
-from svms_gr00t.cli.flags import at_home, joined
+from svms_gr00t.cli.flags import at_home, joined, set_aside
 from svms_gr00t.cli.gate import Gate
 from svms_gr00t.cli.inspect import InspectModel
 from svms_gr00t.cli.labels import Labels
@@ -27,14 +28,12 @@ from svms_gr00t.cli.plan import PlanMemory
 from svms_gr00t.cli.serve import Serve
 from svms_gr00t.cli.train import Train, arguments
 from svms_gr00t.core.errors import SvmsError
-from svms_gr00t.data.paths import FOLLOW_LINKS
 
 # Read when torch loads its thread pool, which no command has done yet: threads that spin while they wait make a step
 # many times slower as soon as another process wants the same cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 INTERRUPTED = "Stopped. What was finished is kept; run the same command again to go on."
-FLAG = "--follow-links"
 _named = tyro.conf.subcommand
 
 
@@ -118,18 +117,11 @@ Commands = (
 def parse(args: Sequence[str] | None = None) -> Command:
     """The chosen subcommand as a filled-in dataclass."""
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
-    given = joined(_without_links(arguments(args)), Commands)
+    given = joined(set_aside(arguments(args)), Commands)
     if given[:1] == ["train"]:  # its defaults may come from a file
         start = Train.defaults(given)
         return at_home(tyro.cli(Train, prog="svms-gr00t train", default=start, args=given[1:], config=config))
     return at_home(tyro.cli(Commands, prog="svms-gr00t", description=__doc__, args=given, config=config))  # type: ignore[arg-type]
-
-
-def _without_links(args: Sequence[str]) -> list[str]:
-    """Arguments without --follow-links, which is for all commands and for the processes that they start."""
-    if FLAG in args:
-        os.environ[FOLLOW_LINKS] = "1"
-    return [word for word in args if word != FLAG]
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -10,12 +10,17 @@ What could mean two things is refused with its name: floats beyond [0, 1] (their
 integers of other widths (depth, 16 bits), three rows that might be three colours, grey, and alpha.
 """
 
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.sizes import within
+
+Each = Callable[[np.ndarray], np.ndarray]
+"""What is done to each picture, (1, H, W, 3), as soon as it is decoded, so that no whole clip stands in memory."""
 
 WANT = "uint8 (..., height, width, 3)"
 
@@ -27,6 +32,37 @@ def as_uint8_rgb(where: object, pictures: Any, *, want: str = WANT) -> UInt8[np.
     """
     array = as_plain_array(where, pictures)
     return _bytes(where, _channels_last(where, array, want), want)
+
+
+@runtime_checkable
+class Frames(Protocol):
+    """Pictures of an episode, (T, H, W, 3): an array, or what reads them from a file when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __getitem__(self, steps: Any, /) -> Any: ...
+
+
+def as_they_are(pictures: np.ndarray) -> np.ndarray:
+    """The `Each` that changes nothing."""
+    return pictures
+
+
+def room_for(count: int, first: np.ndarray, where: object) -> np.ndarray:
+    """An empty array for `count` pictures like the first one. Raises DataError when it would be too large."""
+    size = count * first.nbytes
+    within("frames_bytes", size, where, f"{count:,} pictures of {' x '.join(map(str, first.shape))}, {size:,} bytes")
+    return np.empty((count, *first.shape), first.dtype)
+
+
+def check_pixels(height: int, width: int, where: object) -> None:
+    """Raise DataError for a picture that would be too large. Before it is decoded, or resized."""
+    within("picture_pixels", height * width, where, f"a picture of {height:,} x {width:,} pixels")
 
 
 def as_plain_array(where: object, given: Any, *, want: str = "an array") -> np.ndarray:

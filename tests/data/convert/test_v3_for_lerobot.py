@@ -20,7 +20,7 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.convert.to_v3 import convert_to_v3
 from svms_gr00t.data.convert.to_v21 import convert_to_v21
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
-from svms_gr00t.data.lerobot.summary import LEROBOT_QUANTILES, merged, picture_summary
+from svms_gr00t.data.lerobot.summary import LEROBOT_QUANTILES, colour_counts, merged, picture_summary
 
 KINDS = {"min", "max", "mean", "std", "count", *LEROBOT_QUANTILES}
 FRONT = "observation.images.front"
@@ -257,7 +257,7 @@ def test_rows_that_lerobot_cannot_use_are_one_sentence(toy: Path, change: Any, t
 @settings(max_examples=30, deadline=None)
 @given(frames=hnp.arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5), st.just(3))))
 def test_pictures_are_summarised_exactly(frames: np.ndarray) -> None:
-    found = {name: np.ravel(value) for name, value in picture_summary(frames).items()}
+    found = {name: np.ravel(value) for name, value in picture_summary(colour_counts(frames)).items()}
     pixels = frames.reshape(-1, 3) / 255
     wanted = {"min": pixels.min(0), "max": pixels.max(0), "mean": pixels.mean(0), "std": pixels.std(0)}
     wanted |= {name: np.quantile(pixels, q, axis=0) for name, q in LEROBOT_QUANTILES.items()}
@@ -268,7 +268,8 @@ def test_pictures_are_summarised_exactly(frames: np.ndarray) -> None:
 
 def test_parts_merge_to_the_whole() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 3), dtype=np.uint8)
-    parts, whole = [picture_summary(frames[:2]), picture_summary(frames[2:])], picture_summary(frames)
+    counts = colour_counts(frames)
+    parts, whole = [picture_summary(counts[:2]), picture_summary(counts[2:])], picture_summary(counts)
     for name in ("min", "max", "mean", "std", "count"):
         np.testing.assert_allclose(merged(parts)[name], whole[name], rtol=1e-12)
     assert merged([whole]) == whole

@@ -51,7 +51,7 @@ def test_no_parquet_is_opened_while_training(toy: Path, monkeypatch: pytest.Monk
     def refuse(*_: object) -> None:
         raise AssertionError("a parquet file in the hot loop")
 
-    monkeypatch.setattr(table, "_read", refuse)
+    monkeypatch.setattr(table, "read_parquet", refuse)
     for index in range(len(steps)):
         steps[index]
     with pytest.raises(AssertionError):  # mutant: the refusal works

@@ -18,15 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.data.convert.hdf5_file import REPLAY, WANT, demonstrations, json_of, open_hdf5
-from svms_gr00t.data.convert.hdf5_plan import PICTURES, Plan, plan_of
+from svms_gr00t.data.convert.hdf5_file import REPLAY, WANT, Film, check_declared, demonstrations, json_of, open_hdf5
+from svms_gr00t.data.convert.hdf5_plan import Plan, plan_of
 from svms_gr00t.data.lerobot.staging import check_free, content_of
 from svms_gr00t.data.lerobot.writer import LeRobotWriter
-from svms_gr00t.data.pictures import as_uint8_rgb
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,19 +102,24 @@ def _convert(
     writer: LeRobotWriter, plan: Plan, where: str, demo: Any, instruction: str | None, flip: bool, name: str
 ) -> None:
     """One demonstration."""
-    obs, actions = demo["obs"], np.asarray(demo["actions"], dtype=np.float64)
+    obs = demo["obs"]
+    check_declared(where, demo["actions"], *(_column(where, obs, column) for column in plan.states))
+    actions = np.asarray(demo["actions"], dtype=np.float64)
     state = np.concatenate([_rows(where, obs, column, len(actions)) for column in plan.states], axis=1)
     action = np.empty((len(actions), max(entry["end"] for entry in plan.action_slices.values())))
     for key, entry in plan.action_slices.items():
         action[:, entry["start"] : entry["end"]] = _part(actions, plan.action_from, key)
     cameras = {f"observation.images.{camera}": column for camera, (column, _) in plan.cameras.items()}
-    videos = {feature: _frames(where, obs, column, flip, plan.turned) for feature, column in cameras.items()}
+    videos = {feature: _film(where, obs, column, flip, plan.turned) for feature, column in cameras.items()}
     meta = json_of(demo.attrs.get("ep_meta"), f"{where}, ep_meta")
     text = str(meta.get("lang") or instruction or "").strip()
     if not text:
         hint = "Pass --instruction with the sentence for all of them"
         raise DataError(where, got="no instruction (ep_meta has no lang)", want="one", hint=hint)
-    rewards = np.asarray(demo["rewards"]) if "rewards" in demo else np.ones(1)
+    rewards = np.ones(1)
+    if "rewards" in demo:
+        check_declared(f"{where}, rewards", demo["rewards"])
+        rewards = np.asarray(demo["rewards"])
     extras = {"ep_meta": meta, "source": {"demo": name}}
     columns = {"observation.state": state, "action": action}
     writer.add_episode(columns, videos, text, extras, success=bool(rewards.max(initial=0.0) > 0))
@@ -130,17 +133,16 @@ def _part(actions: np.ndarray, source: Mapping[str, Any], key: str) -> np.ndarra
     return actions[:, source[key]["start"] : source[key]["end"]]
 
 
-def _frames(where: str, obs: Any, column: str, flip: bool, turned: bool) -> UInt8[np.ndarray, "T H W 3"]:
+def _film(where: str, obs: Any, column: str, flip: bool, turned: bool) -> Film:
     """Pictures of a camera the right way round."""
     if column not in obs:
         want = "the cameras of the first demonstration"
         raise DataError(where, got=f"no {column} in obs", want=want, hint=REPLAY)
-    frames = as_uint8_rgb(f"{where}, {column}", np.asarray(obs[column]), want=PICTURES)
-    if flip:
-        frames = frames[:, ::-1]
-    elif turned:
-        frames = frames[:, ::-1, ::-1]
-    return np.ascontiguousarray(frames)
+
+    def upright(frames: np.ndarray) -> np.ndarray:
+        return frames[:, ::-1] if flip else frames[:, ::-1, ::-1] if turned else frames
+
+    return Film(f"{where}, {column}", obs[column], upright)
 
 
 def _problem(source: Path, data: Any) -> str | None:
@@ -151,10 +153,14 @@ def _problem(source: Path, data: Any) -> str | None:
     return str(found).strip('"') if found else None
 
 
-def _rows(where: str, obs: Any, column: str, length: int) -> np.ndarray:
+def _column(where: str, obs: Any, column: str) -> Any:
     if column not in obs:
         raise DataError(where, got=f"no {column} in obs", want="the observations of the first one", hint=REPLAY)
-    rows = np.asarray(obs[column], dtype=np.float64)
+    return obs[column]
+
+
+def _rows(where: str, obs: Any, column: str, length: int) -> np.ndarray:
+    rows = np.asarray(_column(where, obs, column), dtype=np.float64)
     if len(rows) != length:
         got, want = f"{len(rows)} rows of {column}", f"{length}, as many as actions"
         raise DataError(where, got=got, want=want, hint=REPLAY)

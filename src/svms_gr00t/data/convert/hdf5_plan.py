@@ -17,7 +17,7 @@ import numpy as np
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.convert.hdf5_actions import Arm, Controller, arm_actions
-from svms_gr00t.data.convert.hdf5_file import REPLAY, WANT
+from svms_gr00t.data.convert.hdf5_file import REPLAY, WANT, Film, check_declared
 from svms_gr00t.data.lerobot.modality import Modality
 from svms_gr00t.data.lerobot.robocasa import (
     ACTION_ORDERS,
@@ -27,9 +27,8 @@ from svms_gr00t.data.lerobot.robocasa import (
     ActionOrder,
     action_order,
 )
-from svms_gr00t.data.pictures import as_uint8_rgb
+from svms_gr00t.data.pictures import as_they_are
 
-PICTURES = "uint8 (T, H, W, 3)"
 _PEEK = 8
 _ARM_STATES = {  # robosuite's observation of an arm -> (state key, rotation type)
     "eef_pos": ("end_effector_position", None),
@@ -108,8 +107,8 @@ def _cameras(where: str, obs: Mapping[str, Any], names: Mapping[str, str]) -> di
         if name in cameras:
             got, want = f"{cameras[name][0]} and {column}", "one of them"
             raise DataError(where, got=got, want=want, hint="Both would be called " + name)
-        frame = as_uint8_rgb(f"{where}, {column}", obs[column][:1], want=PICTURES)
-        cameras[name] = (column, (frame.shape[1], frame.shape[2]))
+        film = Film(f"{where}, {column}", obs[column], as_they_are)
+        cameras[name] = (column, (film.shape[1], film.shape[2]))
     if not cameras:
         raise DataError(where, got="no pictures in obs", want="<camera>_image or <camera>_rgb", hint=REPLAY)
     return cameras
@@ -123,7 +122,9 @@ def _robots(env_args: Mapping[str, Any]) -> list[str]:
 
 
 def _kitchen(data: Any, names: Sequence[str], cameras: Any, env_args: Mapping[str, Any]) -> Plan:
-    found = action_order(np.concatenate([np.asarray(data[name]["actions"]) for name in names[:_PEEK]]))
+    actions = [data[name]["actions"] for name in names[:_PEEK]]
+    check_declared(f"{data.file.filename}, actions", *actions)
+    found = action_order(np.concatenate([np.asarray(one) for one in actions]))
     order: ActionOrder = found or "eef-first"
     note = f"actions in {order} order" + ("" if found else ", taken from RoboCasa's kitchens: check the gripper")
     arm = Controller.of(env_args, Arm(robot=0, side=None, name=""))

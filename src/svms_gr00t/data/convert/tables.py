@@ -11,24 +11,19 @@ import pyarrow.parquet as pq
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.lerobot.metadata import Feature
+from svms_gr00t.data.parquet import HINT, read_parquet
 
-_HINT = "Fetch or convert that file again"
 
-
-def read_table(path: Path, *, episode: int | None = None, length: int | None = None) -> pa.Table:
+def read_table(
+    path: Path, *, episode: int | None = None, length: int | None = None, most: str = "table_bytes"
+) -> pa.Table:
     """A whole parquet file, or the rows of one episode. Raises DataError when it cannot be read or has other rows."""
-    try:
-        table = pq.ParquetFile(path).read()
-    except FileNotFoundError as error:
-        raise DataError(path, got="no such file", want="a parquet file of the dataset", hint=_HINT) from error
-    except (OSError, pa.ArrowException) as error:
-        want = "a parquet file of the dataset"
-        raise DataError(path, got=f"an unreadable file ({error})", want=want, hint=_HINT) from error
+    table = read_parquet(path, most=most)
     if episode is not None:
         table = table.filter(pc.equal(table["episode_index"], episode))  # type: ignore[attr-defined]
     if length is not None and len(table) != length:
         want = f"the {length} that the list of episodes says"
-        raise DataError(path, got=f"{len(table)} rows", want=want, hint=_HINT)
+        raise DataError(path, got=f"{len(table)} rows", want=want, hint=HINT)
     return table
 
 
@@ -86,4 +81,5 @@ def write_tasks(path: Path, texts: Sequence[str]) -> None:
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
     """Every row of meta/episodes of v3.0, in file order."""
-    return [row for file in sorted(folder.glob("chunk-*/*.parquet")) for row in read_table(file).to_pylist()]
+    tables = (read_table(file, most="meta_bytes") for file in sorted(folder.glob("chunk-*/*.parquet")))
+    return [row for table in tables for row in table.to_pylist()]

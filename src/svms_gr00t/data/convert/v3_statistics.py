@@ -20,7 +20,15 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.files.documents import dump_json, read_raw
 from svms_gr00t.data.lerobot.metadata import Episode, Metadata
 from svms_gr00t.data.lerobot.staging import Staging
-from svms_gr00t.data.lerobot.summary import LEROBOT_QUANTILES, RunningSummary, Summary, counted, merged, picture_summary
+from svms_gr00t.data.lerobot.summary import (
+    LEROBOT_QUANTILES,
+    RunningSummary,
+    Summary,
+    colour_counts,
+    counted,
+    merged,
+    picture_summary,
+)
 from svms_gr00t.data.lerobot.table import as_array, read_images
 from svms_gr00t.data.lerobot.video import VideoReader
 from svms_gr00t.data.lerobot.writer import sampled_steps
@@ -96,13 +104,13 @@ def _pictures(
     def measure(path: Path) -> None:
         steps, column = sampled_steps(episode.length), metadata.clips.get((episode.index, name))
         if column is None:
-            file = metadata.data[episode.index]
-            frames = read_images(file, name, steps, length=episode.length, only_episode=None, root=source)
+            place: dict[str, Any] = {"length": episode.length, "only_episode": None, "root": source}
+            counts = read_images(metadata.data[episode.index], name, steps, each=colour_counts, **place)
         else:
             reader = VideoReader(column.path)
-            frames = reader.read([column.first + step for step in steps])
+            counts = reader.read([column.first + step for step in steps], colour_counts)
             reader.close()
-        dump_json(path, picture_summary(frames))
+        dump_json(path, picture_summary(counts))
 
     place = f"{PICTURES}/{name}/episode_{episode.index:06d}.json"
     staging.make(place, measure)

@@ -109,7 +109,7 @@ def _runs(subject: Subject, index: int, view: str, ranges: dict[str, np.ndarray]
     anchor: np.ndarray | None = None
     for start in range(0, length, _BLOCK):
         steps = range(start, min(start + _BLOCK, length))
-        for step, picture in zip(steps, _coarse(subject.dataset.frames(index, view, steps)), strict=True):
+        for step, picture in zip(steps, subject.dataset.frames(index, view, steps, _coarse), strict=True):
             blank.append(bool(picture.std(axis=0).max() < _BLANK))
             if anchor is None or np.quantile(np.abs(picture - anchor), 0.999) >= _SAME:
                 edges += [step] if step else []

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Shaped
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.lerobot.fingerprint import fingerprint
@@ -18,6 +18,7 @@ from svms_gr00t.data.lerobot.metadata import Episode, Info, Metadata, read_info,
 from svms_gr00t.data.lerobot.modality import Kind, LowDim, Modality
 from svms_gr00t.data.lerobot.table import read_columns, read_images
 from svms_gr00t.data.lerobot.video import VideoCache
+from svms_gr00t.data.pictures import Each, as_they_are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +151,10 @@ class LeRobotDataset:
             result[f"{kind}.{key}"] = values
         return result
 
-    def frames(self, index: int, view: str, steps: Sequence[int]) -> UInt8[np.ndarray, "n H W 3"]:
-        """Pictures of camera `view` at `steps`, any order, repeats allowed.
+    def frames(
+        self, index: int, view: str, steps: Sequence[int], each: Each = as_they_are
+    ) -> Shaped[np.ndarray, "n *picture"]:
+        """Pictures of camera `view` at `steps`, any order, repeats allowed; `each` is done to one at a time.
 
         Raises DataError for an unknown camera or step, a missing or broken video, or one of another length.
         """
@@ -167,7 +170,7 @@ class LeRobotDataset:
         if feature.tabled:
             only = index if self.metadata.shared else None
             place: dict[str, Any] = {"length": episode.length, "only_episode": only, "root": self.root}
-            return read_images(self.metadata.data[index], column, steps, shape=feature.shape, **place)
+            return read_images(self.metadata.data[index], column, steps, shape=feature.shape, each=each, **place)
         clip = self.metadata.clips.get((index, column))
         if clip is None:
             want, hint = (
@@ -180,7 +183,7 @@ class LeRobotDataset:
         if len(reader) < needed or (clip.frames is not None and len(reader) != needed):
             want = f"{needed}, as many as there are steps"
             raise DataError(clip.path, got=f"{len(reader)} frames", want=want, hint="Fetch or encode that video again")
-        return reader.read([clip.first + step for step in steps])
+        return reader.read([clip.first + step for step in steps], each)
 
     def instructions(self, index: int) -> list[str]:
         """The instruction at every step: modality.json's annotation, else the column task_index.

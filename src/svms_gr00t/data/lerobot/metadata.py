@@ -16,12 +16,11 @@ from pathlib import Path, PurePosixPath
 from string import Formatter
 from typing import Annotated, Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.files.documents import read_json, read_jsonl
+from svms_gr00t.data.parquet import read_parquet
 from svms_gr00t.data.paths import check_tree, safe_name
 
 _LAX = ConfigDict(extra="ignore", frozen=True)
@@ -203,12 +202,7 @@ _V3_HINT = "Fetch the dataset again, or convert it with a LeRobot release that w
 
 
 def _rows(path: Path, *, want: str) -> list[dict[str, Any]]:
-    try:
-        table = pq.ParquetFile(path).read()
-    except FileNotFoundError as error:
-        raise DataError(path, got="no such file", want=want, hint=_V3_HINT) from error
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(path, got=f"an unreadable parquet file ({error})", want=want, hint=_V3_HINT) from error
+    table = read_parquet(path, most="meta_bytes", want=want, hint=_V3_HINT)
     return table.select([name for name in table.column_names if not name.startswith("stats/")]).to_pylist()
 
 

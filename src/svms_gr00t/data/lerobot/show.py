@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from svms_gr00t.core.errors import ConfigError, DataError, MissingExtra
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset, spread
 from svms_gr00t.data.lerobot.sound import Skipped
+from svms_gr00t.data.pictures import check_pixels
 
 _LABEL = 14  # pixels above a row, for its text
 _GAP = 2
@@ -77,12 +78,14 @@ def _strip(dataset: LeRobotDataset, index: int, view: str, count: int, height: i
     """One row of the sheet: evenly spaced frames of an episode under a line of text."""
     length = dataset.episode(index).length
     steps = [int(step) for step in np.linspace(0, length - 1, count).round()]
-    cells = []
-    for frame in dataset.frames(index, view, steps):
-        width = max(round(frame.shape[1] * height / frame.shape[0]), 1)
-        cell = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
-        cells.append(np.pad(cell, ((0, _GAP), (0, _GAP), (0, 0)), constant_values=255))
-    picture = np.concatenate(cells, axis=1)
+
+    def cell(frames: np.ndarray) -> np.ndarray:
+        width = max(round(frames.shape[2] * height / frames.shape[1]), 1)
+        check_pixels(height, width, f"{dataset.root}, episode {index}, {view}")
+        shrunk = np.asarray(Image.fromarray(frames[0]).resize((width, height), Image.Resampling.BILINEAR))
+        return np.pad(shrunk, ((0, _GAP), (0, _GAP), (0, 0)), constant_values=255)[None]
+
+    picture = np.concatenate(list(dataset.frames(index, view, steps, cell)), axis=1)
     label = Image.new("RGB", (picture.shape[1], _LABEL), "white")
     text = f"episode {index}, {view}, steps {steps[0]} to {steps[-1]}: {dataset.instruction(index, 0)}"
     ImageDraw.Draw(label).text((2, 1), text.encode("ascii", "replace").decode(), fill="black")

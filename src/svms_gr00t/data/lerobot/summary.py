@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Int, Shaped, UInt8
 
 from svms_gr00t.core.errors import DataError
 
@@ -68,15 +68,21 @@ def counted(summary: RunningSummary) -> Summary:
     return {**summary.result(LEROBOT_QUANTILES), "count": [summary.count]}
 
 
-def picture_summary(frames: UInt8[np.ndarray, "T H W 3"]) -> Summary:
-    """LeRobot's statistics of pictures: each colour scaled to [0, 1], shape (3, 1, 1), exact over all pixels given.
+def colour_counts(frames: UInt8[np.ndarray, "T H W 3"]) -> Int[np.ndarray, "T 3 256"]:
+    """How often each value of each colour occurs in every picture."""
+    planes = frames.transpose(0, 3, 1, 2).reshape(len(frames), 3, -1)
+    return np.stack([[np.bincount(plane, minlength=256) for plane in picture] for picture in planes])
+
+
+def picture_summary(counts: Int[np.ndarray, "T 3 256"]) -> Summary:
+    """LeRobot's statistics of pictures, whose colours are counted: in [0, 1], shape (3, 1, 1), exact over all pixels.
 
     A colour has 256 values, so its histogram holds everything. Raises DataError when there is no picture.
     """
-    if not frames.size:
+    if not counts.size:
         raise DataError("statistics", got="no pictures", want="at least one step", hint="Choose at least one episode")
-    columns = [_histogram_summary(np.bincount(frames[..., colour].reshape(-1), minlength=256)) for colour in range(3)]
-    return {**{name: [[[column[name]]] for column in columns] for name in columns[0]}, "count": [len(frames)]}
+    columns = [_histogram_summary(colour) for colour in counts.sum(axis=0)]
+    return {**{name: [[[column[name]]] for column in columns] for name in columns[0]}, "count": [len(counts)]}
 
 
 def _histogram_summary(counts: Shaped[np.ndarray, "256"]) -> dict[str, float]:

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from jaxtyping import UInt8
+from jaxtyping import Shaped
 from PIL import Image, ImageOps
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.pictures import as_uint8_rgb
+from svms_gr00t.data.parquet import HINT, read_parquet
+from svms_gr00t.data.pictures import Each, as_they_are, as_uint8_rgb, check_pixels, room_for
 
-_HINT = "Fetch or convert that file again"
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow would clip them to white
+_FORMATS = ("PNG", "JPEG", "WEBP")  # Pillow knows forty more, and calls other programs for some
 DEEP_HINT = (
     "A depth map is no picture: take that camera out of modality.json. Grey of 16 bits: scale it by its own range to 8"
 )
@@ -48,25 +48,30 @@ def read_images(
     only_episode: int | None,
     root: Path,
     shape: Sequence[int] = (),
-) -> UInt8[np.ndarray, "n H W 3"]:
+    each: Each = as_they_are,
+) -> Shaped[np.ndarray, "n *picture"]:
     """Pictures of a column at `steps`: PNG or JPEG bytes, a path under `root`, or arrays (`shape` of flat ones).
 
-    Arrays may be fractions or channels first (`data/pictures.py`). Raises DataError.
+    Arrays may be fractions or channels first (`data/pictures.py`). `each` is done to one at a time. Raises DataError.
     """
     column = _rows(path, [name], length, only_episode)[name]
-    rows = [_shown(column[step], f"{path}, {name}, step {step}", root, shape) for step in steps]
-    if len({row.shape for row in rows}) > 1:
-        raise DataError(f"{path}, {name}", got="pictures of several sizes", want="one size", hint=_HINT)
-    return np.stack(rows) if rows else np.zeros((0, 1, 1, 3), np.uint8)
+    pictures = np.zeros((0, 1, 1, 3), np.uint8)
+    for row, step in enumerate(steps):
+        picture = each(_shown(column[step], f"{path}, {name}, step {step}", root, shape)[None])[0]
+        pictures = pictures if row else room_for(len(steps), picture, f"{path}, {name}")
+        if picture.shape != pictures.shape[1:]:
+            raise DataError(f"{path}, {name}", got="pictures of several sizes", want="one size", hint=HINT)
+        pictures[row] = picture
+    return pictures
 
 
 def _rows(path: Path, names: list[str], length: int, only_episode: int | None) -> pa.Table:
-    table = _read(path, names if only_episode is None else [*names, "episode_index"])
+    table = read_parquet(path, names if only_episode is None else [*names, "episode_index"])
     if only_episode is not None:
         table = table.filter(pc.call_function("equal", [table["episode_index"], pa.scalar(only_episode)]))
     if len(table) != length:
         want = f"the {length} that the list of episodes says"
-        raise DataError(path, got=f"{len(table)} rows", want=want, hint=_HINT)
+        raise DataError(path, got=f"{len(table)} rows", want=want, hint=HINT)
     return table
 
 
@@ -77,7 +82,7 @@ def _shown(value: pa.Scalar, where: str, root: Path, shape: Sequence[int]) -> np
     axes, values = [len(value.values)], value.values
     while pa.types.is_nested(values.type):
         if (total := len(values.flatten())) % max(len(values), 1):
-            raise DataError(where, got="an array of unequal rows", want="one picture", hint=_HINT)
+            raise DataError(where, got="an array of unequal rows", want="one picture", hint=HINT)
         axes, values = [*axes, total // max(len(values), 1)], values.flatten()
     array = values.to_numpy(zero_copy_only=False).reshape(axes)
     flat = array.ndim == 1 and array.size == math.prod(shape)
@@ -95,28 +100,16 @@ def _picture(value: Any, where: str, root: Path) -> np.ndarray:
             data = inside.read_bytes()
         if not isinstance(data, bytes):
             raise ValueError("no picture")
-        picture = Image.open(io.BytesIO(data))
+        picture = Image.open(io.BytesIO(data), formats=_FORMATS)
+        check_pixels(picture.height, picture.width, where)
         if picture.mode not in _DEEP:
             return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:  # the last one: broken EXIF
-        raise DataError(where, got=f"no readable picture ({error})", want="PNG or JPEG bytes", hint=_HINT) from error
+    except DataError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # the third one: broken EXIF
+        raise DataError(where, got=f"no readable picture ({error})", want="PNG or JPEG bytes", hint=HINT) from error
     got, want = f"one channel of more than 8 bits ({picture.mode})", "RGB of 8 bits"
     raise DataError(where, got=got, want=want, hint=DEEP_HINT)
-
-
-def _read(path: Path, names: list[str]) -> pa.Table:
-    try:
-        file = pq.ParquetFile(path)
-        known = file.schema_arrow.names
-        if missing := [name for name in names if name not in known]:
-            hint = "Correct meta/modality.json"
-            raise DataError(path, got=f"no column {missing[0]}", want=f"one of {', '.join(known)}", hint=hint)
-        return file.read(columns=names)
-    except FileNotFoundError as error:
-        raise DataError(path, got="no such file", want="a parquet file of the dataset", hint=_HINT) from error
-    except (OSError, pa.ArrowException) as error:
-        want = "a parquet file of the dataset"
-        raise DataError(path, got=f"an unreadable file ({error})", want=want, hint=_HINT) from error
 
 
 def as_array(column: pa.ChunkedArray, where: str) -> np.ndarray:
@@ -128,11 +121,11 @@ def as_array(column: pa.ChunkedArray, where: str) -> np.ndarray:
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
         widths = pc.call_function("list_value_length", [array]).unique().to_pylist()
         if len(widths) != 1 or widths[0] is None:
-            raise DataError(where, got=f"rows of {widths} numbers", want="one width", hint=_HINT)
+            raise DataError(where, got=f"rows of {widths} numbers", want="one width", hint=HINT)
         array, width = array.flatten(), widths[0]
     kind = array.type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
         raise DataError(where, got=f"values of type {kind}", want="numbers", hint="Correct meta/modality.json")
     if array.null_count:
-        raise DataError(where, got=f"{array.null_count} empty values", want="a number at every step", hint=_HINT)
+        raise DataError(where, got=f"{array.null_count} empty values", want="a number at every step", hint=HINT)
     return array.to_numpy(zero_copy_only=False).reshape(rows, width)

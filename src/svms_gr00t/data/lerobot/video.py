@@ -17,15 +17,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.sizes import limit, within
 from svms_gr00t.data.lerobot.table import DEEP_HINT
+from svms_gr00t.data.mp4 import check_declared_frames
+from svms_gr00t.data.pictures import Each, Frames, as_they_are, check_pixels, room_for
 
 _WANT = "an h264 or AV1 clip"
 _HINT = "Copy or re-encode that video again"
@@ -77,14 +80,30 @@ def orientation(frame: Any, path: Path) -> Orientation:
 def open_clip(path: Path) -> Any:
     """An open container of the kind that its first bytes say. Raises DataError for another, av.FFmpegError or OSError.
 
-    Left to itself FFmpeg believes names and contents, and opens play lists that name other files or addresses.
+    Left to itself FFmpeg believes names and contents, and opens play lists that name other files or addresses. It also
+    makes room for whatever number of frames, and of pixels, is declared: DataError for too many of them.
     """
     with path.open("rb") as file:
         head = file.read(12)
     kind = next((kind for kind, (at, marks) in _KINDS.items() if head[at:].startswith(marks)), None)
     if kind is None:
         raise DataError(path, got="an unreadable video (it begins like none)", want="mp4, Matroska or AVI", hint=_HINT)
-    return av.open(str(path), format=kind)
+    if kind == "mp4":
+        check_declared_frames(path)
+    pixels = {"max_pixels": str(limit("picture_pixels"))}
+    container = av.open(str(path), format=kind, options=pixels)
+    for stream in container.streams.video:
+        if stream.codec_context is not None:
+            check_pixels(stream.height, stream.width, path)
+            stream.codec_context.options = pixels  # a clip may change its size half-way
+    return container
+
+
+class _Packet(NamedTuple):
+    pts: int
+    dts: int
+    key: bool
+    hidden: bool
 
 
 class VideoReader:
@@ -98,7 +117,7 @@ class VideoReader:
         try:
             self._container = open_clip(path)
             self._stream = self._container.streams.video[0]
-            stored = [(p.pts, p) for p in self._container.demux(self._stream) if p.pts is not None]
+            stored = list(self._index())
         except (av.FFmpegError, IndexError) as error:
             raise DataError(path, got=f"an unreadable video ({error})", want=_WANT, hint=_HINT) from error
         if self._stream.codec_context is None:
@@ -109,9 +128,9 @@ class VideoReader:
         if self.pixels.startswith("gray") and self.pixels[4:].rstrip("lbe") not in ("", "8"):
             raise DataError(path, got=f"one channel of more than 8 bits ({self.pixels})", want=_WANT, hint=DEEP_HINT)
         self._stream.codec_context.thread_count = 1
-        packets = [(pts, p) for pts, p in stored if not p.is_discard]
-        self._times: list[int] = sorted(pts for pts, _ in packets)
-        keys = sorted((pts, p.dts if p.dts is not None else pts) for pts, p in packets if p.is_keyframe)
+        packets = [packet for packet in stored if not packet.hidden]
+        self._times: list[int] = sorted(packet.pts for packet in packets)
+        keys = sorted((packet.pts, packet.dts) for packet in packets if packet.key)
         if not keys:
             raise DataError(path, got="a video without frames", want=_WANT, hint=_HINT)
         self._keys, self._key_dts = [pts for pts, _ in keys], [dts for _, dts in keys]
@@ -119,6 +138,13 @@ class VideoReader:
         self._shown: Orientation | None = None
         self._frames: Iterator[Any] | None = None
         self._at = -1  # presentation time of the frame decoded last
+
+    def _index(self) -> Iterator["_Packet"]:
+        """What each packet says; its bytes are let go, which for a long clip are many."""
+        for number, p in enumerate(self._container.demux(self._stream)):
+            within("clip_frames", number, self.path, f"a clip of {number:,} frames or more")
+            if p.pts is not None:
+                yield _Packet(p.pts, p.dts if p.dts is not None else p.pts, p.is_keyframe, p.is_discard)
 
     def __len__(self) -> int:
         """Number of frames in the container's index."""
@@ -157,23 +183,26 @@ class VideoReader:
         self._frames = None
         self._container.close()
 
-    def read(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n H W 3"]:
-        """Frames `indices`, in that order, repeats allowed.
+    def read(self, indices: Sequence[int], each: Each = as_they_are) -> Shaped[np.ndarray, "n *picture"]:
+        """Frames `indices`, in that order, repeats allowed; what `each` makes of every one, as soon as it is decoded.
 
         Raises IndexError for an index outside the clip and DataError when the clip cannot be decoded.
         """
         if bad := [i for i in indices if not 0 <= i < len(self)]:
             raise IndexError(f"{self.path}: frame {bad[0]} of a clip of {len(self)} frames")
-        images = np.empty((len(indices), self._stream.height, self._stream.width, 3), np.uint8)
+        images: np.ndarray | None = None
         rows: dict[int, int] = {}  # where a frame already decoded is, for repeats
         for row in sorted(range(len(indices)), key=lambda row: indices[row]):
             index = indices[row]
-            picture = images[rows[index]] if index in rows else self._decode(self._times[index])
-            if not rows:  # the first picture knows how it is to be shown
-                images = images.reshape(len(indices), *picture.shape)
-            images[row] = picture
+            picture = None if index in rows else each(self._decode(self._times[index])[None])[0]
+            if images is None:
+                assert picture is not None
+                images = room_for(len(indices), picture, self.path)
+            elif picture is not None and picture.shape != images.shape[1:]:
+                raise DataError(self.path, got="frames of several sizes", want="one size", hint=_HINT)
+            images[row] = images[rows[index]] if picture is None else picture
             rows[index] = row
-        return images
+        return np.empty((0, self._stream.height, self._stream.width, 3), np.uint8) if images is None else images
 
     def _decode(self, time: int) -> np.ndarray:
         frame = self._frame(time)
@@ -252,7 +281,7 @@ class VideoCache:
         return reader
 
 
-def encode_video(path: Path, frames: UInt8[np.ndarray, "T H W 3"], *, fps: float | int) -> None:
+def encode_video(path: Path, frames: Frames, *, fps: float | int) -> None:
     """Write `frames` as h264 yuv420p mp4 (crf 23, keyframe every 10, no B frames); the same frames give the same bytes.
 
     Raises DataError for an empty clip or odd sizes, which 4:2:0 chroma cannot hold.

@@ -21,17 +21,18 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Shaped
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.files.documents import dump_json, dump_jsonl, read_raw
 from svms_gr00t.core.files.whole import whole_file
 from svms_gr00t.data.lerobot.modality import Kind, Modality
 from svms_gr00t.data.lerobot.staging import Staging, check_free, publish
-from svms_gr00t.data.lerobot.summary import RunningSummary, counted, picture_summary
+from svms_gr00t.data.lerobot.summary import RunningSummary, colour_counts, counted, picture_summary
 from svms_gr00t.data.lerobot.table import read_columns
 from svms_gr00t.data.lerobot.video import encode_video
 from svms_gr00t.data.paths import safe_name
+from svms_gr00t.data.pictures import Frames
 
 INSTRUCTION_COLUMN = "annotation.human.action.task_description"
 DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
@@ -152,7 +153,7 @@ class LeRobotWriter:
     def add_episode(
         self,
         columns: dict[str, Shaped[np.ndarray, "_T _D"]],
-        videos: dict[str, UInt8[np.ndarray, "_T _H _W 3"]],
+        videos: Mapping[str, Frames],
         instruction: str,
         extras: dict[str, Any] | None = None,
         *,
@@ -218,17 +219,18 @@ class LeRobotWriter:
         assert self._folder is not None, "the writer is finished"
         return self._folder
 
-    def _check_episode(self, columns: dict[str, np.ndarray], videos: dict[str, np.ndarray], instruction: str) -> int:
+    def _check_episode(self, columns: dict[str, np.ndarray], videos: Mapping[str, Frames], instruction: str) -> int:
         where = f"{self.root}, episode {len(self._episodes)}"
         want: dict[str, tuple[int, ...]] = {name: (len(names),) for name, names in self._lowdim.items()}
         want |= {name: (*size, 3) for name, size in self._videos.items()}
-        got = {name: value.shape[1:] for name, value in (columns | videos).items()}
+        given: dict[str, Frames] = {**columns, **videos}
+        got = {name: tuple(value.shape[1:]) for name, value in given.items()}
         if got != want:
             name = next(n for n in [*want, *got] if got.get(n) != want.get(n))
             found, need = (f"{table[name]} a step" if name in table else "nothing" for table in (got, want))
             hint = "Record what the writer was opened with"
             raise DataError(f"{where}, {name}", got=found, want=need, hint=hint)
-        lengths = {len(value) for value in (columns | videos).values()}
+        lengths = {len(value) for value in given.values()}
         if len(lengths) != 1 or 0 in lengths:
             hint = "Give every column and camera the same number of steps"
             raise DataError(where, got=f"lengths {sorted(lengths)}", want="one length above 0", hint=hint)
@@ -240,7 +242,7 @@ class LeRobotWriter:
             raise DataError(where, got="an empty instruction", want="a sentence", hint="Say what the robot does")
         return lengths.pop()
 
-    def _note_statistics(self, index: int, columns: dict[str, np.ndarray], videos: dict[str, np.ndarray]) -> None:
+    def _note_statistics(self, index: int, columns: dict[str, np.ndarray], videos: Mapping[str, Frames]) -> None:
         stats: dict[str, dict[str, Any]] = {}
         for name, rows in columns.items():
             episode = RunningSummary()
@@ -248,7 +250,8 @@ class LeRobotWriter:
             self._totals[name].update(rows)
             stats[name] = counted(episode)
         for name, frames in videos.items():
-            stats[name] = picture_summary(frames[sampled_steps(len(frames))])
+            counts = [colour_counts(frames[[step]]) for step in sampled_steps(len(frames))]
+            stats[name] = picture_summary(np.concatenate(counts))
         self._episode_stats.append({"episode_index": index, "stats": stats})
 
     def _info(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class ClipFrames:
 
     def frames(self, episode: int, view: str, steps: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
         """Seek, decode and resize."""
-        return self._images.resize(self._dataset.frames(episode, view, steps))
+        return self._dataset.frames(episode, view, steps, self._images.resize)
 
 
 class MemoryFrames:
@@ -174,4 +174,4 @@ def _picked(frames: np.ndarray, steps: Sequence[int]) -> np.ndarray:
 
 
 def _decoded(dataset: LeRobotDataset, images: ImagePipeline, episode: int, view: str) -> np.ndarray:
-    return images.resize(dataset.frames(episode, view, range(dataset.episode(episode).length)))
+    return dataset.frames(episode, view, range(dataset.episode(episode).length), images.resize)

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.data.pictures import check_pixels
 
 CELL = 28
 """Pixels a side that become one image token."""
@@ -102,6 +103,8 @@ class ImagePipeline:
         for name, fine, want, hint in rules:
             if not fine:
                 raise ConfigError(f"images.{name}", got=getattr(self, name), want=want, hint=hint)
+        side = max(self.short_side, self.target or 0)
+        check_pixels(side, side, "images.short_side, images.target")
 
     @classmethod
     def cheap(cls, target: int, *, crop_fraction: float = 0.95, jitter: ColorJitter | None = None) -> "ImagePipeline":
@@ -111,7 +114,9 @@ class ImagePipeline:
 
     def resize(self, frames: UInt8[np.ndarray, "n H W 3"]) -> UInt8[np.ndarray, "n h w 3"]:
         """The deterministic first resize; doing it twice changes nothing, so its result may be cached."""
-        return resize_area(frames, _with_short_side(frames.shape[1:3], self.short_side))
+        size = _with_short_side(frames.shape[1:3], self.short_side)
+        check_pixels(*size, "frames, resized")
+        return resize_area(frames, size)
 
     def draw(self, rng: np.random.Generator) -> Augmentation:
         """One training augmentation."""
