@@ -53,6 +53,7 @@ ROOMS = {
         "paths": set(),
         "pictures": set(),
         "lerobot": {"mp4", "parquet", "paths", "pictures"},
+        "show": {"pictures", "lerobot"},
         "processor": {"pictures", "lerobot"},
         "labels": {"lerobot", "processor"},
         "loading": {"paths", "pictures", "lerobot", "processor", "labels"},
@@ -83,6 +84,7 @@ ROOMS = {
         "streams": {"statistics", "open_loop"},
         "comparison": {"statistics", "open_loop", "closed_loop"},
         "report": {"statistics", "open_loop", "closed_loop", "streams", "comparison"},
+        "viewer": {"open_loop", "closed_loop", "streams", "report"},
     },
     "sim": {
         "scene": set(),

@@ -27,7 +27,7 @@ class Show:
     def run(self) -> int:
         """Write PNG files and say where they are."""
         from svms_gr00t.data.lerobot.dataset import LeRobotDataset
-        from svms_gr00t.data.lerobot.show import draw_dataset
+        from svms_gr00t.data.show import draw_dataset
 
         dataset = LeRobotDataset.open(self.dataset_path, empty_episodes=True)
         made = draw_dataset(dataset, self.output, episodes=self.episodes, count=self.count, frames=self.frames)

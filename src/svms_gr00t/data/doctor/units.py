@@ -13,11 +13,10 @@ import numpy as np
 
 from svms_gr00t.data.doctor.finding import Finding
 from svms_gr00t.data.doctor.subject import Subject
+from svms_gr00t.data.lerobot.elements import METRES, is_position
 
 TURN = 7.0
 """A full turn in radians, and a little."""
-METRES = 20.0
-"""No arm's reach or kitchen goes further."""
 _FINEST = 16  # numbers of fewer values are codes
 _DEGREES = 180 / np.pi
 
@@ -33,12 +32,6 @@ class Unit:
 
 
 METRE, RADIAN, DEGREE = Unit("m", 0.5), Unit("rad", np.pi / 2), Unit("degrees", 90.0)
-
-
-def is_position(name: str) -> bool:
-    """A key in metres, by its name."""
-    last = name.split(".")[-1]
-    return any(part in last for part in ("position", "_pos", "xyz")) and not any(w in last for w in ("joint", "grip"))
 
 
 def is_quaternion(subject: Subject, name: str) -> bool:

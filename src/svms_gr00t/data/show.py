@@ -3,7 +3,7 @@
 Axes: T steps, D numbers of a key, H and W pixels.
 
     OUT/contact_sheet.png             a row for each episode and camera, frames from the first to the last step
-    OUT/episode_000003_numbers.png    a panel for each action key, the state of the same name dotted behind it
+    OUT/episode_000003_numbers.png    a panel for each state and action key that changes
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,11 @@ from PIL import Image, ImageDraw
 
 from svms_gr00t.core.errors import ConfigError, DataError, MissingExtra
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset, spread
+from svms_gr00t.data.lerobot.elements import keys_of
 from svms_gr00t.data.lerobot.sound import Skipped
 from svms_gr00t.data.pictures import check_pixels
 
-_LABEL = 14  # pixels above a row, for its text
+_LABEL = 14  # pixels of a line of text
 _GAP = 2
 
 
@@ -75,7 +76,7 @@ def draw_dataset(
 
 
 def _strip(dataset: LeRobotDataset, index: int, view: str, count: int, height: int) -> UInt8[np.ndarray, "H W 3"]:
-    """One row of the sheet: evenly spaced frames of an episode under a line of text."""
+    """One row of the sheet: evenly spaced frames of an episode under a line of text, each over its step."""
     length = dataset.episode(index).length
     steps = [int(step) for step in np.linspace(0, length - 1, count).round()]
 
@@ -85,11 +86,16 @@ def _strip(dataset: LeRobotDataset, index: int, view: str, count: int, height: i
         shrunk = np.asarray(Image.fromarray(frames[0]).resize((width, height), Image.Resampling.BILINEAR))
         return np.pad(shrunk, ((0, _GAP), (0, _GAP), (0, 0)), constant_values=255)[None]
 
-    picture = np.concatenate(list(dataset.frames(index, view, steps, cell)), axis=1)
-    label = Image.new("RGB", (picture.shape[1], _LABEL), "white")
-    text = f"episode {index}, {view}, steps {steps[0]} to {steps[-1]}: {dataset.instruction(index, 0)}"
+    cells = list(dataset.frames(index, view, steps, cell))
+    numbers = np.concatenate([_line(f"step {s}", c.shape[1]) for s, c in zip(steps, cells, strict=True)], axis=1)
+    text = f"episode {index}, {view}: {dataset.instruction(index, 0)}"
+    return np.concatenate([_line(text, numbers.shape[1]), np.concatenate(cells, axis=1), numbers])
+
+
+def _line(text: str, width: int) -> UInt8[np.ndarray, "H W 3"]:
+    label = Image.new("RGB", (width, _LABEL), "white")
     ImageDraw.Draw(label).text((2, 1), text.encode("ascii", "replace").decode(), fill="black")
-    return np.concatenate([np.asarray(label), picture])
+    return np.asarray(label)
 
 
 def _stacked(rows: list[np.ndarray]) -> UInt8[np.ndarray, "H W 3"]:
@@ -104,22 +110,21 @@ def _plot(dataset: LeRobotDataset, index: int, path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtra("plots of a dataset", package="matplotlib", extra="report") from error
-    rows = dataset.lowdim(index)
-    actions = {key: rows[f"action.{key}"] for key in dataset.modality.action}
-    figure = Figure(figsize=(9.0, 1.5 * max(len(actions), 1) + 0.6), layout="constrained")
+    keys = list(keys_of(dataset, index))
+    moving, still = ([key for key in keys if key.flat is flat] for flat in (False, True))
+    figure = Figure(figsize=(9.0, 1.5 * max(len(moving), 1) + 0.8), layout="constrained")
     FigureCanvasAgg(figure)
-    panels: Any = figure.subplots(max(len(actions), 1), 1, sharex=True, squeeze=False)[:, 0]
+    panels: Any = figure.subplots(max(len(moving), 1), 1, sharex=True, squeeze=False)[:, 0]
     seconds = np.arange(dataset.episode(index).length) / dataset.fps
-    for panel, (key, values) in zip(panels, actions.items(), strict=False):
-        state = rows.get(f"state.{key}")
-        for element in range(values.shape[1]):
-            colour = f"C{element % 10}"
-            panel.plot(seconds, values[:, element], color=colour, linewidth=1, label=str(element))
-            if state is not None and state.shape == values.shape:
-                panel.plot(seconds, state[:, element], color=colour, linewidth=0.8, linestyle=":")
-        panel.set_title(key, fontsize=8, loc="left")
+    for panel, key in zip(panels, moving, strict=False):
+        for name, values in zip(key.elements, key.values.T, strict=True):
+            panel.plot(seconds, values, linewidth=1, label=name)
+        panel.set_title(f"{key.kind}: {key.name}", fontsize=8, loc="left", parse_math=False)
+        panel.set_ylabel(key.unit, fontsize=7)
         panel.tick_params(labelsize=7)
-        panel.legend(fontsize=6, ncols=8, loc="upper right", frameon=False)
+        panel.legend(fontsize=6, ncols=8, loc="lower right", bbox_to_anchor=(1, 0.97), borderpad=0, frameon=False)
     panels[-1].set_xlabel("seconds", fontsize=8)
-    figure.suptitle(f"episode {index}: {dataset.instruction(index, 0)} (dotted: state)", fontsize=9)
+    left = f"\nhardly change here: {', '.join(f'{key.kind}.{key.name}' for key in still)}" if still else ""
+    title = f"episode {index}: {dataset.instruction(index, 0)}{left}"
+    figure.suptitle(title, fontsize=9, x=0.01, ha="left", parse_math=False)
     figure.savefig(path, dpi=110)
