@@ -56,6 +56,8 @@ class SampleOutput:
 
     action: Float[Tensor, "B H Da"]
     """Normalised action chunk."""
+    seen: Features
+    """What the backbone said."""
     features: Features
     """What the action head read."""
     states: StreamStates | None
@@ -108,7 +110,11 @@ class Gr00tN1d6(nn.Module, OnTheHub):
 
     def encode(self, inputs: ModelInputs, *, losses: bool = True) -> tuple[Features, StreamStates | None]:
         """The features that the action head reads, and what SVMS did to them."""
-        features = self.observe(inputs)
+        return self._through(self.observe(inputs), inputs, losses=losses)
+
+    def _through(
+        self, features: Features, inputs: ModelInputs, *, losses: bool
+    ) -> tuple[Features, StreamStates | None]:
         if self.svms is None:
             return features, None
         if isinstance(self.svms, MemoryAlone):
@@ -186,9 +192,10 @@ class Gr00tN1d6(nn.Module, OnTheHub):
         generator: torch.Generator | None = None,
     ) -> SampleOutput:
         """An action chunk by Euler steps from noise, with the evidence of the streams."""
-        features, states = self.encode(inputs, losses=False)
+        seen = self.observe(inputs)
+        features, states = self._through(seen, inputs, losses=False)
         action = self.action_head.sample(features, inputs.state, inputs.embodiment_id, noise=noise, generator=generator)
-        return SampleOutput(action=action, features=features, states=states)
+        return SampleOutput(action=action, seen=seen, features=features, states=states)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]

@@ -19,24 +19,28 @@ from torch import Tensor
 
 from svms_gr00t.core.arrays import refuse_not_finite
 from svms_gr00t.core.device import device_of, dtype_of
-from svms_gr00t.core.errors import CheckpointError, DataError
+from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.history import EARLIER, check_executed
-from svms_gr00t.core.types import ModelInputs
+from svms_gr00t.core.types import Features, ModelInputs
 from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.data.processor.embodiment import ModalityConfig
 from svms_gr00t.data.processor.observation import Observation
 from svms_gr00t.data.processor.processor import Processor, Sample
+from svms_gr00t.fast.acting import sampler
 from svms_gr00t.groot.checkpoint.delta import find_base, is_delta, read_delta
 from svms_gr00t.groot.checkpoint.hub import Hub, OnTheHub, locate, write_card
 from svms_gr00t.groot.checkpoint.loading import read_config
 from svms_gr00t.groot.checkpoint.saving import checkpoint_folder
 from svms_gr00t.memories import Ring, Robot
 from svms_gr00t.model import Gr00tN1d6, SampleOutput
+from svms_gr00t.pairing import check_pairing
 from svms_gr00t.request import read_earlier, read_request, read_robot, read_robots, read_seeds
 
 
 class Policy(OnTheHub):
     """A model with its processor. Noise comes from seeds, so the same calls give the same actions.
+
+    `seen` is what the backbone said in the latest call; the next one may write over it.
 
     A model with memory wants each observation's "step", or an `execution_horizon`: the steps that are executed of every
     chunk. `memories` keeps what it remembers of each robot; a control of evaluation may stand in its place.
@@ -49,10 +53,17 @@ class Policy(OnTheHub):
         *,
         device: torch.device | str = "cpu",
         execution_horizon: int | None = None,
+        fast: bool = False,
+        compiled: bool = False,
     ) -> None:
-        """Raises CheckpointError when the two do not fit, ConfigError for an horizon that does not fit the memory."""
-        _check_fit(model, processor)
+        """`fast` keeps one CUDA graph for each form of a request; `compiled` compiles the model's blocks.
+
+        Raises CheckpointError when the two do not fit, ConfigError for an horizon that does not fit the memory.
+        """
+        check_pairing(model.config, processor)
         self.model, self.processor, self.device = model.to(device).eval(), processor, device
+        self.sampler = sampler(self.model, device, fast=fast, compiled=compiled)
+        self.seen: Features | None = None
         self.memories = Ring(self.memory_offsets, every=execution_horizon)
         self._seed, self._calls = 0, 0
 
@@ -71,6 +82,8 @@ class Policy(OnTheHub):
         local_files_only: bool = False,
         check: bool = True,
         execution_horizon: int | None = None,
+        fast: bool = False,
+        compiled: bool = False,
     ) -> "Policy":
         """Load a checkpoint or delta folder, or a hub id, in the type that most of its numbers have unless `dtype` says
         another. `device` None is CUDA where there is one.
@@ -93,7 +106,7 @@ class Policy(OnTheHub):
         model = Gr00tN1d6.from_pretrained(source, base=base, dtype=kind, device=place, check=check, **ways)
         if not is_delta(source):
             model.base = str(folder)  # a hub id says more than the cache that it lies in
-        return cls(model, processor, device=place, execution_horizon=execution_horizon)
+        return cls(model, processor, device=place, execution_horizon=execution_horizon, fast=fast, compiled=compiled)
 
     def save_pretrained(  # type: ignore[override]
         self, folder: Path | str, *, config: None = None, model_card_kwargs: dict[str, str] | None = None
@@ -157,8 +170,8 @@ class Policy(OnTheHub):
         seeds = read_seeds(options, (self._seed, self._calls), len(seen))
         robots = read_robots(options, len(seen))
         inputs = collate([self.processor.encode(one) for one in seen.split()])
-        here, steps = self._remembering(inputs.to(self.device), robots, seen.step)
-        sampled = self.model.sample(here, noise=self._noise(here, seeds))
+        remembering, steps = self._remembering(inputs, robots, seen.step)
+        sampled = self._sampled(remembering, seeds)
         chunk, evidence = self._told(inputs, sampled)
         actions = self._decoded(chunk, seen)
         self._keep(robots, steps, sampled)
@@ -180,10 +193,10 @@ class Policy(OnTheHub):
         chunk that is not finite.
         """
         seen, inputs = self._read_in(observations)
-        robots, steps, here = read_robots(None, len(seen)), list[int](), inputs.to(self.device)
+        robots, steps, remembering = read_robots(None, len(seen)), list[int](), inputs
         if not _is_replay(observations):
-            here, steps = self._remembering(here, robots, _steps(seen))
-        sampled = self.model.sample(here, noise=self._noise(here, seeds))
+            remembering, steps = self._remembering(inputs, robots, _steps(seen))
+        sampled = self._sampled(remembering, seeds)
         action, evidence = self._told(inputs, sampled)
         decoded = [self._decoded(action[i : i + 1], one) for i, one in enumerate(seen)]
         chunks = [{key: value[0] for key, value in one.items()} for one in decoded]
@@ -226,6 +239,11 @@ class Policy(OnTheHub):
         features, _ = self.model.encode(inputs, losses=False)
         assert features.recalled is not None
         return features.recalled.moments
+
+    def _sampled(self, inputs: ModelInputs, seeds: Sequence[int]) -> SampleOutput:
+        sampled = self.sampler.sample(inputs, self._noise(inputs, seeds))
+        self.seen = sampled.seen
+        return sampled
 
     def _remembering(
         self, inputs: ModelInputs, robots: Sequence[Robot], said: Sequence[int] | None
@@ -313,27 +331,3 @@ def _steps(seen: Sequence[Observation]) -> list[int] | None:
         got, hint = f"{len(said)} of {len(seen)} observations with a step", "Say it in each"
         raise DataError("observations", got=got, want="all or none", hint=hint)
     return said or None
-
-
-def _check_fit(model: Gr00tN1d6, processor: Processor) -> None:
-    """Raise CheckpointError when the processor was made for a model of other sizes."""
-    config, codec = model.config, processor.codec
-    rules = {
-        "max_state_dim": (codec.max_state_dim, config.max_state_dim, codec.max_state_dim == config.max_state_dim),
-        "action width": (codec.action_dim, config.max_action_dim, codec.action_dim <= config.max_action_dim),
-        "action horizon": (codec.horizon, config.action_horizon, codec.horizon <= config.action_horizon),
-        "embodiment row": (
-            processor.config.embodiment_id,
-            f"a row below {config.max_num_embodiments}",
-            processor.config.embodiment_id < config.max_num_embodiments,
-        ),
-        "image token": (
-            processor.tokenizer.image_token_id,
-            config.image_token_index,
-            processor.tokenizer.image_token_id == config.image_token_index,
-        ),
-    }
-    for name, (got, want, fits) in rules.items():
-        if not fits:
-            hint = "take model and processor from one checkpoint"
-            raise CheckpointError(f"processor {name}", got=got, want=f"the model's, {want}", hint=hint)

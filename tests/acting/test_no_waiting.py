@@ -11,6 +11,7 @@ from launches import Launches
 
 from svms_gr00t.core.types import ModelInputs, Moments
 from svms_gr00t.data.processor.tokenizer import load_tokenizer
+from svms_gr00t.fast.forms import fit
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.training.presets import preset
@@ -28,9 +29,9 @@ def config(name: str = "n1d6", **changes: object) -> Gr00tN1d6Config:
     return preset(name).config(load_tokenizer("tiny"), **({"use_sheaf_streams": True} | changes))
 
 
-def asked(model: Gr00tN1d6, inputs: ModelInputs, device: str) -> Launches:
+def asked(model: Gr00tN1d6, inputs: ModelInputs, device: str, noise: torch.Tensor | None = None) -> Launches:
     """The second call's: what the first one remembers (angles, positions, the schedule) serves all later ones."""
-    noise = torch.zeros_like(inputs.action)
+    noise = torch.zeros_like(inputs.action) if noise is None else noise
     model.sample(inputs, noise=noise)
     with Launches(device) as log:
         model.sample(inputs, noise=noise)
@@ -57,6 +58,17 @@ def test_the_released_size_acts_without_waiting(kind, rows):
     assert log.waits == []
     assert log.fed == []
     assert log.total > 1000
+
+
+def test_a_padded_form_is_all_that_a_graph_needs():
+    size = config(**KINDS["SVMS with memory"])
+    model, _ = there(size, 2, views=3)
+    moments = (2, model.svms.memory.size.block, size.d_stream, torch.float32)
+    inputs = fit(synthetic_inputs(size, 2), size.image_token_index, 16, moments)
+    assert inputs.layout.padded
+    assert inputs.input_ids.shape[1] == 304
+    log = asked(model, inputs.to("meta"), "meta", noise=synthetic_inputs(size, 2).action.to("meta"))
+    assert (log.waits, log.fed) == ([], [])
 
 
 def narrow(full: Gr00tN1d6Config) -> Gr00tN1d6Config:

@@ -71,7 +71,7 @@ def test_reused_schedule_gives_the_same_chunk(head, batch):
     assert torch.equal(head.sample(features, one.state, one.embodiment_id, noise=noise, schedule=schedule), fresh)
 
 
-def test_a_remembered_schedule_follows_the_weights(build, batch):
+def test_aremembered_schedule_follows_the_weights(build, batch):
     """Training may go on between two calls: every weight that the schedule reads makes it anew."""
     head, features = build().action_head, features_of(batch)
     one, noise = torch.tensor([1, 1, 1]), torch.randn(3, 4, 5, dtype=torch.float64)
@@ -80,15 +80,15 @@ def test_a_remembered_schedule_follows_the_weights(build, batch):
         return head.sample(features, batch.state, embodiment_id, noise=noise)
 
     first = act()
-    made = head._remembered
+    made = head.remembered
     assert torch.equal(act(), first)
-    assert head._remembered is made
+    assert head.remembered is made
     for weight in (head.model.proj_out_1.bias, head.model.blocks[3].norm1.linear.weight, head.action_encoder.W2.b):
         with torch.no_grad():
             weight.add_(0.1)
         again = act()
         assert not torch.equal(again, first)
-        head._remembered = None
+        head.remembered = None
         assert torch.equal(act(), again)
         first = again
     assert not torch.equal(act(torch.tensor([2, 2, 2])), first)

@@ -43,6 +43,10 @@ class Serve(Placement):
     """What clients must send; by default the variable SVMS_GR00T_TOKEN. Without one nobody can stop the server."""
     n_action_steps: int | None = None
     """With memory: steps that clients execute of every chunk, for those that do not say their step."""
+    fast: bool = False
+    """Keep one CUDA graph for each form of a request (cameras, robots, text length); its first answer is slow."""
+    compile: bool = False
+    """Compile the model's blocks, which takes minutes at the first request; also together with --fast."""
     check: bool = True
     """Look for weights that are not finite; --no-check saves one pass over them."""
     max_mb: int = 256
@@ -104,7 +108,12 @@ class Serve(Placement):
         limits = self._limits()
         folder = policy_folder(Path(self.model_path)) if Path(self.model_path).is_dir() else self.model_path
         policy = self.load(
-            folder, embodiment_tag=self.embodiment_tag, check=self.check, execution_horizon=self.n_action_steps
+            folder,
+            embodiment_tag=self.embodiment_tag,
+            check=self.check,
+            execution_horizon=self.n_action_steps,
+            fast=self.fast,
+            compiled=self.compile,
         )
         served: Policy | Checked = policy
         if self.monitor is not None:

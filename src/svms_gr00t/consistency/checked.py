@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from svms_gr00t.consistency.file import check
 from svms_gr00t.consistency.monitor import Consistency, Looks
-from svms_gr00t.consistency.reads import image_tokens, overheard
+from svms_gr00t.consistency.reads import image_tokens
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.types import Features
 from svms_gr00t.monitor import CONSISTENCY
@@ -69,21 +69,19 @@ class Checked:
         self, observation: Mapping[str, Any], options: Mapping[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """`Policy.get_action`, checked."""
-        with overheard(self.policy) as heard:
-            action, evidence = self.policy.get_action(observation, options)
+        action, evidence = self.policy.get_action(observation, options)
         seen = read_request(observation, self.policy.processor.config)
         states = {key: rows[:, -1] for key, rows in seen.state.items()}
         client, rows = str((options or {}).get("client") or ""), (options or {}).get("rows")
         robots = [(client, int(row)) for row in (range(len(seen)) if rows is None else rows)]
         steps = _steps(observation.get(_STEP), len(seen))
-        return action, evidence | {CONSISTENCY: self._judge(robots, steps, states, heard[0], action)}
+        return action, evidence | {CONSISTENCY: self._judge(robots, steps, states, action)}
 
     def act(
         self, observations: Sequence[Mapping[str, Any]], *, seeds: Sequence[int]
     ) -> tuple[list[dict[str, np.ndarray]], dict[str, Any]]:
         """`Policy.act`, checked. Several observations without "step" may be of one episode: each is a first look."""
-        with overheard(self.policy) as heard:
-            chunks, evidence = self.policy.act(observations, seeds=seeds)
+        chunks, evidence = self.policy.act(observations, seeds=seeds)
         states = [{key: rows[0, -1] for key, rows in one.state.items()} for one in self.policy.read(observations)]
         stacked = {key: np.stack([one[key] for one in states]) for key in states[0]}
         action = {key: np.stack([chunk[key] for chunk in chunks]) for key in chunks[0]}
@@ -91,7 +89,7 @@ class Checked:
         if len(observations) > 1 and None in steps:
             self.reset_looks()
         robots = [("", row) for row in range(len(observations))]
-        return chunks, evidence | {CONSISTENCY: self._judge(robots, steps, stacked, heard[0], action)}
+        return chunks, evidence | {CONSISTENCY: self._judge(robots, steps, stacked, action)}
 
     def reset_looks(self) -> None:
         """Forget every last look."""
@@ -102,11 +100,11 @@ class Checked:
         robots: Sequence[Robot],
         steps: Sequence[int | None],
         states: Mapping[str, ndarray],
-        features: Features,
         action: Mapping[str, ndarray],
     ) -> dict[str, Any]:
         monitor = self.monitor
-        now, said = monitor.facts.body.read(states), monitor.see(self._tokens(features))
+        assert self.policy.seen is not None, "it has just acted"
+        now, said = monitor.facts.body.read(states), monitor.see(self._tokens(self.policy.seen))
         last = [self._before(robot, step) for robot, step in zip(robots, steps, strict=True)]
         lag, numbers = monitor.facts.lag, sum(width for _, width in monitor.facts.actions)
         looks = Looks(

@@ -9,6 +9,7 @@ there are, who shares an embodiment. A model that is given one reads no tensor b
 which is what a CUDA graph needs; without one it reads the ids once, and gets the same numbers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -19,13 +20,13 @@ from torch import Tensor
 Record = TypeVar("Record", bound="Movable")
 
 
-def _moved(value: Any, device: torch.device | str) -> Any:
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        return change(value)
     if isinstance(value, Movable):
-        return value.to(device)
+        return value.map(change)
     if isinstance(value, tuple):
-        return tuple(_moved(v, device) for v in value)
+        return tuple(_mapped(v, change) for v in value)
     return value
 
 
@@ -34,7 +35,11 @@ class Movable:
 
     def to(self: Record, device: torch.device | str) -> Record:
         """The same record with every tensor on `device`."""
-        values = {f.name: _moved(getattr(self, f.name), device) for f in fields(self)}  # type: ignore
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def map(self: Record, change: Callable[[Tensor], Tensor]) -> Record:
+        """The same record with every tensor changed."""
+        values = {f.name: _mapped(getattr(self, f.name), change) for f in fields(self)}  # type: ignore
         return replace(self, **values)  # type: ignore
 
 

@@ -92,7 +92,7 @@ class ActionHead(nn.Module):
         super().__init__()
         self.config, self.shortcuts = config, Shortcuts()
         self.kept: tuple[int, ...] | None = None
-        self._remembered: tuple[tuple[object, ...], Timing] | None = None
+        self.remembered: tuple[tuple[object, ...], Timing] | None = None
         count, dim = config.max_num_embodiments, config.input_embedding_dim
         self.model = DiT(config)
         self.state_encoder = EmbodimentMLP(count, config.max_state_dim, config.hidden_size, dim)
@@ -240,9 +240,9 @@ class ActionHead(nn.Module):
         if any(part.is_inference() for part in parts):  # these do not count their changes
             return self.schedule(rows)
         made_of = (rows.single, self.shortcuts, *((part.data_ptr(), part._version) for part in parts))
-        if self._remembered is None or self._remembered[0] != made_of:
-            self._remembered = made_of, self.schedule(rows)
-        return self._remembered[1]
+        if self.remembered is None or self.remembered[0] != made_of:
+            self.remembered = made_of, self.schedule(rows)
+        return self.remembered[1]
 
     def buckets(self) -> list[int]:
         """Bucketed time of each Euler step."""

@@ -1,0 +1,1 @@
+"""Acting as one launch: batches of one form share a captured graph; what cannot be captured acts as before."""
