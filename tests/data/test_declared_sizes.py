@@ -18,12 +18,12 @@ from toy_dataset import pictures, write_toy
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.sizes import RAISED
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
-from svms_gr00t.data.lerobot.show import draw_dataset
 from svms_gr00t.data.lerobot.table import read_columns, read_images
 from svms_gr00t.data.lerobot.video import VideoReader, encode_video
 from svms_gr00t.data.mp4 import check_declared_frames
 from svms_gr00t.data.parquet import read_parquet
 from svms_gr00t.data.processor.images import ImagePipeline
+from svms_gr00t.data.show import draw_dataset
 
 MB = 1 << 20
 
