@@ -22,6 +22,7 @@ from svms_gr00t.core.types import Earlier, Features, ModelInputs, Moments, Past,
 from svms_gr00t.groot.action_head import ActionHead
 from svms_gr00t.groot.attention import choose
 from svms_gr00t.groot.backbone import EagleBackbone
+from svms_gr00t.groot.bounds import check_layers
 from svms_gr00t.groot.checkpoint.delta import Delta, base_and_delta, save_delta
 from svms_gr00t.groot.checkpoint.hub import Hub, OnTheHub, commit_of, locate, write_card
 from svms_gr00t.groot.checkpoint.loading import Stored, load_weights, read_config, weight_files
@@ -224,10 +225,12 @@ class Gr00tN1d6(nn.Module, OnTheHub):
         hub = Hub(revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
         folder = locate(source, hub=hub)
         config = config or read_config(folder)
+        whole, overlay, name = base_and_delta(folder, base, hub=hub)
+        files = weight_files(whole)
+        check_layers(config, files | overlay, folder)
         with torch.device("meta"):
             model = cls(config)
-        whole, overlay, name = base_and_delta(folder, base, hub=hub)
-        dtype = dtype or _usual_type(weight_files(whole))
+        dtype = dtype or _usual_type(files)
         load_weights(model, whole, config, dtype=dtype, device=device, fresh=FRESH, overlay=overlay, check=check)
         left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
         if left:

@@ -47,7 +47,7 @@ PACKAGES = {
     },
 }
 """What a package, or a file beside the packages, may import of ours."""
-N1D6 = {"parts", "config", "initial", "embodiment", "attention", "vision", "dit", "backbone", "action_head"}
+N1D6 = {"bounds", "parts", "config", "initial", "embodiment", "attention", "vision", "dit", "backbone", "action_head"}
 ROOMS = {
     "data": {
         "mp4": set(),

@@ -54,7 +54,7 @@ def load(path: Path | str, policy: Policy | None = None) -> Consistency:
         check(facts, policy, path)
     try:
         return _built(facts, tensors)
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, OverflowError, TypeError, ValueError) as error:
         got = f"tensors that do not fit its header ({error})".replace("\n", " ")
         raise CheckpointError(path, got=got, want="a whole monitor", hint=_HINT) from error
 
@@ -76,11 +76,13 @@ def check_lag(facts: Facts, executed: int, where: str) -> None:
 def _built(facts: Facts, tensors: dict[str, Tensor]) -> Consistency:
     places, width = facts.tokens
     numbers = sum(number for _, number in facts.actions)
-    pictures = PictureHead(width=width, places=places, out=facts.body.width + BESIDE)
     changes = sum(one.freedom for one in facts.body.quantities)
-    motion = MotionHead(given=facts.body.width + facts.lag * numbers, out=changes)
+    with torch.device("meta"):  # the header may say any size: the tensors that are there are taken as they are
+        pictures = PictureHead(width=width, places=places, out=facts.body.width + BESIDE)
+        motion = MotionHead(given=facts.body.width + facts.lag * numbers, out=changes)
     for name, head in (("pictures", pictures), ("motion", motion)):
-        head.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
+        own = {k.removeprefix(f"{name}."): v.float() for k, v in tensors.items() if k.startswith(f"{name}.")}
+        head.load_state_dict(own, assign=True)
     scales = Scales(**{k.removeprefix("scale."): v for k, v in tensors.items() if k.startswith("scale.")})
     clean, episodes = tensors["clean"].numpy(), tensors["episodes"].numpy()
     return Consistency(

@@ -31,6 +31,10 @@ LIMITS: dict[str, Limit] = {
     "table_bytes": Limit(512 << 20, "bytes of the columns read at once from a parquet file, unpacked"),
     "meta_bytes": Limit(256 << 20, "the same of a table in `meta/`, whose rows become Python objects"),
     "array_bytes": Limit(256 << 20, "bytes of the numbers of an HDF5 demonstration, or of a block of its pictures"),
+    "model_layers": Limit(1_000, "layers of a tower, of the memory or of the DiT in `config.json`"),
+    "model_width": Limit(1 << 20, "any other number of `config.json` that sizes a tensor, and the length of a list"),
+    "model_steps": Limit(10_000, "steps of an action chunk, and of the sampler"),
+    "fresh_parameters": Limit(1 << 28, "parameters of a configuration that its weight files do not hold"),
 }
 """Defaults, by the name that `--limit` takes."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError
 from svms_gr00t.core.svms_config import SvmsConfig
+from svms_gr00t.groot.bounds import check_config
 from svms_gr00t.groot.parts import DiTConfig, TextConfig, VisionConfig, near, words
 
 MODEL_TYPE = "Gr00tN1d6"
@@ -100,6 +101,7 @@ class Gr00tN1d6Config(SvmsConfig):
             if not isinstance(value := getattr(self, name), part):
                 hint = "Gr00tN1d6Config.from_dict takes plain JSON objects"
                 raise ConfigError(name, got=value, want=f"a {part.__name__}", hint=hint)
+        check_config(self)
         _check(self)
 
     @classmethod

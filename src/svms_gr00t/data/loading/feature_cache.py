@@ -30,10 +30,10 @@ from torch import Tensor
 
 from svms_gr00t.core.device import DTYPES, Dtype
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.files.arrays import map_array, save_array
 from svms_gr00t.core.files.documents import dump_json, read_json
 from svms_gr00t.core.files.lock import NAME as LOCK
 from svms_gr00t.core.files.whole import whole_file
-from svms_gr00t.data.loading.frames import save_array
 from svms_gr00t.data.processor.config import ProcessorConfig
 from svms_gr00t.data.processor.prompt import build_prompt, formalize_language
 from svms_gr00t.data.processor.tokenizer import TextTokenizer
@@ -232,12 +232,7 @@ class FeatureCache:
 
     def _mapped(self, path: Path, entry: _Episode) -> np.ndarray:
         if path not in self._open:
-            try:
-                array = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise DataError(
-                    path, got=f"an unreadable file ({error})", want="cached states", hint=_REBUILD
-                ) from error
+            array = map_array(path, want="cached states", hint=_REBUILD)
             if array.shape != (sum(entry.tokens), entry.width):
                 want = f"({sum(entry.tokens)}, {entry.width})"
                 raise DataError(path, got=f"shape {array.shape}", want=want, hint=_REBUILD)

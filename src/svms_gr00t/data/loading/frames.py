@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.files.arrays import map_array, save_array
 from svms_gr00t.core.files.documents import dump_json, read_json
 from svms_gr00t.core.files.whole import whole_file
 from svms_gr00t.core.progress import Progress, Silent
@@ -123,7 +124,7 @@ class PackedFrames:
         """A view of the mapped file, or a copy of several frames."""
         key = (episode, view)
         if key not in self._open:
-            self._open[key] = np.load(self._path(episode, view), mmap_mode="r", allow_pickle=False)
+            self._open[key] = _mapped(self._path(episode, view))
             if len(self._open) > _OPEN:
                 self._open.popitem(last=False)
         self._open.move_to_end(key)
@@ -163,10 +164,12 @@ def resized_bytes(dataset: LeRobotDataset, images: ImagePipeline, episodes: Sequ
     return total
 
 
-def save_array(path: Path, array: np.ndarray) -> None:
-    """Write an .npy that appears under its name when it is complete."""
-    with whole_file(path) as partial, partial.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+def _mapped(path: Path) -> UInt8[np.ndarray, "T h w 3"]:
+    want, hint = "uint8 (steps, height, width, 3)", f"Delete {path.parent} and pack again"
+    array = map_array(path, want=want, hint=hint)
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3:
+        raise DataError(path, got=f"{array.dtype} {array.shape}", want=want, hint=hint)
+    return array
 
 
 def _picked(frames: np.ndarray, steps: Sequence[int]) -> np.ndarray:

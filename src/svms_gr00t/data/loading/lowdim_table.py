@@ -16,11 +16,12 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from pydantic import BaseModel, ConfigDict
 
+from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.files.arrays import map_array, save_array
 from svms_gr00t.core.files.documents import dump_json, read_json
 from svms_gr00t.core.files.whole import whole_file
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
-from svms_gr00t.data.loading.frames import save_array
 
 
 class _Layout(BaseModel):
@@ -67,10 +68,13 @@ class LowDimTable:
             save_array(text, table.text)
             with whole_file(layout) as partial:
                 dump_json(partial, table.layout.model_dump())
+        hint = f"Delete {stem}.*"
+        found = read_json(_Layout, layout, want="the layout of a table", hint=hint)
+        width = max((end for _, end in found.columns.values()), default=0)
         return cls(
-            values=np.load(values, mmap_mode="r", allow_pickle=False),
-            text=np.load(text, mmap_mode="r", allow_pickle=False),
-            layout=read_json(_Layout, layout, want="the layout of a table", hint=f"Delete {layout}"),
+            values=_mapped(values, (found.steps, width), "f4", hint),
+            text=_mapped(text, (found.steps,), "i4", hint),
+            layout=found,
         )
 
     @classmethod
@@ -115,3 +119,11 @@ class LowDimTable:
     def instruction(self, episode: int, step: int) -> str:
         """The instruction in force at a step."""
         return self.layout.texts[int(self.text[self.layout.first[episode] + step])]
+
+
+def _mapped(path: Path, shape: tuple[int, ...], kind: str, hint: str) -> np.ndarray:
+    """An array that is as its layout says. Raises DataError for another."""
+    array, want = map_array(path, want="an array of the table", hint=hint), f"{np.dtype(kind)} {shape}"
+    if (array.dtype, array.shape) != (np.dtype(kind), shape):
+        raise DataError(path, got=f"{array.dtype} {array.shape}", want=want, hint=hint)
+    return array

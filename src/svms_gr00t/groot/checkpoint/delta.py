@@ -68,7 +68,8 @@ class Delta:
         out = dict(files)
         for name, rows in self.rows.items():
             part, whole = files.get(name), under.get(name)
-            if part is None or whole is None or part.shape != (len(rows), *whole.shape[1:]):
+            fits = whole is not None and all(0 <= row < whole.shape[0] for row in rows)
+            if part is None or whole is None or not fits or part.shape != (len(rows), *whole.shape[1:]):
                 got = f"no fitting rows of {name}"
                 raise CheckpointError(self.folder, got=got, want="a whole delta", hint="save it again")
             out[name] = Patched(**_fields(whole), part=part, rows=rows)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.core.sizes import within
 from svms_gr00t.groot.checkpoint.finite import refuse_not_finite_weights
 from svms_gr00t.groot.checkpoint.foreign import refuse_adapter, refuse_other_weights
 from svms_gr00t.groot.checkpoint.saving import index_of, save_checkpoint, save_weights, single_of
@@ -147,6 +148,9 @@ def load_weights(
     new = [prefix for prefix, names in owned.items() if names and names <= absent]
     excused = absent if partial else {name for name in absent if name.startswith(tuple(new))}
     _compare(folder, files, targets, missing=absent - excused, unexpected=files.keys() - targets.keys() - dropped)
+    made = sum(targets[name].numel() for name in excused if targets[name].is_meta)
+    got = f"a configuration of {made:,} parameters that are not in the weights"
+    within("fresh_parameters", made, folder, got, kind=CheckpointError)
     for prefix in new:  # in the order given, a part inside another once: a seed means the same weights in every process
         if not any(prefix != other and prefix.startswith(other) for other in new):
             _refill(module, prefix, dtype, device)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.groot.bounds import check_layers
 from svms_gr00t.groot.checkpoint.delta import STEM, base_here, is_delta, read_delta
 from svms_gr00t.groot.checkpoint.foreign import refuse_other_weights
 from svms_gr00t.groot.checkpoint.loading import is_unused, read_config, weight_files
@@ -134,6 +135,8 @@ def summarise(
     """
     config = read_config(folder)
     own, whole, delta = _tensors(folder) if files is None else (files, files, None)
+    if whole is not None:
+        check_layers(config, whole, folder)
     wanted = shapes_of(config)
     refuse_other_weights(folder, own, wanted)
     unused = sorted(name for name in own if is_unused(name, config) and name not in wanted)
