@@ -10,7 +10,7 @@ from svms_gr00t.cli.console import Bars, console
 from svms_gr00t.cli.evaluate.placement import Placement
 from svms_gr00t.core.errors import ConfigError
 
-SINGLE = ("max_steps", "learning_rate", "svms_rate", "batch_size")
+SINGLE = ("max_steps", "learning_rate", "svms_rate", "global_batch_size")
 """Flags of --suite single alone."""
 
 
@@ -38,7 +38,7 @@ class Ablate(Placement):
     plain_together, adapter_together, full_together."""
     dataset_path: str | None = None
     """Other demonstrations than the recipe's."""
-    base: str | None = None
+    base_model_path: str | None = None
     """Another starting checkpoint than the recipe's, or "none" for fresh weights."""
     max_steps: tuple[int, int, int] | None = None
     """Steps of the three phases, instead of the recipe's."""
@@ -46,7 +46,7 @@ class Ablate(Placement):
     """Peak learning rates of the three phases, instead of the recipe's."""
     svms_rate: float | None = None
     """SVMS, or the adapter in its place, learns at so many times the learning rate of the rest."""
-    batch_size: int | None = None
+    global_batch_size: int | None = None
     """Samples of one optimiser step, instead of the recipe's."""
     rollouts: int | None = None
     """Closed-loop episodes for each task and run; 0 does without the simulator. By default 0, and 40 with memory."""
@@ -75,8 +75,9 @@ class Ablate(Placement):
         if given := [name for name in SINGLE if getattr(self, name) is not None]:
             flags = ", ".join("--" + name.replace("_", "-") for name in given)
             raise ConfigError(flags, got="--suite memory", want="--suite single", hint="The study has its own budget")
-        names = ("dataset_path", "base", "rollouts", "rates", "driven_seeds", "tasks")
-        changes = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, ())} | self.place()
+        names = ("dataset_path", "rollouts", "rates", "driven_seeds", "tasks")
+        given_too = {name: getattr(self, name) for name in names} | {"base": self.base_model_path}
+        changes = {name: value for name, value in given_too.items() if value not in (None, ())} | self.place()
         result = run_study(
             replace(RECIPES[self.recipe], **changes),
             self.output_dir,
@@ -101,11 +102,11 @@ class Ablate(Placement):
 
         given: dict[str, Any] = {
             "dataset_path": self.dataset_path,
-            "base": self.base,
+            "base": self.base_model_path,
             "steps": self.max_steps,
             "learning_rates": self.learning_rate,
             "svms_rate": self.svms_rate,
-            "batch_size": self.batch_size,
+            "batch_size": self.global_batch_size,
             "rollouts": self.rollouts or 0,
             "tasks": self.tasks,
             **self.place(),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Inspect:
     """Version, parameters, embodiments, horizon and names that do not fit; reads file headers, never the weights."""
 
-    path: Annotated[str, tyro.conf.Positional]
+    model_path: Annotated[str, tyro.conf.Positional]
     """A checkpoint or delta folder, or a Hugging Face id."""
     json: bool = False
     """Print JSON instead of tables."""
@@ -33,7 +33,7 @@ class Inspect:
         from svms_gr00t.groot.checkpoint.summary import summarise
         from svms_gr00t.model import tensor_shapes
 
-        folder, files = glimpse(self.path)
+        folder, files = glimpse(self.model_path)
         summary = summarise(folder, tensor_shapes, files=files)
         if self.json:
             print(json.dumps(summary.to_dict(), indent=2))
@@ -53,7 +53,7 @@ def _show(summary: "Summary") -> None:
     types = ", ".join(f"{count:,} as {name}" for name, count in summary.dtypes.items())
     _line(f"{summary.version}, SVMS {'on' if summary.svms else 'off'}; {types or 'no numbers'}")
     if summary.delta is not None:
-        where = summary.delta["base_here"] or "not found here; pass --base to use the delta"
+        where = summary.delta["base_here"] or "not found here; pass --base-model-path to use the delta"
         _line(f"delta of {summary.delta['base']} ({where}), fingerprint {summary.delta['fingerprint'][:12]}")
     sizes = f"horizon {summary.action_horizon}, state width {summary.max_state_dim}, action width"
     _line(f"{sizes} {summary.max_action_dim}, {summary.denoising_steps} denoising steps")
@@ -91,9 +91,9 @@ def _line(text: str) -> None:
 class MakeDelta:
     """Save what a checkpoint changed against its base: SVMS and the trained tensors, with the base's fingerprint."""
 
-    checkpoint: Annotated[str, tyro.conf.Positional]
+    model_path: Annotated[str, tyro.conf.Positional]
     """The trained checkpoint."""
-    base: str
+    base_model_path: str
     """The checkpoint it was trained from: a folder or a Hugging Face id."""
     output_dir: Path
     """The delta's folder."""
@@ -106,9 +106,11 @@ class MakeDelta:
         from svms_gr00t.groot.checkpoint.tensors import Lazy
 
         _refuse_existing(self.output_dir)
-        folder = locate(self.checkpoint)
+        folder = locate(self.model_path)
         state, config = Lazy(weight_files(folder)), read_config(folder)
-        delta = save_delta(state, config, self.output_dir, base=self.base, extra=partial(_copy_processor, folder))
+        delta = save_delta(
+            state, config, self.output_dir, base=self.base_model_path, extra=partial(_copy_processor, folder)
+        )
         size = sum(file.stat().st_size for file in self.output_dir.glob("*.safetensors"))
         console.print(f"{self.output_dir}: {size / 2**20:,.1f} MiB on {delta.source}, {delta.fingerprint[:12]}")
         return 0
@@ -122,7 +124,7 @@ class Merge:
     """The delta's folder."""
     output_dir: Path
     """The whole checkpoint's folder."""
-    base: str | None = None
+    base_model_path: str | None = None
     """Where the base is, when it is not where the delta says."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Type of all weights; by default that of most numbers of the base, and what rounding to it loses is said."""
@@ -140,8 +142,10 @@ class Merge:
 
         _refuse_existing(self.output_dir)
         folder = locate(self.delta)
-        model = Gr00tN1d6.from_pretrained(folder, base=self.base, dtype=self.dtype and getattr(torch, self.dtype))
-        whole, delta, _ = base_and_delta(folder, self.base, check=False)
+        model = Gr00tN1d6.from_pretrained(
+            folder, base=self.base_model_path, dtype=self.dtype and getattr(torch, self.dtype)
+        )
+        whole, delta, _ = base_and_delta(folder, self.base_model_path, check=False)
         if (loss := rounding(weight_files(whole), delta, next(model.parameters()).dtype)) is not None:
             more = "" if self.dtype else "; --dtype float32 keeps every number"
             console.print(f"{loss}{more}", soft_wrap=True, highlight=False)

@@ -25,7 +25,7 @@ class Demo:
     """Two tasks in which the past decides, with an SVMS that remembers; or nine that one frame decides, without."""
     dataset_path: str | None = None
     """Demonstrations: a folder; by default those of the suite that come with the package."""
-    base: str | None = None
+    base_model_path: str | None = None
     """Checkpoint to start from: a folder, or "none"; by default the suite's tiny one that comes with the package."""
     seed: int = 0
     """Same seed, same numbers."""
@@ -38,7 +38,7 @@ class Demo:
         """What decides the numbers."""
         from svms_gr00t.recipes.demo.config import DemoConfig
 
-        asked = {"dataset_path": self.dataset_path, "base": self.base, "rollouts": self.rollouts}
+        asked = {"dataset_path": self.dataset_path, "base": self.base_model_path, "rollouts": self.rollouts}
         changes = {name: value for name, value in asked.items() if value is not None}
         return DemoConfig.of(self.suite, seed=self.seed, **changes | (SMOKE if self.smoke else {}))
 

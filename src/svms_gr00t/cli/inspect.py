@@ -6,13 +6,14 @@ from typing import Literal
 from rich.table import Table
 
 from svms_gr00t.cli.console import console
+from svms_gr00t.cli.line.spelling import PresetName
 
 
 @dataclass(frozen=True, kw_only=True)
 class InspectModel:
     """Print the data flow: stage, input and output, shapes, parameters, trainable share of each phase."""
 
-    preset: str = "tiny"
+    preset: PresetName = "tiny"
     """tiny or n1d6 (the released size; nothing is loaded)."""
     use_sheaf_streams: bool = True
     """Off shows plain GR00T N1.6."""

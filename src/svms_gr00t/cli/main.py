@@ -12,9 +12,10 @@ from typing import Annotated, Protocol, runtime_checkable
 
 import tyro
 
+from svms_gr00t import __version__
 from svms_gr00t.cli import checkpoint, sim
 from svms_gr00t.cli.ablate import Ablate
-from svms_gr00t.cli.console import errors
+from svms_gr00t.cli.console import console, errors
 from svms_gr00t.cli.data.group import Data
 from svms_gr00t.cli.demo import Demo
 from svms_gr00t.cli.evaluate import monitor, open_loop, rollout, streams
@@ -24,6 +25,8 @@ from svms_gr00t.cli.flags import at_home, joined, set_aside
 from svms_gr00t.cli.gate import Gate
 from svms_gr00t.cli.inspect import InspectModel
 from svms_gr00t.cli.labels import Labels
+from svms_gr00t.cli.line.nvidia import ours
+from svms_gr00t.cli.line.spelling import chosen, spelled
 from svms_gr00t.cli.plan import PlanMemory
 from svms_gr00t.cli.serve import Serve
 from svms_gr00t.cli.train import Train, arguments
@@ -117,15 +120,28 @@ Commands = (
 def parse(args: Sequence[str] | None = None) -> Command:
     """The chosen subcommand as a filled-in dataclass."""
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
-    given = joined(set_aside(arguments(args)), Commands)
+    given = joined(_told(set_aside(arguments(args))), Commands)
     if given[:1] == ["train"]:  # its defaults may come from a file
         start = Train.defaults(given)
         return at_home(tyro.cli(Train, prog="svms-gr00t train", default=start, args=given[1:], config=config))
     return at_home(tyro.cli(Commands, prog="svms-gr00t", description=__doc__, args=given, config=config))  # type: ignore[arg-type]
 
 
+def _told(args: list[str]) -> list[str]:
+    """`args` in our spelling; NVIDIA's lines are understood, and what they ask for in vain is said on stderr."""
+    if (found := chosen(args, Commands)) is None:
+        return args
+    line, notes = ours(spelled(args, found), found)
+    for note in notes:
+        errors.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    return line
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
+    if arguments(args) == ["--version"]:
+        console.print(f"svms-gr00t {__version__}", highlight=False)
+        sys.exit(0)
     try:
         code = parse(args).run()
     except SvmsError as error:

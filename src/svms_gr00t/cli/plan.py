@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.table import Table
 
 from svms_gr00t.cli.console import console
+from svms_gr00t.cli.line.spelling import PresetName
 
 if TYPE_CHECKING:
     from svms_gr00t.groot.config import Gr00tN1d6Config
@@ -25,7 +26,7 @@ class PlanMemory:
     """Samples of a step: one number, or one for each phase; empty takes 16, 12, 8."""
     base_model_path: str = "none"
     """Checkpoint to plan for; without one, the released model."""
-    preset: str | None = None
+    preset: PresetName | None = None
     """As in svms-gr00t train: by default the base's. Only the released size, n1d6, has a plan."""
     optimizer: Literal["adamw", "adamw8bit", "adamw-sr", "adamw8bit-sr"] = "adamw"
     """As in svms-gr00t train."""

@@ -90,7 +90,7 @@ class Gates:
     """The suite in question."""
     scripted: int = 20
     """Episodes a task of experts, and of hands without the knowledge; 0 leaves them out, fewer than 20 say nothing."""
-    checkpoint: Path | None = None
+    model_path: Path | None = None
     """The plain policy."""
     oracle: Path | None = None
     """A plain policy trained alike on demonstrations with --reveal."""
@@ -123,7 +123,7 @@ class Gates:
             episodes=self.episodes,
             seed=self.seed,
             workers=self.workers,
-            plain=_folder(self.checkpoint),
+            plain=_folder(self.model_path),
             oracle=_folder(self.oracle),
             few=_folder(self.few),
             many=_folder(self.many),

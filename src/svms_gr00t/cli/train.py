@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from svms_gr00t.cli.console import Bars, console
 from svms_gr00t.cli.flags import at_home
+from svms_gr00t.cli.line.spelling import PresetName
 from svms_gr00t.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,12 +44,20 @@ class Train:
     """The three in turn, whatever --phase or the configuration file says."""
     base_model_path: str | None = None
     """Checkpoint folder or hub id to start from, or "shipped"; fresh weights without one."""
-    preset: str | None = None
+    preset: PresetName | None = None
     """Model size: tiny or n1d6; by default the base's, and tiny without one."""
     embodiment_tag: str | None = None
     """Robot; by default read from the dataset."""
     views: tuple[str, ...] = ()
     """Cameras by their modality.json names; empty takes all."""
+    modality_config_path: str | None = None
+    """YAML of what the robot sees and does, instead of all keys of modality.json. An Isaac-GR00T Python file that
+    registers one is read as data, never run."""
+    color_jitter_params: dict[str, float] = field(default_factory=dict)
+    """Half-widths of the training draw: brightness 0.3 contrast 0.4 saturation 0.5 hue 0.08. Those not named stay off;
+    by default the base's."""
+    random_rotation_angle: float | None = None
+    """Largest rotation of training pictures, degrees; by default the base's."""
     min_max_embedding_keys: tuple[str, ...] = ()
     """With a base that normalises by percentiles: keys (action.base_motion) that keep minimum and maximum, so that rare
     commands are not cut off."""

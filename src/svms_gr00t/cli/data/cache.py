@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from svms_gr00t.cli.console import Bars, console
+from svms_gr00t.cli.line.spelling import PresetName
 
 if TYPE_CHECKING:
     from svms_gr00t.data.loading.samples import SampleDataset
@@ -23,7 +24,7 @@ class _Source:
     """A LeRobot dataset with a modality.json, or "shipped"."""
     base_model_path: str = "none"
     """Checkpoint whose frozen layers are run, or "shipped"; without one, the fresh weights of the preset and seed."""
-    preset: str | None = None
+    preset: PresetName | None = None
     """Model size: tiny or n1d6; by default the base's, and tiny without one."""
     embodiment_tag: str | None = None
     """Robot; by default read from the dataset."""
@@ -87,7 +88,7 @@ class Estimate(_Source):
 class Build(_Source):
     """Build a cache, or go on with one that was interrupted."""
 
-    output: Path
+    output_dir: Path
     """Folder of the cache."""
     batch_size: int = 16
     """Steps in one forward."""
@@ -108,13 +109,13 @@ class Build(_Source):
         build_cache(
             model,
             samples,
-            self.output,
+            self.output_dir,
             dtype=self.dtype,
             variants=self.variants,
             batch_size=self.batch_size,
             progress=Bars(),
         )
-        console.print(f"Cache: {self.output}", highlight=False, soft_wrap=True)
+        console.print(f"Cache: {self.output_dir}", highlight=False, soft_wrap=True)
         return 0
 
 

@@ -47,17 +47,17 @@ class InitModality:
 
 @dataclass(frozen=True, kw_only=True)
 class DataStatistics:
-    """Exact statistics of a dataset; with --base, whether a checkpoint's statistics fit it (exit code 1 if not)."""
+    """Exact statistics of a dataset; with --base-model-path, whether a checkpoint's fit it (exit code 1 if not)."""
 
     dataset_path: Annotated[Path, tyro.conf.Positional]
     """A LeRobot dataset with a modality.json."""
     output: Path | None = None
-    """JSON file to write; with --base it holds the comparison."""
+    """JSON file to write; with --base-model-path it holds the comparison."""
     relative: tuple[str, ...] = ()
     """Relative action keys: KEY, KEY=STATE for joints, KEY=STATE:xyz+rot6d or KEY=STATE:xyz+rotvec for poses."""
     horizon: int = 16
     """Action steps of a chunk; relative actions have a range for each."""
-    base: str | None = None
+    base_model_path: str | None = None
     """Checkpoint folder with processor_config.json and statistics.json, or a Hugging Face id."""
     embodiment_tag: str | None = None
     """Robot of the base; may be left out when only one has the keys of the dataset."""
@@ -68,7 +68,7 @@ class DataStatistics:
 
         dataset, skipped = open_sound(self.dataset_path, progress=Bars())
         tell_skipped(skipped)
-        return self._summary(dataset) if self.base is None else self._compare(dataset, self.base)
+        return self._summary(dataset) if self.base_model_path is None else self._compare(dataset, self.base_model_path)
 
     def _summary(self, dataset: "LeRobotDataset") -> int:
         from svms_gr00t.data.processor.embodiment import from_modality

@@ -15,7 +15,7 @@ class Show:
 
     dataset_path: Annotated[Path, tyro.conf.Positional]
     """A LeRobot dataset with a modality.json."""
-    output: Path = Path("outputs/show")
+    output_dir: Path = Path("outputs/show")
     """Folder of the pictures."""
     episodes: tuple[int, ...] = ()
     """Episodes by number; without them, some that are evenly spread."""
@@ -30,7 +30,7 @@ class Show:
         from svms_gr00t.data.show import draw_dataset
 
         dataset = LeRobotDataset.open(self.dataset_path, empty_episodes=True)
-        made = draw_dataset(dataset, self.output, episodes=self.episodes, count=self.count, frames=self.frames)
+        made = draw_dataset(dataset, self.output_dir, episodes=self.episodes, count=self.count, frames=self.frames)
         tell_skipped(made.skipped)
         for path in (made.contact_sheet, *made.plots):
             console.print(str(path), highlight=False, soft_wrap=True)

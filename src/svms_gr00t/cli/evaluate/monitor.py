@@ -21,9 +21,9 @@ class TrainMonitor(Placement):
     The file serves every policy with the same backbone: `svms-gr00t serve --monitor FILE`.
     """
 
-    checkpoint: Annotated[str, tyro.conf.Positional]
+    model_path: Annotated[str, tyro.conf.Positional]
     """A checkpoint or run folder, a hub id, or "shipped"; plain or with SVMS."""
-    dataset: Annotated[str, tyro.conf.Positional]
+    dataset_path: Annotated[str, tyro.conf.Positional]
     """Clean demonstrations: a LeRobot dataset with modality.json, or "shipped"."""
     output: Path = Path("outputs/consistency.safetensors")
     """The monitor's file."""
@@ -31,7 +31,7 @@ class TrainMonitor(Placement):
     """Share of the observations of a new clean episode that may alarm; 0.05 needs 21 held-out episodes, 0.1 eleven."""
     lag: int = 8
     """Steps that the robot executes before it asks again."""
-    steps: int = 2000
+    max_steps: int = 2000
     """Optimiser steps of each head."""
     max_frames: int = 6000
     """Most frames that the heads learn from."""
@@ -49,18 +49,18 @@ class TrainMonitor(Placement):
         from svms_gr00t.recipes.training.held_out import held_out
 
         config = MonitorConfig(
-            lag=self.lag, alpha=self.alpha, steps=self.steps, max_frames=self.max_frames, seed=self.seed
+            lag=self.lag, alpha=self.alpha, steps=self.max_steps, max_frames=self.max_frames, seed=self.seed
         )
         self.place()  # before the data take their time
-        source = Path(self.checkpoint)
-        folder = policy_folder(source) if source.is_dir() else starting_point(self.checkpoint)
-        found = held_out(source, demonstrations(self.dataset), progress=Bars())
+        source = Path(self.model_path)
+        folder = policy_folder(source) if source.is_dir() else starting_point(self.model_path)
+        found = held_out(source, demonstrations(self.dataset_path), progress=Bars())
         tell_skipped(found.skipped)
         everyone = tuple(sorted((*found.split.train, *found.split.validation)))
         learn, rest = (found.split.train, found.split.validation) if found.known else (everyone, ())
         parts = deal(learn, rest, alpha=self.alpha, seed=self.seed)
-        policy = self.load(folder or self.checkpoint, embodiment_tag=self.embodiment_tag)
-        name = self.checkpoint if not source.is_dir() else source.resolve().name
+        policy = self.load(folder or self.model_path, embodiment_tag=self.embodiment_tag)
+        name = self.model_path if not source.is_dir() else source.resolve().name
         monitor = train_monitor(policy, found.dataset, parts, config, name=name, progress=Bars())
         _tell(monitor.facts)
         console.print(f"written to {save(monitor, self.output)}", highlight=False, soft_wrap=True)

@@ -27,7 +27,7 @@ SHOWN_STEPS = (1, 2, 4, 8, 16, 32)
 class OpenLoop(Placement):
     """Denoised action error on held-out episodes, by key and horizon step, beside three naive baselines."""
 
-    checkpoint: Path
+    model_path: Path
     """A checkpoint or run folder."""
     dataset_path: Path
     """A LeRobot dataset with modality.json."""
@@ -57,11 +57,11 @@ class OpenLoop(Placement):
 
         self.place()  # before the data take their time
         found = held_out(
-            self.checkpoint, self.dataset_path, seed=self.seed, validation=self.validation, progress=Bars()
+            self.model_path, self.dataset_path, seed=self.seed, validation=self.validation, progress=Bars()
         )
         tell(found)
         dataset, split = found.dataset, found.split
-        policy = self.load(policy_folder(self.checkpoint), embodiment_tag=self.embodiment_tag)
+        policy = self.load(policy_folder(self.model_path), embodiment_tag=self.embodiment_tag)
         tag, horizon = policy.processor.config.embodiment_tag, policy.processor.codec.horizon
         config = OpenLoopConfig(
             horizon=horizon,
@@ -95,7 +95,7 @@ class OpenLoop(Placement):
             statistics=policy.processor.statistics[policy.processor.config.embodiment_tag],
             train_episodes=split.train if config.language == "recorded" else (),
             config=config,
-            name=self.checkpoint.name,
+            name=self.model_path.name,
             progress=Bars(),
         )
 

@@ -30,7 +30,7 @@ class ClosedLoop(Placement):
     Before the embedded kitchen judges a policy, recorded demonstrations must still succeed in it.
     """
 
-    checkpoint: Path
+    model_path: Path
     """A checkpoint or run folder."""
     benchmark: Literal["kitchen", "robocasa365", "n1d6", "libero"] = "kitchen"
     """The embedded kitchen, RoboCasa365, the 24 RoboCasa tasks of GR00T N1.6's own table, or LIBERO-90's kitchens."""
@@ -89,7 +89,7 @@ class ClosedLoop(Placement):
 
         bars = Bars()
         shared: dict[str, Any] = {
-            "name": self.checkpoint.name,
+            "name": self.model_path.name,
             "tasks": self.tasks,
             "episodes": self.episodes,
             "seed": self.seed,
@@ -101,7 +101,7 @@ class ClosedLoop(Placement):
         }
         if self.horizon is not None:
             shared["horizon"] = self.horizon
-        folder = policy_folder(self.checkpoint)
+        folder = policy_folder(self.model_path)
         check_memory(folder, self.n_action_steps)
         if self.benchmark == "libero":
             from svms_gr00t.recipes.benchmarks.libero import drive_libero

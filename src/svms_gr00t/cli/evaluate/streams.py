@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class _OnHeldOut(Placement):
-    checkpoint: Path
+    model_path: Path
     """A checkpoint or run folder of a policy with SVMS."""
     dataset_path: Path
     """A LeRobot dataset with modality.json."""
@@ -41,15 +41,15 @@ class _OnHeldOut(Placement):
 
         self.place()  # before the data take their time
         found = held_out(
-            self.checkpoint, self.dataset_path, seed=self.seed, validation=self.validation, progress=Bars()
+            self.model_path, self.dataset_path, seed=self.seed, validation=self.validation, progress=Bars()
         )
         if self.every_episode and found.known:
             want, hint = "a dataset that it was not trained on", "Leave --every-episode out"
-            got = f"data that {self.checkpoint.name} was trained on"
+            got = f"data that {self.model_path.name} was trained on"
             raise ConfigError("--every-episode", got=got, want=want, hint=hint)
         if not self.every_episode:
             tell(found)
-        policy = self.load(policy_folder(self.checkpoint), embodiment_tag=self.embodiment_tag)
+        policy = self.load(policy_folder(self.model_path), embodiment_tag=self.embodiment_tag)
         every = tuple(episode.index for episode in found.dataset.episodes)
         return policy, found.dataset, every if self.every_episode else found.split.validation
 
@@ -82,7 +82,7 @@ class Calibrate(_OnHeldOut):
             highlight=False,
         )
         console.print(f"At most {monitor.alpha:.0%} of clean {monitor.per}s will be flagged.", highlight=False)
-        path = monitor.save(policy_folder(self.checkpoint) / FILE)
+        path = monitor.save(policy_folder(self.model_path) / FILE)
         console.print(f"written to {path}", highlight=False, soft_wrap=True)
         return 0
 

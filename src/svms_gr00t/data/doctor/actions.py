@@ -106,7 +106,7 @@ def check_coding(subject: Subject) -> Iterator[Finding]:
         elif kinds:
             todo = (
                 "Nothing to do with its own statistics; with those of a checkpoint, compare: svms-gr00t data statistics"
-                " --base. The released one is said to have 0 and 1, map with (x > 0)"
+                " --base-model-path. The released one is said to have 0 and 1, map with (x > 0)"
             )
             yield Finding(severity="note", check="coding", where=name, found=f"coded as {kinds.pop()}", todo=todo)
 

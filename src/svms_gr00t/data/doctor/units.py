@@ -99,13 +99,16 @@ def check_units(subject: Subject) -> Iterator[Finding]:
         if unit is DEGREE:
             found = f"values up to {largest:.3g}: degrees, or the recorder's own scale, no radians"
             todo = (
-                "Nothing with its own statistics; a base that learned radians needs radians (data statistics --base"
-                " shows it), and so do sines and cosines (sin_cos_embedding_keys)"
+                "Nothing with its own statistics; a base that learned radians needs radians (data statistics"
+                " --base-model-path shows it), and so do sines and cosines (sin_cos_embedding_keys)"
             )
             yield Finding(severity="note", check="units", where=name, found=found, todo=todo)
         elif is_position(name) and largest > METRES:
             found = f"values up to {largest:.4g}: millimetres, or an odometer, no metres of an arm"
-            todo = "Nothing with its own statistics; a base that learned metres needs metres (data statistics --base)"
+            todo = (
+                "Nothing with its own statistics; a base that learned metres needs metres (data statistics"
+                " --base-model-path)"
+            )
             yield Finding(severity="note", check="units", where=name, found=found, todo=todo)
         yield from _two_units(subject, name)
 

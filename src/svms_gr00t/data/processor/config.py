@@ -14,7 +14,7 @@ from pydantic import RootModel
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError
 from svms_gr00t.core.files.documents import read_json
-from svms_gr00t.data.processor.embodiment import EMBODIMENT_IDS, EmbodimentConfig
+from svms_gr00t.data.processor.embodiment import EMBODIMENT_IDS, EmbodimentConfig, known_tag
 from svms_gr00t.data.processor.images import ColorJitter, ImagePipeline
 from svms_gr00t.data.processor.normalize import by_range
 
@@ -35,7 +35,7 @@ class ProcessorConfig:
     """What turns observations into model inputs, and model outputs into actions."""
 
     embodiment_tag: str
-    """The robot at work, one of `embodiments`."""
+    """The robot at work, one of `embodiments`; upper and lower case are one."""
     embodiments: dict[str, EmbodimentConfig]
     """Known robots; a checkpoint may hold several."""
     embodiment_ids: dict[str, int] = field(default_factory=lambda: dict(EMBODIMENT_IDS))
@@ -68,6 +68,7 @@ class ProcessorConfig:
     """Backbone kind, kept for readers of N1.6."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "embodiment_tag", known_tag(self.embodiment_tag, self.embodiments))
         tag, known = self.embodiment_tag, ", ".join(self.embodiments) or "none"
         if tag not in self.embodiments:
             raise ConfigError("embodiment_tag", got=tag, want=f"one of {known}", hint="Or add its EmbodimentConfig")

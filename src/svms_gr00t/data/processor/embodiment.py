@@ -4,7 +4,7 @@ The JSON form is that of `modality_configs` in an N1.6 `processor_config.json`: 
 an absent list. Source: GR00T N1.6 modality configs; RoboCasa's public converter for `robocasa_panda_omron`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -23,6 +23,14 @@ EMBODIMENT_IDS: dict[str, int] = {
     "behavior_r1_pro": 24,
 }
 """Row of the embodiment-specific weights of the released checkpoint."""
+
+
+def known_tag(tag: str, known: Iterable[str]) -> str:
+    """The tag among `known` that `tag` means: itself, or in other letters (ROBOCASA_PANDA_OMRON); else `tag`."""
+    names = set(known)
+    alike = [name for name in names if name.lower() == tag.lower()]
+    return alike[0] if tag not in names and len(alike) == 1 else tag
+
 
 Representation = Literal["absolute", "relative", "delta"]
 ActionType = Literal["eef", "non_eef"]

@@ -199,7 +199,7 @@ def find_base(delta: Delta, base: Path | str | None = None, *, hub: Hub | None =
     try:
         return locate(delta.source, hub=hub.at(delta.revision))
     except CheckpointError as error:
-        want, hint = "the base that it was trained on", "Pass its place (base=..., or --base)"
+        want, hint = "the base that it was trained on", "Pass its place (base=..., or --base-model-path)"
         raise CheckpointError(
             delta.folder, got=f"a delta of {delta.source}, which is not here", want=want, hint=hint
         ) from error

@@ -38,6 +38,12 @@ class TrainConfig:
     """Robot; by default read from the dataset."""
     views: tuple[str, ...] = ()
     """Cameras by their modality.json names; empty takes all."""
+    modality_config_path: str | None = None
+    """YAML of what the robot sees and does (N1.6's modality config), instead of all keys of modality.json."""
+    color_jitter_params: dict[str, float] = field(default_factory=dict)
+    """Half-widths of brightness, contrast, saturation and hue; those not named stay off. Empty takes the base's."""
+    random_rotation_angle: float | None = None
+    """Largest rotation of training pictures, degrees; by default the base's."""
     min_max_embedding_keys: tuple[str, ...] = ()
     """With a base that normalises by percentiles: keys ("action.base_motion") that keep minimum and maximum."""
     use_sheaf_streams: bool = True

@@ -30,7 +30,7 @@ from svms_gr00t.data.loading.protocols import Samples
 from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.data.loading.split import Split, split_episodes
 from svms_gr00t.data.processor.config import known_robots
-from svms_gr00t.data.processor.embodiment import EmbodimentConfig, from_modality
+from svms_gr00t.data.processor.embodiment import EMBODIMENT_IDS, EmbodimentConfig, from_modality, known_tag
 from svms_gr00t.data.processor.processor import Processor
 from svms_gr00t.data.processor.statistics import Statistics
 from svms_gr00t.data.processor.tokenizer import load_tokenizer
@@ -38,6 +38,7 @@ from svms_gr00t.groot.checkpoint.loading import read_config
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.policy import Policy
+from svms_gr00t.recipes.modality_config import augmented, read_modality_config, robot_for
 from svms_gr00t.recipes.training.presets import Preset, preset_for
 from svms_gr00t.train.cache_features import cache_key, growing_cache
 from svms_gr00t.train.loop.step import Precision
@@ -99,6 +100,9 @@ class Experiment:
         base: Path | None = None,
         svms: dict[str, object] | None = None,
         min_max_embedding_keys: Sequence[str] = (),
+        modality_config: Path | None = None,
+        color_jitter_params: Mapping[str, float] | None = None,
+        random_rotation_angle: float | None = None,
         hand_keys: tuple[tuple[str, ...], str | None] = ((), None),
         progress: Progress | None = None,
     ) -> "Experiment":
@@ -107,27 +111,31 @@ class Experiment:
         Each dataset of a mixture has held-out episodes of its own; statistics are those of all training episodes.
         With a `base` checkpoint its configuration and processor are taken, so that its weights mean what they meant:
         its statistics for a robot that it knows, the dataset's for one that it does not; `views` are cameras of the
-        dataset either way. The preset is the base's, or tiny; `svms` changes fields of the SVMS configuration. Raises
-        DataError, ConfigError or CheckpointError for what does not exist or fit.
+        dataset either way. A file `modality_config` says what the robot sees and does, instead of modality.json and
+        even for a robot that the base knows. The preset is the base's, or tiny; `svms` changes fields of the SVMS
+        configuration. Raises DataError, ConfigError or CheckpointError for what does not exist or fit.
         """
         chosen = preset_for(preset_name, base)
         parts = [Part(path=Path(dataset_path))] if isinstance(dataset_path, (Path, str)) else dataset_path
         mixture = open_mixture(parts, alpha=alpha, seed=seed, progress=progress)
         sources = tuple(_sources(mixture, validation, seed))
         dataset = mixture.datasets[0]
-        tag = embodiment_tag or ROBOT_TAGS.get(dataset.robot_type, "new_embodiment")
+        rows = (*(known_robots(base) if base is not None else ()), *chosen.embodiment_ids, *EMBODIMENT_IDS)
+        tag = known_tag(embodiment_tag or ROBOT_TAGS.get(dataset.robot_type, "new_embodiment"), rows)
+        robot = robot_for(read_modality_config(modality_config, tag), dataset, views) if modality_config else None
 
         def described(limit: int) -> tuple[EmbodimentConfig, Statistics]:
             """This dataset's robot as a processor wants it."""
-            found = from_modality(dataset.modality, horizon=min(16, limit), views=views or None)
+            found = robot or from_modality(dataset.modality, horizon=min(16, limit), views=views or None)
             chosen = [source.split.train for source in sources]
             return found, mixture.statistics(chosen, embodiment=found, progress=progress)
 
         if base is not None:
-            processor = _looking(_taught(base, tag, described), dataset.modality, views)
+            processor = _looking(_taught(base, tag, described, anew=robot is not None), dataset.modality, views)
             config = continued(base, chosen.config(processor.tokenizer), svms or {})
         else:
             processor, config = _new(chosen, tag, described, svms or {})
+        processor = augmented(processor, color_jitter_params, random_rotation_angle)
         if min_max_embedding_keys:
             processor = processor.keeping_range(min_max_embedding_keys)
         for source in sources:
@@ -243,11 +251,11 @@ def continued(base: Path, fresh: Gr00tN1d6Config, svms: dict[str, object]) -> Gr
     return replace(stored, **(streams | svms))  # type: ignore[arg-type]
 
 
-def _taught(base: Path, tag: str, described: Described) -> Processor:
-    """The base's processor at work on robot `tag`, which joins the robots it knows if it is new."""
+def _taught(base: Path, tag: str, described: Described, *, anew: bool) -> Processor:
+    """The base's processor at work on robot `tag`, which joins the robots it knows if it is new, or taught `anew`."""
     robots = known_robots(base)
     old = Processor.load(base, embodiment_tag=tag if tag in robots else robots[0])
-    if tag in robots:
+    if tag in robots and not anew:
         return old
     _check_tag(tag, old.config.embodiment_ids)
     embodiment, statistics = described(old.config.max_action_horizon)

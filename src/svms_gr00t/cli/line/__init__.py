@@ -1,0 +1,1 @@
+"""What is typed, before tyro reads it: one spelling for every command, and lines of other tools."""
