@@ -131,7 +131,7 @@ def test_keyword_labels_cannot_shape_vision_and_targets_can(small_kitchen: Path)
     model = experiment.model(use_sheaf_streams=True, base=shipped("tiny_base")).eval()
     steps = experiment.first_samples(train=True)
     seen = collate([steps[0], steps[len(steps) // 2]])
-    dark = replace(seen, images=tuple(torch.full_like(image, -1.0) for image in seen.images))
+    dark = replace(seen, images=replace(seen.images, pixels=torch.zeros_like(seen.images.pixels)))
     with torch.no_grad():
         light, black = model.observe(seen), model.observe(dark)
     labelled = seen.label_mask

@@ -15,7 +15,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +108,7 @@ class Bench:
         side = 252 if self.released else 84
         layer = 12 if cached else None
         found = synthetic_inputs(config, rows, views=views, side=side, text=28 + 7 * views, cached_layer=layer)
-        found = found.to(self.device)
-        return replace(found, images=tuple(image.to(self.dtype) for image in found.images))
+        return found.to(self.device)
 
 
 def correctness(bench: Bench) -> None:

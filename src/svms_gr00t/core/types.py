@@ -9,13 +9,15 @@ there are, who shares an embodiment. A model that is given one reads no tensor b
 which is what a CUDA graph needs; without one it reads the ids once, and gets the same numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
+
+from svms_gr00t.core.errors import DataError
 
 Record = TypeVar("Record", bound="Movable")
 
@@ -41,6 +43,10 @@ class Movable:
         """The same record with every tensor changed."""
         values = {f.name: _mapped(getattr(self, f.name), change) for f in fields(self)}  # type: ignore
         return replace(self, **values)  # type: ignore
+
+    def pin_memory(self: Record) -> Record:
+        """The same record where a GPU fetches it while the host goes on; data loaders call it so."""
+        return self.map(Tensor.pin_memory)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +129,83 @@ def read_places(mask: Bool[Tensor, "B T"]) -> Places:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pictures(Movable):
+    """Pictures as bytes, one after the other: a quarter of their numbers, and one copy takes all of them to a device.
+
+        plain       x = p / 127.5 - 1
+        coloured    x = clip(m p + s, -1, 1)        (m | s) of each picture
+
+    Each operation is a kernel that rounds once, in one order: a GPU makes the very numbers that a CPU makes.
+    """
+
+    pixels: UInt8[Tensor, " _bytes"]
+    """Picture by picture, row by row: red, green, blue."""
+    sizes: tuple[tuple[int, int], ...]
+    """Height and width of each."""
+    colours: Float[Tensor, "_N 3 4"] | None = None
+    """Colour map of each, from 0..255 to -1..1; None: all plain."""
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Pictures]") -> "Pictures":
+        """All pictures of the parts in order. Raises DataError when some are coloured and others plain."""
+        some = [part for part in parts if part]
+        coloured = [part.colours for part in some if part.colours is not None]
+        if coloured and len(coloured) < len(some):
+            hint = "Encode every sample of a batch with its augmentation, or none"
+            raise DataError("pictures", got="some with a change of colours", want="all or none", hint=hint)
+        return cls(
+            pixels=torch.cat([part.pixels for part in some]) if some else torch.empty(0, dtype=torch.uint8),
+            sizes=tuple(size for part in some for size in part.sizes),
+            colours=torch.cat(coloured) if coloured else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, index: int) -> Float[Tensor, "3 _h _w"]:
+        """One picture in [-1, 1]."""
+        return self.numbers([index])[0]
+
+    def __iter__(self) -> Iterator[Float[Tensor, "3 _h _w"]]:
+        return (self[i] for i in range(len(self)))
+
+    def only(self, index: int) -> "Pictures":
+        """One of them."""
+        colours = None if self.colours is None else self.colours[index : index + 1]
+        return Pictures(pixels=self._bytes(index).flatten(), sizes=(self.sizes[index],), colours=colours)
+
+    def numbers(self, members: Sequence[int] | None = None) -> Float[Tensor, "_n 3 _h _w"]:
+        """Pictures of one size, by default all, in [-1, 1], where the bytes are."""
+        chosen = range(len(self)) if members is None else members
+        pixels = self._together(chosen).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        if self.colours is None:
+            # The divisor lies beside the pixels: for one of the host's a GPU multiplies by its rounded reciprocal.
+            return pixels.div_(pixels.new_full((), 127.5)).sub_(1)
+        maps = torch.stack([self.colours[i] for i in chosen])[..., None, None]
+        out, size = torch.empty_like(pixels), 1 if pixels.device.type == "cpu" else len(pixels)  # one stays in a cache
+        for x, m, y in zip(pixels.split(size), maps.split(size), out.split(size), strict=True):
+            torch.mul(x[:, 0:1], m[:, :, 0], out=y)
+            for channel in (1, 2):
+                y += x[:, channel : channel + 1] * m[:, :, channel]
+            y.add_(m[:, :, 3]).clamp_(-1, 1)
+        return out
+
+    def _together(self, chosen: Sequence[int]) -> UInt8[Tensor, "_n _h _w 3"]:
+        if list(chosen) == list(range(len(self))):
+            return self.pixels.view(len(self), *self.sizes[0], 3)  # as they lie
+        return torch.stack([self._bytes(i) for i in chosen])
+
+    def _bytes(self, index: int) -> UInt8[Tensor, "_h _w 3"]:
+        height, width = self.sizes[index]
+        first = sum(h * w * 3 for h, w in self.sizes[:index])
+        return self.pixels[first : first + height * width * 3].view(height, width, 3)
+
+
+Images = Pictures | tuple[Float[Tensor, "3 _h _w"], ...]
+"""Pictures, or what others have scaled to [-1, 1] themselves."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Past(Movable):
     """What the robot saw at the memory's offsets, oldest first, as the frozen backbone tells it."""
 
@@ -149,8 +232,8 @@ class Moments(Movable):
 class ModelInputs(Movable):
     """One collated batch, the processor's output and the model's only input."""
 
-    images: tuple[Float[Tensor, "3 _h _w"], ...]
-    """Every image of the batch in order of appearance in `input_ids`, scaled to [-1, 1]; sizes may differ."""
+    images: Images
+    """Every image of the batch in order of appearance in `input_ids`; sizes may differ."""
     input_ids: Int[Tensor, "B T"]
     attention_mask: Bool[Tensor, "B T"]
     """True on real tokens; rows are left-padded."""

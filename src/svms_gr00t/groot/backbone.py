@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3Model
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.types import Features, Layout
+from svms_gr00t.core.types import Features, Images, Layout
 from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.groot.initial import init_weights
-from svms_gr00t.groot.vision import VisionTower, by_size, projector, unshuffle
+from svms_gr00t.groot.vision import VisionTower, by_size, projector, stacked, unshuffle
 
 Rotation = tuple[Float[Tensor, "1 T d"], Float[Tensor, "1 T d"]]
 
@@ -118,15 +118,15 @@ class EagleBackbone(nn.Module):
 
     def forward(
         self,
-        images: tuple[Float[Tensor, "3 _h _w"], ...],
+        images: Images,
         input_ids: Int[Tensor, "B T"],
         attention_mask: Bool[Tensor, "B T"],
         layout: Layout | None = None,
     ) -> Features:
         """Features of one batch.
 
-        `images` are all images of the batch in order of appearance, pixels in [-1, 1], sides multiples of 28; a row may
-        hold any number of them. Without `layout` the ids are read back. Raises `DataError` when their tokens do not fit
+        `images` are all images of the batch in order of appearance, sides multiples of 28; a row may hold any number of
+        them. Without `layout` the ids are read back. Raises `DataError` when their tokens do not fit
         the placeholders in `input_ids`.
         """
         layout = self.layout(input_ids, attention_mask, layout)
@@ -141,7 +141,7 @@ class EagleBackbone(nn.Module):
 
     def prefix(
         self,
-        images: tuple[Float[Tensor, "3 _h _w"], ...],
+        images: Images,
         input_ids: Int[Tensor, "B T"],
         attention_mask: Bool[Tensor, "B T"],
         layer: int,
@@ -169,7 +169,7 @@ class EagleBackbone(nn.Module):
 
     def embed(
         self,
-        images: tuple[Float[Tensor, "3 _h _w"], ...],
+        images: Images,
         input_ids: Int[Tensor, "B T"],
         layout: Layout | None = None,
     ) -> Float[Tensor, "B T M"]:
@@ -185,13 +185,13 @@ class EagleBackbone(nn.Module):
             return words
         return words.flatten(0, 1).index_copy(0, places, tokens.to(words.dtype)).view_as(words)
 
-    def image_tokens(self, images: tuple[Float[Tensor, "3 _h _w"], ...]) -> Float[Tensor, "_N M"]:
+    def image_tokens(self, images: Images) -> Float[Tensor, "_N M"]:
         """Tokens of all images in order, one for each 28 x 28 pixels; images of one size share a batch."""
         size = self.config.vision_config.patch_size
         groups = by_size(images, 2 * size)
         parts: dict[int, Tensor] = {}
         for (_, width), members in groups.items():
-            states = self.model.vision_model(torch.stack([images[i] for i in members]))
+            states = self.model.vision_model(stacked(images, members))
             tokens = self.model.mlp1(unshuffle(states, width // size))
             if len(groups) == 1:
                 return cast(Tensor, tokens.flatten(0, 1))

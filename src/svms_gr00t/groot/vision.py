@@ -8,6 +8,7 @@ width. Attention stays inside one image, so images of equal size form a batch an
 are those of `transformers.Siglip2VisionModel` (Tschannen et al. 2025, arXiv:2502.14786), without its pooling head.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cache
 from typing import cast
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from transformers import Siglip2VisionConfig, Siglip2VisionModel
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.types import Images, Pictures
 from svms_gr00t.groot.parts import VisionConfig
 
 
@@ -93,11 +95,11 @@ def projector(vision_dim: int, dim: int) -> nn.Sequential:
     return nn.Sequential(nn.LayerNorm(4 * vision_dim), nn.Linear(4 * vision_dim, dim), nn.GELU(), nn.Linear(dim, dim))
 
 
-def by_size(images: tuple[Tensor, ...], multiple: int) -> dict[tuple[int, int], list[int]]:
+def by_size(images: Images, multiple: int) -> dict[tuple[int, int], list[int]]:
     """Indices of the images of each size; `DataError` for a side that is no multiple of `multiple` pixels."""
+    sizes = images.sizes if isinstance(images, Pictures) else [tuple(image.shape[-2:]) for image in images]
     groups: dict[tuple[int, int], list[int]] = {}
-    for i, image in enumerate(images):
-        height, width = image.shape[-2:]
+    for i, (height, width) in enumerate(sizes):
         if height % multiple or width % multiple or height * width == 0:
             want, hint = (
                 f"sides that are multiples of {multiple}",
@@ -106,3 +108,10 @@ def by_size(images: tuple[Tensor, ...], multiple: int) -> dict[tuple[int, int], 
             raise DataError(f"image {i}", got=f"{height} x {width} pixels", want=want, hint=hint)
         groups.setdefault((height, width), []).append(i)
     return groups
+
+
+def stacked(images: Images, members: Sequence[int]) -> Float[Tensor, "_n 3 _h _w"]:
+    """Some images, all of one size, in [-1, 1]."""
+    if isinstance(images, Pictures):
+        return images.numbers(members)
+    return torch.stack([images[i] for i in members])

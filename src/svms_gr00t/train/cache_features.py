@@ -174,7 +174,7 @@ def store(
     for first in range(0, dataset.length(episode), batch_size):
         last = min(first + batch_size, dataset.length(episode))
         samples = [_sample(dataset, into.key, variant, episode, step) for step in range(first, last)]
-        image_tokens = tuple(image.shape[-2] * image.shape[-1] // 784 for image in samples[0].images)
+        image_tokens = tuple(height * width // 784 for height, width in samples[0].images.sizes)
         states += _states(model, samples, into.key.layer)
     into.write(variant, episode, states, image_tokens)
 
@@ -219,7 +219,6 @@ def _states(model: Gr00tN1d6, samples: Sequence[Sample], layer: int) -> list[Ten
     """Hidden states of each sample, padding cut off, in the weights' own type whatever stands around."""
     first = next(model.backbone.parameters())
     inputs = collate(samples).to(first.device)
-    images = tuple(image.to(first.dtype) for image in inputs.images)
     with torch.autocast(first.device.type, enabled=False):
-        hidden = model.backbone.prefix(images, inputs.input_ids, inputs.attention_mask, layer)
+        hidden = model.backbone.prefix(inputs.images, inputs.input_ids, inputs.attention_mask, layer)
     return [row[-len(sample.input_ids) :] for row, sample in zip(hidden, samples, strict=True)]

@@ -13,7 +13,7 @@ from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.loading.batches import Batches
 from svms_gr00t.data.loading.frames import ClipFrames, MemoryFrames, PackedFrames, frame_store, resized_bytes
 from svms_gr00t.data.loading.lowdim_table import LowDimTable
-from svms_gr00t.data.processor.images import Augmentation, ImagePipeline, _colour
+from svms_gr00t.data.processor.images import Augmentation, ImagePipeline
 
 PIPELINE = ImagePipeline.cheap(28)
 
@@ -117,7 +117,8 @@ def test_small_data_goes_to_memory_and_large_data_stays_in_its_clips(
 def test_colours_equal_the_matrix_form() -> None:
     """Oracle: the affine map of the module's docstring as one matrix product in float64."""
     rng = np.random.default_rng(0)
-    frame = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    frame = rng.integers(0, 256, (56, 28, 3), dtype=np.uint8)
+    whole = ImagePipeline(short_side=28, crop_fraction=1.0, target=28)
     draw = Augmentation(brightness=1.2, contrast=0.7, saturation=1.4, hue=0.05)
     gray = np.array([0.299, 0.587, 0.114])
     yiq = np.array([gray, [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
@@ -127,4 +128,4 @@ def test_colours_equal_the_matrix_form() -> None:
     p = frame.reshape(-1, 3).T / 255.0
     b, c = draw.brightness, draw.contrast
     expected = np.clip(c * b * turn @ fade @ p + (1 - c) * b * (gray @ p).mean(), 0, 1) * 2 - 1
-    np.testing.assert_allclose(_colour(frame, draw).reshape(3, -1), expected, atol=2e-6)
+    np.testing.assert_allclose(whole(frame[None], draw)[0].reshape(3, -1), expected, atol=2e-6)

@@ -97,7 +97,7 @@ def test_what_is_replayed_is_what_training_saw(policy: Policy, steps: SampleData
             if inputs.past.valid[row, offset]:
                 a, b = (one.steps.state[one.place[row, offset]] for one in (inputs.past, trained.past))
                 assert torch.equal(a, b)
-                a, b = (one.steps.images[one.place[row, offset]] for one in (inputs.past, trained.past))
+                a, b = (one.steps.images[int(one.place[row, offset])] for one in (inputs.past, trained.past))
                 assert torch.equal(a, b)
     once = {int(step) for row in wanted for step in (row - 4, row - 2) if step >= 0}
     assert len(inputs.past.steps.state) == len(once), "a step that several look back to is encoded once"

@@ -1,4 +1,4 @@
-"""Samples to one batch: prompts are padded on the left, images stay a flat tuple in order of appearance.
+"""Samples to one batch: prompts are padded on the left, images follow one another in order of appearance.
 What the host knows of the tokens' places goes along as a layout, so that the model reads nothing back.
 
 Axes: B batch, T tokens of the longest prompt, S labels, K past steps. Source: processor of GR00T N1.6.
@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.types import Earlier, Layout, ModelInputs
+from svms_gr00t.core.types import Earlier, Layout, ModelInputs, Pictures
 from svms_gr00t.data.processor.processor import Sample
 
 
@@ -27,7 +27,7 @@ def collate(samples: Sequence[Sample], label_weight: Float[Tensor, " S"] | None 
     ids = torch.stack([_left(sample.input_ids, width, first.pad_id) for sample in samples])
     mask = torch.stack([_left(torch.ones_like(s.input_ids, dtype=torch.bool), width) for s in samples])
     return ModelInputs(
-        images=tuple(image for sample in samples for image in sample.images),
+        images=Pictures.joined([sample.images for sample in samples]),
         input_ids=ids,
         attention_mask=mask,
         state=torch.stack([sample.state for sample in samples]),

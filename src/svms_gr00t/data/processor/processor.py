@@ -22,6 +22,7 @@ from torch import Tensor
 from svms_gr00t.core.errors import CheckpointError, DataError
 from svms_gr00t.core.files.documents import dump_json, read_json
 from svms_gr00t.core.history import check_past
+from svms_gr00t.core.types import Pictures
 from svms_gr00t.data.processor.config import ProcessorConfig
 from svms_gr00t.data.processor.images import CELL
 from svms_gr00t.data.processor.lowdim import LowDimCodec, only
@@ -38,8 +39,8 @@ _FILES_HINT = "Give the folder of a checkpoint: an N1.6 release or one saved by 
 class Sample:
     """One encoded step; `collate` turns a list of them into `ModelInputs`."""
 
-    images: tuple[Float[Tensor, "3 _h _w"], ...]
-    """Every image in prompt order, in [-1, 1]."""
+    images: Pictures
+    """Every image in prompt order."""
     input_ids: Int[Tensor, " T"]
     """Prompt tokens."""
     instruction_mask: Bool[Tensor, " T"]
@@ -124,8 +125,8 @@ class Processor:
             got, hint = f"{len(observation)} robots", "Encode observation.split() one by one, then collate"
             raise DataError("observation", got=got, want="one", hint=hint)
         observation.check(self.config.embodiment, video=image_tokens is None)
-        images = self._images(observation, rng) if image_tokens is None else ()
-        counts = image_tokens or tuple(image.shape[-2] * image.shape[-1] // CELL**2 for image in images)
+        images = self._images(observation, rng) if image_tokens is None else Pictures.joined(())
+        counts = image_tokens or tuple(height * width // CELL**2 for height, width in images.sizes)
         text = self.text(observation.language[0], counts)
         state = {key: numbers[0] for key, numbers in observation.state.items()}
         action = None if actions is None else torch.from_numpy(self.codec.encode_action(actions, state)).float()
@@ -166,10 +167,10 @@ class Processor:
         ]
         return {key: np.stack([one[key] for one in decoded]) for key in self.config.embodiment.action.modality_keys}
 
-    def _images(self, observation: Observation, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
+    def _images(self, observation: Observation, rng: np.random.Generator | None) -> Pictures:
         draw = None if rng is None else self.config.images.draw(rng)
         views = [self.config.images(observation.video[k][0], draw) for k in self.config.embodiment.video.modality_keys]
-        return tuple(view[step] for step in range(len(views[0])) for view in views)
+        return Pictures.joined([view.only(step) for step in range(len(views[0])) for view in views])
 
     def _timed(self, state: Float[Tensor, "n Ds"], step: tuple[int, ...] | None) -> Float[Tensor, "n Ds"]:
         """The state with the clock in its last number, where the configuration wants one."""

@@ -127,7 +127,7 @@ def read_routes(
         offsets = [(end - len(piece), end) for piece, end in zip(pieces, ends, strict=True)]
         routes = word_routes("".join(pieces), offsets, weights[sample.instruction_mask.numpy()])
         words.append(WordExample(words=routes, note=f"episode {samples.places[index].episode}"))
-        grids = [grid_of(*image.shape[-2:]) for image in sample.images]
+        grids = [grid_of(*size) for size in sample.images.sizes]
         found = patch_routes(weights, features.image_mask[0].numpy(), grids)
         views = processor.config.embodiment.video.names
         for view, image, grid in zip(views, sample.images, found, strict=True):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from svms_gr00t.core.svms_config import GROUNDED
-from svms_gr00t.core.types import Earlier, Layout, ModelInputs
+from svms_gr00t.core.types import Earlier, Layout, ModelInputs, Pictures
 from svms_gr00t.groot.config import Gr00tN1d6Config
 
 SIDE, TEXT = 252, 49
@@ -44,7 +44,7 @@ def synthetic_inputs(
     labels = (torch.rand(rows, images + text, min(3, config.n_streams), generator=source) < 0.2).float()
     mask = torch.ones_like(ids, dtype=torch.bool)
     return ModelInputs(
-        images=() if cached else tuple(normal(3, side, side).clamp(-1, 1) for _ in range(rows * views)),
+        images=Pictures.joined(()) if cached else _pictures(rows * views, side, source),
         input_ids=ids,
         attention_mask=mask,
         state=normal(rows, 1, config.max_state_dim),
@@ -60,6 +60,11 @@ def synthetic_inputs(
         past=_earlier(config, rows, memory, views, side, text, cached_layer) if memory else None,
         layout=Layout.of(ids, mask, image, (embodiment,) * rows),
     )
+
+
+def _pictures(count: int, side: int, source: torch.Generator) -> Pictures:
+    pixels = torch.randint(0, 256, (count * side * side * 3,), dtype=torch.uint8, generator=source)
+    return Pictures(pixels=pixels, sizes=((side, side),) * count)
 
 
 def _earlier(
