@@ -29,7 +29,7 @@ from svms_gr00t.evaluate.statistics.stats import wilson
 from svms_gr00t.sim.camera import VIEWS
 from svms_gr00t.sim.env import KitchenEnv
 from svms_gr00t.sim.experts.expert import Expert
-from svms_gr00t.sim.tasks.memory import ON_STEPS, TOLERANCE
+from svms_gr00t.sim.tasks.memory import HELD_STEPS, TOLERANCE
 from svms_gr00t.sim.tasks.suites import SUITES
 
 MEMORY = SUITES["memory"]
@@ -41,7 +41,7 @@ REMEMBERED = {
     "OpenLitDrawer": "the light's colour",
     "OrderByLight": "the light's colour, then what was done",
     "PutBack": "where the apple came from",
-    "StoveTwoSeconds": "since when the stove has been on",
+    "HoldTwoSeconds": "since when the button is down",
 }
 MOMENTS = {"PressTwice": {6: 0, 10: 1}, "PressThrice": {10: 0, 14: 1}, "OpenThenCloseDrawer": {4: 0, 10: 1}}
 """Leg of the expert's plan whose last step is looked at -> class: it goes on (0) or stops (1)."""
@@ -77,8 +77,8 @@ def span(name: str, run: dict[str, Any]) -> tuple[float, float] | None:
         return changes[count], 2 * changes[count] - changes[count - 1]
     if name == "OpenThenCloseDrawer":
         return changes[1] - 15, run["steps"] - 15
-    if name == "StoveTwoSeconds":
-        return changes[1] + ON_STEPS - TOLERANCE, changes[1] + ON_STEPS + TOLERANCE
+    if name == "HoldTwoSeconds":
+        return changes[1] + HELD_STEPS - TOLERANCE, changes[1] + HELD_STEPS + TOLERANCE
     return None
 
 
@@ -104,8 +104,8 @@ def looks(env: KitchenEnv, name: str, episodes: int) -> tuple[np.ndarray, np.nda
 def moment(env: KitchenEnv, name: str, expert: Expert) -> int | None:
     """The class of this step, or None: it decides nothing."""
     leg, last = expert._leg, expert._steps >= expert._plan[expert._leg].limit
-    if name == "StoveTwoSeconds":
-        return {20: 0, 32: 1}.get(getattr(env.progress, "on", 0)) if leg == 6 else None
+    if name == "HoldTwoSeconds":
+        return {20: 0, 32: 1}.get(getattr(env.progress, "steps", 0)) if leg == 4 else None
     if name == "PutBack":
         return env.progress.hidden - 1 if leg == 6 and last else None
     if name in ("OpenLitDrawer", "OrderByLight"):

@@ -18,7 +18,7 @@ from svms_gr00t.sim.record import record, record_episode
 from svms_gr00t.sim.replay import replay, replay_recorded
 from svms_gr00t.sim.scene import COUNTER
 from svms_gr00t.sim.tasks.memory import LIT, QUIET, SLOTS, STATION
-from svms_gr00t.sim.tasks.progress import InOrder, LitDrawer, OnFor, OpenedThenClosed, Presses, Returned
+from svms_gr00t.sim.tasks.progress import HeldFor, InOrder, LitDrawer, OpenedThenClosed, Presses, Returned
 from svms_gr00t.sim.tasks.suites import EVERY, SUITES, suite_named, tasks_named
 from svms_gr00t.sim.tasks.task import Progress
 
@@ -233,12 +233,13 @@ def test_the_other_drawer_is_not_forgiven() -> None:
 
 
 def test_the_order_counts_and_both_are_needed() -> None:
-    coffee, stove = Scene(joints={"coffee": 0.02, "stove": -0.3}), Scene(joints={"coffee": 0.0, "stove": 0.2})
-    assert story(InOrder("coffee"), coffee, stove) == "done"
-    assert story(InOrder("stove"), coffee, stove) == "failed"
-    assert story(InOrder("stove"), stove, stove) == "open"
-    assert story(InOrder("coffee"), Scene(joints={"coffee": 0.02, "stove": 0.2})) == "done"
-    assert story(InOrder("stove"), Scene(joints={"coffee": 0.02, "stove": 0.2})) == "failed", "not at once"
+    coffee, drawer = Scene(joints={"coffee": 0.02}), Scene(joints={"coffee": 0.0, "drawer_left": 0.1})
+    both = Scene(joints={"coffee": 0.02, "drawer_left": 0.1})
+    assert story(InOrder("coffee"), coffee, drawer) == "done"
+    assert story(InOrder("drawer"), coffee, drawer) == "failed"
+    assert story(InOrder("drawer"), drawer, drawer) == "open"
+    assert story(InOrder("coffee"), both) == "done"
+    assert story(InOrder("drawer"), both) == "failed", "not at once"
 
 
 def test_food_goes_back_to_where_it_came_from_after_it_was_shown() -> None:
@@ -255,11 +256,13 @@ def test_food_goes_back_to_where_it_came_from_after_it_was_shown() -> None:
     assert story(Returned("apple", SLOTS, STATION, 0), shown, dropped, lies(0)) == "failed"
 
 
-@pytest.mark.parametrize(("steps", "ends"), [(31, "failed"), (32, "done"), (48, "done"), (49, "failed")])
+@pytest.mark.parametrize(("steps", "ends"), [(29, "failed"), (30, "done"), (50, "done"), (51, "failed")])
 def test_two_seconds_are_two_seconds(steps: int, ends: str) -> None:
-    on, off = Scene(joints={"stove": 0.2}), Scene(joints={"stove": -0.3})
-    assert story(OnFor("stove", 40, 8), off, off) == "open"
-    assert story(OnFor("stove", 40, 8), off, *[on] * steps, off) == ends
+    """A step counts from the one that presses until the one that lets go, which is counted too."""
+    up, down, half = (Scene(joints={"coffee": depth}) for depth in (0.0, 0.02, 0.008))
+    assert story(HeldFor(40, 10), up, up) == "open"
+    assert story(HeldFor(40, 10), up, *[down] * (steps - 1), up) == ends
+    assert story(HeldFor(40, 10), up, down, *[half] * (steps - 2), up) == ends, "half way up is not let go"
 
 
 def test_chance_is_the_best_that_a_coin_can_do() -> None:
@@ -269,7 +272,7 @@ def test_chance_is_the_best_that_a_coin_can_do() -> None:
         "PressTwice": (q * (1 - q)).max(),
         "PressThrice": (q**2 * (1 - q)).max(),
         "OpenThenCloseDrawer": (q * (1 - q)).max(),
-        "StoveTwoSeconds": (q**2 * (1 - q**3)).max(),
+        "HoldTwoSeconds": (q**3 * (1 - q**3)).max(),
         **dict.fromkeys(("OpenLitDrawer", "OrderByLight", "PutBack"), 0.5),
     }
     assert best.keys() == MEMORY.keys()

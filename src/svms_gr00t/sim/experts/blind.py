@@ -6,7 +6,7 @@ The coin has the bias that wins most often; `Task.chance` is what it wins at bes
 from numpy.random import Generator
 
 from svms_gr00t.sim.env import KitchenEnv
-from svms_gr00t.sim.experts.memory import in_order, on_and_off, open_drawer, open_then_close, presses, put_back
+from svms_gr00t.sim.experts.memory import hold, in_order, open_drawer, open_then_close, presses, put_back
 from svms_gr00t.sim.experts.plan import Plan, Waypoint
 from svms_gr00t.sim.scene import DRAWERS
 from svms_gr00t.sim.tasks.memory import SLOTS
@@ -14,8 +14,8 @@ from svms_gr00t.sim.tasks.progress import ORDER
 
 ASKED = 8
 """Steps between two decisions."""
-WAITS = 0.775
-"""The best chance to wait on: a stove that has been on for 10 steps is off in time after 3 or 4 more decisions."""
+WAITS = 0.5 ** (1 / 3)
+"""The best chance to wait on: a button held from the start is let go in time after 3 decisions to wait, in one of 3."""
 
 
 def _tosses(rng: Generator, going_on: float) -> int:
@@ -23,11 +23,11 @@ def _tosses(rng: Generator, going_on: float) -> int:
     return int(rng.geometric(1 - going_on)) - 1
 
 
-def _on_and_off(env: KitchenEnv, rng: Generator) -> list[Waypoint]:
+def _hold(env: KitchenEnv, rng: Generator) -> list[Waypoint]:
     def due(env: KitchenEnv) -> bool:
         return env.steps % ASKED == 0 and rng.random() > WAITS
 
-    return on_and_off(env, rng, due)
+    return hold(env, rng, due)
 
 
 def _put_back(env: KitchenEnv, rng: Generator) -> list[Waypoint]:
@@ -41,5 +41,5 @@ BLIND: dict[str, Plan] = {
     "OpenLitDrawer": lambda env, rng: open_drawer(env, rng, str(rng.choice(DRAWERS))),
     "OrderByLight": lambda env, rng: in_order(env, rng, str(rng.choice(ORDER))),
     "PutBack": _put_back,
-    "StoveTwoSeconds": _on_and_off,
+    "HoldTwoSeconds": _hold,
 }

@@ -15,8 +15,8 @@ from numpy.random import Generator
 from svms_gr00t.sim.env import KitchenEnv
 from svms_gr00t.sim.experts.plan import Place, Plan, Waypoint, fixed, grasp
 from svms_gr00t.sim.scene import COUNTER, PRESSED
-from svms_gr00t.sim.tasks.memory import ON_STEPS, STATION
-from svms_gr00t.sim.tasks.progress import OFF, ON, OnFor
+from svms_gr00t.sim.tasks.memory import HELD_STEPS, STATION
+from svms_gr00t.sim.tasks.progress import HeldFor
 
 START, PAUSE = 3, 4
 """Most steps of rest before an episode's first move, and between sub-goals."""
@@ -65,14 +65,17 @@ def _away(_env: KitchenEnv) -> ndarray:
 
 def presses(env: KitchenEnv, rng: Generator, times: int) -> list[Waypoint]:
     """Press the button so often, then leave."""
-    pace, home, hover = _Pace(rng), _home(env), fixed(env, "button", 0.0, 0.0, 0.20)
+    pace = _Pace(rng)
     return [
-        pace.rest(home, START, 0),
-        pace.go(hover, near=0.025),
-        pace.rest(hover),
+        *_to_button(env, pace),
         *(leg for _ in range(times) for leg in _press(env, pace)),
         pace.go(_away),
     ]
+
+
+def _to_button(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
+    hover = fixed(env, "button", 0.0, 0.0, 0.20)
+    return [pace.rest(_home(env), START, 0), pace.go(hover, near=0.025), pace.rest(hover)]
 
 
 def _press(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
@@ -134,25 +137,24 @@ def _coffee(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
     return [pace.go(hover, near=0.025), pace.rest(hover), *_press(env, pace)]
 
 
-def _stove(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
-    before, low, after, up = (
-        fixed(env, "stove_lever", 0.0, dy, height)
-        for dy, height in ((-0.1, 0.19), (-0.1, 0.065), (0.07, 0.065), (0.07, 0.19))
+def _drawer(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
+    above, hooked, pulled, over = (
+        fixed(env, "drawer_left", dx, 0.0, height)
+        for dx, height in ((-0.034, 0.20), (-0.034, 0.105), (-0.25, 0.105), (-0.154, 0.20))
     )
     return [
-        pace.go(before, near=0.025),
-        pace.rest(before),
-        pace.go(low, near=0.015, limit=25),
-        pace.go(after, near=1.0, until=lambda env: env.joint("stove") > ON + 0.02, limit=50),
-        pace.go(up, near=0.03),
-        pace.rest(up),
+        pace.go(above, near=0.025),
+        pace.rest(above),
+        pace.go(hooked, near=0.012, limit=25),
+        pace.go(pulled, near=1.0, until=lambda env: env.joint("drawer_left") > 0.115, limit=60),
+        pace.go(over, near=0.03),
     ]
 
 
 def in_order(env: KitchenEnv, rng: Generator, first: str) -> list[Waypoint]:
-    """Press the button and turn on the stove, beginning with `first`."""
+    """Press the button and open the left drawer, beginning with `first`."""
     pace = _Pace(rng)
-    parts: dict[str, Callable[[KitchenEnv, _Pace], list[Waypoint]]] = {"coffee": _coffee, "stove": _stove}
+    parts: dict[str, Callable[[KitchenEnv, _Pace], list[Waypoint]]] = {"coffee": _coffee, "drawer": _drawer}
     second = next(name for name in parts if name != first)
     return parts[first](env, pace) + parts[second](env, pace)
 
@@ -179,35 +181,30 @@ def _spot(xy: tuple[float, float], height: float) -> Place:
     return lambda _env: place
 
 
-def on_and_off(env: KitchenEnv, rng: Generator, due: Callable[[KitchenEnv], bool]) -> list[Waypoint]:
-    """Turn the stove on, and off again when it is due.
-
-    Open fingers on both sides of the lever: one pose turns it on, waits, and turns it off.
-    """
-    pace, home, low = _Pace(rng), _home(env), 0.095
-    above, around, on, wait, off = (
-        fixed(env, "stove_lever", 0.0, dy, height)
-        for dy, height in ((-0.028, 0.20), (-0.028, low), (0.10, low), (0.013, low), (-0.10, low))
-    )
+def hold(env: KitchenEnv, rng: Generator, due: Callable[[KitchenEnv], bool]) -> list[Waypoint]:
+    """Hold the button down until it is due to let go of it; up with open fingers, as after a press."""
+    pace = _Pace(rng)
+    hover, down, lightly = (fixed(env, "button", 0.0, 0.0, height) for height in (0.20, 0.06, 0.092))
     return [
-        pace.rest(home, START, 0, closed=False),
-        pace.go(above, closed=False, near=0.025),
-        pace.rest(above, closed=False),
-        pace.go(around, closed=False, near=0.012, limit=25),
-        pace.rest(around, closed=False),
-        pace.go(on, closed=False, near=1.0, until=lambda env: env.joint("stove") > ON + 0.02),
-        pace.go(wait, closed=False, near=1.0, until=due, limit=60),
-        pace.go(off, closed=False, near=1.0, until=lambda env: env.joint("stove") < OFF),
-        pace.go(around, closed=False),
+        *_to_button(env, pace),
+        pace.go(down, near=1.0, until=lambda env: env.joint("coffee") > PRESSED),
+        pace.go(_wandering(lightly, rng), near=1.0, until=due, limit=80),
+        pace.go(hover, near=0.02, closed=False),
     ]
 
 
+def _wandering(place: Place, rng: Generator) -> Place:
+    """The place, but for another millimetre or two every 8 steps: a hand that only slides would be a clock."""
+    off = rng.normal(0, 2 * SHIFT, (64, 3)) * (1, 1, 0)
+    return lambda env: place(env) + off[env.steps // 8 % len(off)]
+
+
 def _due(env: KitchenEnv) -> bool:
-    return isinstance(env.progress, OnFor) and env.progress.on >= ON_STEPS - LEAD
+    return isinstance(env.progress, HeldFor) and env.progress.steps >= HELD_STEPS - LEAD
 
 
-LEAD = 7
-"""Steps from the decision to turn a lever off until it is."""
+LEAD = 4
+"""Steps from the decision to let go of the button until it is up."""
 MEMORY: dict[str, Plan] = {
     "PressTwice": lambda env, rng: presses(env, rng, 2),
     "PressThrice": lambda env, rng: presses(env, rng, 3),
@@ -215,5 +212,5 @@ MEMORY: dict[str, Plan] = {
     "OpenLitDrawer": lambda env, rng: open_drawer(env, rng, env.target),
     "OrderByLight": lambda env, rng: in_order(env, rng, env.target),
     "PutBack": lambda env, rng: put_back(env, rng, tuple(env.position("apple")[:2])),
-    "StoveTwoSeconds": lambda env, rng: on_and_off(env, rng, _due),
+    "HoldTwoSeconds": lambda env, rng: hold(env, rng, _due),
 }

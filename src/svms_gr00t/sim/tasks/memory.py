@@ -9,7 +9,7 @@ Chance: a policy of one frame acts alike wherever the frame is alike, so with q 
     press n times, then leave     q^(n-1) (1 - q) at most, the first press given
     open, close, leave            q (1 - q) at most
     a light, an origin            1/2
-    a time                        q^2 (1 - q^3) at most: it decides every 8 steps, 3 decisions fall into the window
+    a time                        q^3 (1 - q^3) at most: it decides every 8 steps, 3 times before the window, 3 in it
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from numpy.random import Generator
 
 from svms_gr00t.sim.layout import TINTED, Layout, Wait
 from svms_gr00t.sim.scene import DRAWERS, FIXTURES, FOOD_SLOTS, FOODS
-from svms_gr00t.sim.tasks.progress import ORDER, InOrder, LitDrawer, OnFor, OpenedThenClosed, Presses, Returned
+from svms_gr00t.sim.tasks.progress import ORDER, HeldFor, InOrder, LitDrawer, OpenedThenClosed, Presses, Returned
 from svms_gr00t.sim.tasks.task import KitchenState, Task
 from svms_gr00t.sim.world import ARM_REST
 
@@ -33,34 +33,35 @@ SLOTS = (FOOD_SLOTS[0], FOOD_SLOTS[2])
 """Where the apple may come from."""
 STATION = (FOOD_SLOTS[1][0], (FOOD_SLOTS[0][1] + FOOD_SLOTS[2][1]) / 2)
 """Where it is shown: between both."""
-ON_STEPS, TOLERANCE = 40, 8
+HELD_STEPS, TOLERANCE = 40, 10
 """Two seconds at 20 Hz, give or take."""
 LEVER_OFF = (-0.34, -0.28)
 """Radians: off, and a short push from being on. Levers creep by a hundredth in an episode: none starts alike."""
 ABOVE = {
     "button": (-0.248, 0.543, -0.315, -1.543, 0.184, 2.03, 0.178),
     "drawer_left": (0.075, 0.549, 0.101, -1.501, -0.06, 2.017, 0.975),
-    "stove_lever": (-0.156, 0.077, -0.562, -2.226, 0.054, 2.276, 0.033),
+    "first": (-0.058, -0.266, -0.247, -2.653, -0.095, 2.392, 0.559),
+    "second": (0.045, -0.297, 0.139, -2.689, 0.060, 2.393, 0.920),
 }
-"""Arm joints of a hand above a fixture, radians."""
+"""Arm joints of a hand above a fixture or above a slot of the apple, radians."""
 _SIDES = ("first", "second")
 
 
 Setup = Callable[[Layout, str, Generator], Layout]
 
 
-def _usual(most: int, over: str | None = None) -> Setup:
+def _usual(most: int, over: str | None = None, least: float = 0.0) -> Setup:
     """Everything in its place, off and shut, but for millimetres; held for 8 to `most` steps.
 
-    The arm starts anywhere between its rest and the fixture `over` which it will work, so that neither the elapsed time
-    nor the arm's elbow tells how much was done.
+    The arm starts anywhere between its rest (0) and the place `over` which it will work (1), from `least` on, so that
+    neither the elapsed time nor the arm's elbow tells how much was done.
     """
 
     def setup(layout: Layout, _target: str, rng: Generator) -> Layout:
         release = int(rng.integers(8, most + 1))
         start = np.array(layout.arm_noise)
         if over is not None:
-            start = start + rng.uniform(0.0, 1.0) * (np.array(ABOVE[over]) - ARM_REST)
+            start = start + rng.uniform(least, 1.0) * (np.array(ABOVE[over]) - ARM_REST)
         joints = {"drawer_left": rng.uniform(0, 0.004), "drawer_right": rng.uniform(0, 0.004), "coffee": 0.0}
         joints |= {name: float(rng.uniform(*LEVER_OFF)) for name in ("stove", "faucet")}
         return replace(
@@ -98,7 +99,8 @@ def _lit(names: tuple[str, ...]) -> Setup:
 
 
 def _apple_at_slot(layout: Layout, target: str, rng: Generator) -> Layout:
-    usual = _usual(32)(layout, target, rng)
+    """The hand is held over the apple: whoever lifts it has felt where it lay, however little the pictures tell."""
+    usual = _usual(32, over=target, least=0.5)(layout, target, rng)
     spots = {"apple": SLOTS[_SIDES.index(target)], "lemon": (0.85, 0.42), "cucumber": (0.85, -0.5)}
     return replace(usual, foods={name: _about(spot, rng) for name, spot in spots.items()})
 
@@ -162,10 +164,10 @@ MEMORY = (
     Task(
         name="OrderByLight",
         phrasings=(
-            "blue light: coffee, then the stove, red light: the stove, then coffee",
-            "press the coffee button and turn on the stove, as the light said",
+            "blue light: coffee, then the left drawer, red light: the left drawer, then coffee",
+            "press the coffee button and open the left drawer, as the light said",
         ),
-        held_out=("coffee first if it was blue, the stove first if it was red", "both in the order of the light"),
+        held_out=("coffee first if it was blue, the left drawer if it was red", "both in the order of the light"),
         targets=ORDER,
         setup=_lit(ORDER),
         success=_done,
@@ -187,16 +189,19 @@ MEMORY = (
         chance_because="two origins, both empty while the apple is shown in the middle",
     ),
     Task(
-        name="StoveTwoSeconds",
-        phrasings=("turn the stove on for two seconds", "switch the stove on and off again after two seconds"),
-        held_out=("heat the burner for two seconds", "the stove should be on for two seconds"),
-        targets=("stove",),
-        setup=_usual(72, over="stove_lever"),
+        name="HoldTwoSeconds",
+        phrasings=("hold the coffee button down for two seconds", "keep the coffee button pressed for two seconds"),
+        held_out=(
+            "two seconds on the coffee button, without letting go",
+            "the coffee button: one press of two seconds",
+        ),
+        targets=("coffee",),
+        setup=_usual(72, over="button"),
         success=_done,
-        progress=lambda _target: OnFor("stove", ON_STEPS, TOLERANCE),
+        progress=lambda _target: HeldFor(HELD_STEPS, TOLERANCE),
         horizon=260,
-        chance=0.326,
-        chance_because="the hand waits at the lever and turns it off with 1 - q: q^2 (1 - q^3) at q^3 = 2/5",
+        chance=1 / 4,
+        chance_because="the hand on the button lets go with 1 - q every 8 steps: q^3 (1 - q^3) at q^3 = 1/2",
     ),
 )
 """Every task has one plan in `experts.memory`."""

@@ -15,8 +15,6 @@ LOW, HIGH = 0.13, 0.17
 """Metres above the counter at which the hand is at a handle, and at which it has let go of it."""
 OPEN, CLOSED, AJAR = 0.09, 0.015, 0.05
 """Metres that a drawer stands open."""
-ON, OFF = 0.1, -0.12
-"""Radians of a lever."""
 
 
 class Follow:
@@ -96,8 +94,8 @@ class LitDrawer(Follow):
 
 
 class InOrder(Follow):
-    """Coffee was pressed and the stove turned on, first the one that the light named. hidden: 1 coffee, 2 stove; 3 and
-    4 once that is done.
+    """Coffee was pressed and the left drawer opened, first the one that the light named. hidden: 1 coffee, 2 drawer; 3
+    and 4 once that is done.
     """
 
     def __init__(self, first: str) -> None:
@@ -106,7 +104,7 @@ class InOrder(Follow):
         self._reached: list[str] = []
 
     def _see(self, state: KitchenState) -> None:
-        for name, now in (("coffee", state.joint("coffee") > PRESSED), ("stove", state.joint("stove") > ON)):
+        for name, now in (("coffee", state.joint("coffee") > PRESSED), ("drawer", state.joint("drawer_left") > OPEN)):
             if now and name not in self._reached:
                 self._reached.append(name)
                 self.hidden += 2 if len(self._reached) == 1 else 0
@@ -115,7 +113,7 @@ class InOrder(Follow):
         self.done = not self.failed and len(self._reached) == len(ORDER)
 
 
-ORDER = ("coffee", "stove")
+ORDER = ("coffee", "drawer")
 
 
 class Returned(Follow):
@@ -137,20 +135,20 @@ class Returned(Follow):
             self._judge(float(np.linalg.norm(np.array([x, y]) - self._slots[self._slot])) < 0.05)
 
 
-class OnFor(Follow):
-    """A lever was on for so many control steps and is off again. hidden: eights of steps that it has been on."""
+class HeldFor(Follow):
+    """The button was held down for so many control steps and let go. hidden: eights of steps that it has been down."""
 
-    def __init__(self, lever: str, steps: int, tolerance: int) -> None:
+    def __init__(self, steps: int, tolerance: int) -> None:
         super().__init__()
-        self._lever, self._steps, self._tolerance = lever, steps, tolerance
-        self.on = 0
-        """Steps that it has been on."""
+        self._wanted, self._tolerance = steps, tolerance
+        self.steps = 0
+        """Steps since it went down."""
 
     def _see(self, state: KitchenState) -> None:
-        angle = state.joint(self._lever)
-        self.on += angle > 0
-        self.hidden = -(-self.on // 8)
-        if self.on > self._steps + self._tolerance:
+        depth = state.joint("coffee")
+        self.steps += bool(self.steps) or depth > PRESSED
+        self.hidden = -(-self.steps // 8)
+        if self.steps > self._wanted + self._tolerance:
             self.failed = True
-        elif self.on and angle < OFF:
-            self._judge(self.on >= self._steps - self._tolerance)
+        elif self.steps and depth < PRESSED / 2:
+            self._judge(self.steps >= self._wanted - self._tolerance)
