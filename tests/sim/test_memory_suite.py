@@ -154,7 +154,7 @@ def test_what_cannot_be_won_any_more_ends(kitchen: KitchenEnv, meant: Callable[[
 class Scene:
     """A state that a test writes."""
 
-    joints: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("coffee", "stove"), 0.0) | {"stove": -0.3})
+    joints: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("coffee", "drawer_left"), 0.0))
     at: tuple[float, float, float] = (0.0, 0.0, COUNTER + 0.3)
     food: tuple[float, float, float] = (0.0, 0.0, COUNTER + 0.02)
     progress: Progress | None = None
@@ -184,7 +184,7 @@ def story(progress: Progress, *moments: Scene) -> str:
 
 def presses(count: int) -> Iterator[Scene]:
     for _ in range(count):
-        yield from (Scene(at=OVER, joints=DOWN | {"stove": -0.3}), Scene(at=OVER, joints=UP | {"stove": -0.3}))
+        yield from (Scene(at=OVER, joints=DOWN), Scene(at=OVER, joints=UP))
 
 
 @pytest.mark.parametrize(
