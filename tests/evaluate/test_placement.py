@@ -77,7 +77,7 @@ def test_a_bfloat16_checkpoint_is_evaluated_in_bfloat16_without_another_copy(wid
     own, float32 = measured(""), measured("float32")
     assert own[2] > 1e8
     assert (own[0], float32[0]) == (["torch.bfloat16"], ["torch.float32"])
-    assert own[1] < 1.4
+    assert own[1] < 1.7  # a copy adds 1.0 or more, allocators add a third, and a busy machine sways it by a tenth
     assert float32[1] > 1.9  # the measure notices a copy in float32
 
 
