@@ -35,6 +35,7 @@ LIMITS: dict[str, Limit] = {
     "model_width": Limit(1 << 20, "any other number of `config.json` that sizes a tensor, and the length of a list"),
     "model_steps": Limit(10_000, "steps of an action chunk, and of the sampler"),
     "fresh_parameters": Limit(1 << 28, "parameters of a configuration that its weight files do not hold"),
+    "list_bytes": Limit(256 << 20, "bytes of the array that a list in a request would become"),
 }
 """Defaults, by the name that `--limit` takes."""
 

@@ -10,7 +10,7 @@ What could mean two things is refused with its name: floats beyond [0, 1] (their
 integers of other widths (depth, 16 bits), three rows that might be three colours, grey, and alpha.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
@@ -66,11 +66,38 @@ def check_pixels(height: int, width: int, where: object) -> None:
 
 
 def as_plain_array(where: object, given: Any, *, want: str = "an array") -> np.ndarray:
-    """`given` as numpy sees it. Raises DataError for ragged lists and what is no array at all."""
+    """`given` as numpy sees it. Raises DataError for ragged lists, what is no array at all, and too large a one.
+
+    Numpy makes all items as wide as the widest: a list of 450 words and one of a megabyte is 1.8 GB.
+    """
+    if isinstance(given, list | tuple):
+        size = _spread(given)
+        within("list_bytes", size, where, f"a list that would become an array of {size:,} bytes")
     try:
         return np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:
         _refuse(where, f"{type(given).__name__} {given!r}"[:80] + f" ({error})", want, "Rows must be of one length")
+
+
+def _spread(given: Sequence[Any]) -> int:
+    """Bytes, at most, of the array that a list would become: its items times the widest of them."""
+    count, letters = 0, 0
+    kinds: set[np.dtype[Any]] = {np.dtype(bool)}
+    left: list[Any] = [given]
+    while left:
+        value = left.pop()
+        if isinstance(value, list | tuple):
+            left += value
+            continue
+        count += value.size if isinstance(value, np.ndarray) else 1
+        if isinstance(value, str | bytes):
+            letters = max(letters, len(value))
+        elif isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "USV":
+            letters = max(letters, value.dtype.itemsize)
+        else:
+            kinds.add(value.dtype if isinstance(value, np.ndarray | np.generic) else np.dtype(float))
+    numbers = np.result_type(*(kind for kind in kinds if kind.kind in "biufc")).itemsize
+    return count * (4 * max(letters, 32) if letters else numbers)  # a number beside a text takes up to 32 letters
 
 
 def _channels_last(where: object, array: np.ndarray, want: str) -> np.ndarray:
@@ -104,7 +131,10 @@ def _bytes(where: object, array: np.ndarray, want: str) -> np.ndarray:
     if low < 0 or high > 1:
         fix = "floats are read from 0 to 1" if low < 0 else "convert 0 .. 255 with .astype(np.uint8)"
         _refuse(where, f"{_seen(array)} from {low:.3g} to {high:.3g}", want, f"Frames are RGB, 0 .. 255; {fix}")
-    return np.rint(array.astype(np.float32) * np.float32(255)).astype(np.uint8)
+    out = np.empty(array.shape, np.uint8)
+    for picture, place in zip(array.reshape(-1, *array.shape[-3:]), out.reshape(-1, *array.shape[-3:]), strict=True):
+        place[...] = np.rint(picture.astype(np.float32) * np.float32(255))  # one at a time: float32 is 4 times uint8
+    return out
 
 
 def _seen(array: np.ndarray) -> str:

@@ -47,7 +47,9 @@ def check_size(observation: Mapping[Any, Any], limits: Limits) -> None:
     for value in _leaves(observation, 0):
         if (letters := _letters(value)) > limits.max_letters:
             _refuse(f"a text of {letters} letters", f"at most {limits.max_letters}", "Shorten the instruction")
-        if isinstance(value, list | np.ndarray) and np.ndim(value) and len(value) > limits.max_robots:
+        if (isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim)) and len(
+            value
+        ) > limits.max_robots:
             _refuse(f"{len(value)} robots", f"at most {limits.max_robots}", "Ask in several requests")
         if isinstance(value, np.ndarray) and value.ndim == 5:
             _check_picture(value.shape[2:4] if value.shape[4] == 3 else value.shape[3:], limits)  # or channels first

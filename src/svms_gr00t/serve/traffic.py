@@ -94,11 +94,14 @@ def replay(path: Path, service: Service) -> Iterator[Replayed]:
 def _exchanges(path: Path) -> Iterator[tuple[bytes, bytes]]:
     """Request and reply of each; what a crash cut off at the end is left out."""
     with path.open("rb") as file:
-        stream = msgpack.Unpacker(file, max_buffer_size=4 * MAX_BYTES)
+        bounds = {"max_map_len": 2, "max_array_len": 0, "max_str_len": 16, "max_ext_len": 0}
+        stream = msgpack.Unpacker(file, max_buffer_size=4 * MAX_BYTES, **bounds)
         while True:
             try:
                 one = next(stream)
-                exchange = (bytes(one["request"]), bytes(one["reply"]))
+                exchange = (one["request"], one["reply"])
+                if not all(isinstance(part, bytes) for part in exchange):
+                    raise TypeError("request and reply must be bytes")
             except StopIteration:
                 return
             except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
