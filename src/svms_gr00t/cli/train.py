@@ -112,8 +112,9 @@ class Train:
     """Augmented copies of an episode in a cache that grows."""
     deciding_share: float = 0.5
     """With memory: share of every batch from steps right before a change of intent, where the past decides."""
-    dataloader_num_workers: int = 0
-    """Processes of each rank that make batches ahead; the batches are the same."""
+    dataloader_num_workers: int | None = None
+    """Processes of each rank that make batches ahead; the batches are the same. By default up to 4, and none on a CPU,
+    for few steps or on one core."""
     seed: int = 0
     """Chooses the held-out episodes, the weights and every random number."""
     validation: float = 0.15

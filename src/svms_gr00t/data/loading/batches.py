@@ -1,8 +1,11 @@
 """Batch n of a seeded endless stream, made here or by processes that work ahead."""
 
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import count
+from pathlib import Path
 
 from jaxtyping import Float
 from torch import Tensor
@@ -15,12 +18,43 @@ from svms_gr00t.data.loading.protocols import Samples
 from svms_gr00t.data.loading.sampler import Draw
 from svms_gr00t.data.processor.processor import Sample
 
+TINY = 1000
+"""Steps of a set that is read here: other processes would take longer to start than to read it."""
+ROOM = 1 << 30
+"""Bytes of shared memory that batches on their way may take; containers often have 64 MB."""
+MOST = 4
+"""One feeds a card at the released size (`benchmarks/loader.md`), the others take up what clips vary in."""
+
+
+def chosen_workers(steps: int, device: str, *, cores: int | None = None, room: int | None = None) -> int:
+    """How many processes should make batches of so many steps, for a model on a device of that type.
+
+    None where the model computes on the processor itself, for tiny sets, for one core, and without shared memory.
+    """
+    cores = cores_of_this_rank() if cores is None else cores
+    room = _shared_memory() if room is None else room
+    if device == "cpu" or steps < TINY or room < ROOM:
+        return 0
+    return min(MOST, cores - 1)
+
+
+def cores_of_this_rank() -> int:
+    """Cores that this process may use, shared with the other ranks of this machine; at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def _shared_memory() -> int:
+    place = Path("/dev/shm")
+    return shutil.disk_usage(place).free if place.is_dir() else ROOM
+
 
 class Batches:
     """Batch n of a seeded endless stream: a function of n alone, so a resumed run sees the very next batch.
 
     `workers` processes prefetch the batches after the one asked for last; 0 makes each here. The batches are the same.
-    `rows` are the parts of every batch that are wanted, each a batch of its own; by default the whole.
+    `rows` are the parts of every batch that are wanted, each a batch of its own; by default the whole. `pin` leaves
+    them where a GPU fetches them by itself.
     """
 
     def __init__(
@@ -31,8 +65,10 @@ class Batches:
         *,
         workers: int = 0,
         rows: Sequence[Sequence[int]] | None = None,
+        pin: bool = False,
     ) -> None:
         self.samples, self.label_weight, self.workers = samples, samples.label_weight(), workers
+        self.pin = pin
         self.rows = rows or (range(batch_size),)
         self._sampler = samples.sampler(batch_size, seed)
         self._ahead: Iterator[ModelInputs | SvmsError] | None = None
@@ -45,7 +81,8 @@ class Batches:
     def parts(self, number: int) -> tuple[ModelInputs, ...]:
         """The parts of batch `number`."""
         if self.workers == 0:
-            return tuple(self.samples.batch(chosen, self.label_weight) for chosen in self._chosen(number))
+            made = [self.samples.batch(chosen, self.label_weight) for chosen in self._chosen(number)]
+            return tuple(part.pin_memory() if self.pin else part for part in made)
         if self._ahead is None or number != self._next:
             self._ahead = self._start(number)
         self._next = number + 1
@@ -72,6 +109,7 @@ class Batches:
                 _Caught(self.samples),
                 batch_sampler=self._prepared(number),  # type: ignore[arg-type]
                 num_workers=self.workers,
+                pin_memory=self.pin,
                 collate_fn=partial(_collated, label_weight=self.label_weight),
             )
         )

@@ -83,8 +83,9 @@ class TrainConfig:
     """Augmented copies of an episode in a cache that grows."""
     deciding_share: float = 0.5
     """With memory: share of every batch from steps right before a change of intent, where the past decides."""
-    dataloader_num_workers: int = 0
-    """Processes of each rank that make batches ahead; the batches are the same."""
+    dataloader_num_workers: int | None = None
+    """Processes of each rank that make batches ahead; the batches are the same. By default as many as fit data and
+    device; a run may go on with another number."""
     seed: int = 0
     """Chooses the held-out episodes, the weights and every random number."""
     validation: float = 0.15
@@ -178,8 +179,9 @@ class TrainConfig:
         return cls(**{name: _tuples(value) for name, value in values.items()})
 
     def differences(self, other: "TrainConfig") -> list[str]:
-        """Names of settings that differ."""
-        return [f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)]
+        """Names of settings that differ and make another run."""
+        free = ("phases", "dataloader_num_workers")
+        return [f.name for f in fields(self) if f.name not in free and getattr(self, f.name) != getattr(other, f.name)]
 
 
 def _lists(value: Any) -> Any:

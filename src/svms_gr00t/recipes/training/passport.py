@@ -41,7 +41,7 @@ def parse_changes(text: str) -> tuple[Change, ...]:
 def claimed(config: TrainConfig, output: Path, resume: Resume, here: Cluster) -> Iterator[None]:
     """Hold the folder. Raises DataError when another process trains in it, CheckpointError when another run is there.
 
-    Phases may be chosen anew at each call.
+    Phases, and processes that read ahead, may be chosen anew at each call.
     """
     with only_one(output) if here.rank == 0 else nullcontext():
         _check_settings(config, output, resume)
@@ -55,7 +55,7 @@ def _check_settings(config: TrainConfig, output: Path, resume: Resume) -> None:
     if resume == "never":
         hint = "Choose another --output-dir, or --resume auto to go on"
         raise CheckpointError(output, got="a run", want="an empty folder", hint=hint)
-    if odd := [name for name in config.differences(TrainConfig.load(file)) if name != "phases"]:
+    if odd := config.differences(TrainConfig.load(file)):
         hint = "Choose another --output-dir, or repeat that run with --config"
         raise CheckpointError(output, got=f"a run with other {', '.join(odd)}", want="the same settings", hint=hint)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from svms_gr00t.core.errors import TrainingError
 from svms_gr00t.core.progress import Progress
-from svms_gr00t.data.loading.batches import Batches
+from svms_gr00t.data.loading.batches import Batches, chosen_workers
 from svms_gr00t.data.loading.protocols import Samples
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.training.judge import Judge
@@ -54,7 +54,7 @@ def train_in_turn(
     chosen: Sequence[int] = (1, 2, 3),
     ready: bool = False,
     micro: int = 1,
-    workers: int = 0,
+    workers: int | None = None,
     validate: Validate | None = None,
     trackers: tuple[Tracker, ...] = (),
     cluster: Cluster | None = None,
@@ -64,7 +64,8 @@ def train_in_turn(
     """Train the `chosen` phases, or go on where `folder` stopped. Gates are measured once, on what is `held_out`.
 
     `train` is what every phase trains on, or the same steps for each phase by its name, cached at the depth of each.
-    `micro` batches make one step, `workers` processes read ahead. Raises TrainingError as `turns` does.
+    `micro` batches make one step, `workers` processes read ahead, by default as many as fit data and device. Raises
+    TrainingError as `turns` does.
     """
     plan = turns(folder, phases, chosen, ready=ready)
     here = cluster or Cluster()
@@ -74,12 +75,14 @@ def train_in_turn(
     share = Share(rank=here.rank, world=here.world, micro=micro)
     rows: dict[str, list[Row]] = {}
     for turn in plan:
-        size = turn.phase.batch_size
+        size, samples = turn.phase.batch_size, for_phase[turn.phase.name]
+        ahead = chosen_workers(len(samples), here.device.type) if workers is None else workers
+        batches = Batches(samples, size, loop.seed, workers=ahead, pin=here.device.type == "cuda")
         judge.begins(turn.run)
         rows[turn.phase.name] = train_phase(
             model,
             turn.phase if model.svms is not None else plain_counterpart(turn.phase),
-            shared_batches(Batches(for_phase[turn.phase.name], size, loop.seed, workers=workers), share, size),
+            shared_batches(batches, share, size),
             turn.run,
             config=replace(loop, first_step=turn.first),
             validate=validate,
@@ -88,6 +91,7 @@ def train_in_turn(
             progress=progress,
             title=f"{title}: {turn.phase.name}",
         )
+        batches.close()
         judge.ends(turn.phase, turn.run)
     return Trained(model=model, rows=rows, gates=tuple(judge.found))
 

@@ -17,7 +17,7 @@ from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.svms import SheafStreams
 from svms_gr00t.train.loop.interrupts import BetweenSteps
 from svms_gr00t.train.loop.kept import Kept
-from svms_gr00t.train.loop.measures import peak_memory_gib, stream_measures
+from svms_gr00t.train.loop.measures import Pace, peak_memory_gib, stream_measures
 from svms_gr00t.train.loop.run_dir import Row, RunDir, SheafState, Snapshot, State
 from svms_gr00t.train.loop.saver import Saver
 from svms_gr00t.train.loop.shares import Parts
@@ -108,6 +108,8 @@ class Loop:
         )
         _check_types(model, config)
         self.stepper = Stepper(model, cluster, seed=config.seed, precision=config.precision)
+        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        self.pace = Pace(cluster.device, dtype, world=cluster.world, counts=not cluster.sharded)
         c = model.config
         self.sheaf = SheafWeight(
             mode=phase.sheaf if c.sheaf_schedule_mode == "adaptive" else c.sheaf_schedule_mode,
@@ -176,7 +178,9 @@ class Loop:
             labels=parts[0].labels is not None,
             targets=self.model.target_heads is not None,
         )
-        outcome = self.stepper.backward(number, parts, weights)
+        rows = sum(len(part.state) for part in parts)
+        with self.pace.counting(rows):
+            outcome = self.stepper.backward(number, parts, weights)
         norm = self.stepper.clip(self.parameters, number)
         rate = self.phase.learning_rate * cosine(step, self.phase.steps)
         set_learning_rate(self.optimizer, rate)
@@ -186,16 +190,17 @@ class Loop:
         flow = outcome.terms["flow"]
         self.sheaf.see(step, flow)
         self.done = step + 1
-        self._report(step, outcome, parts, weights, {"lr": rate, "grad_norm": norm, "began": began, "waited": waited})
+        pace = self.pace.of(rows, time.monotonic() - began, waited)
+        self._report(step, outcome, parts[-1], weights, {"lr": rate, "grad_norm": norm, **pace})
         if self.done % self.config.checkpoint_every == 0 and self.done < self.phase.steps:
             self.save()
-        return self._note(flow, parts, time.monotonic() - began, waited)
+        return self._note(flow, pace)
 
-    def _note(self, flow: float, parts: Parts, seconds: float, waited: float) -> str:
-        """What the bar shows: loss, throughput, share of the step spent waiting for data, peak memory."""
-        rate = sum(len(part.state) for part in parts) * self.cluster.world / seconds
-        memory = peak_memory_gib(self.cluster.device)
-        return f"flow {flow:.3f}  {rate:.0f} samples/s  {waited / seconds:.0%} data  {memory:.1f} GiB"
+    def _note(self, flow: float, pace: Row) -> str:
+        """What the bar shows: loss, throughput, share of the step spent waiting for data, peak memory, MFU."""
+        used = f"  {pace['mfu']:.0%} MFU" if "mfu" in pace else ""
+        speed = f"{pace['samples_per_second']:.0f} samples/s  {pace['data_wait']:.0%} data wait{used}"
+        return f"flow {flow:.3f}  {speed}  {peak_memory_gib(self.cluster.device):.1f} GiB"
 
     def finish(self) -> None:
         """Save, and leave the model as it is to be used: averaged weights where asked for, eval mode."""
@@ -219,19 +224,15 @@ class Loop:
         for name, value in self.mean.items():
             value.lerp_(self.parameters[name].detach().to(value.dtype), 1 - self.config.ema)
 
-    def _report(self, step: int, outcome: Outcome, parts: Parts, weights: dict[str, float], at: Row) -> None:
+    def _report(self, step: int, outcome: Outcome, last: ModelInputs, weights: dict[str, float], at: Row) -> None:
         """One row of metrics now and then, and at the end."""
         ends, row = self.done == self.phase.steps, {}
         if step % self.config.log_every == 0 or ends:
-            seconds = time.monotonic() - at["began"]
-            samples = sum(len(part.state) for part in parts) * self.cluster.world
-            row = {"loss": outcome.loss, "lr": at["lr"], "grad_norm": at["grad_norm"], "seconds": seconds}
-            row |= {"data_wait": at["waited"] / seconds, "samples_per_second": samples / seconds}
-            row |= {"memory_gib": peak_memory_gib(self.cluster.device)}
+            row = {"loss": outcome.loss} | at | {"memory_gib": peak_memory_gib(self.cluster.device)}
             row |= {} if self.stepper.apart_norm is None else {"grad_norm.targets": self.stepper.apart_norm}
             row |= {f"term.{name}": value for name, value in outcome.terms.items()}
             row |= {f"weight.{name}": value for name, value in weights.items()}
-            row |= stream_measures(self.model, outcome.output, parts[-1])
+            row |= stream_measures(self.model, outcome.output, last)
         row |= self._validated(step, ends)
         if row and self.cluster.rank == 0:
             row = {"step": step} | row
