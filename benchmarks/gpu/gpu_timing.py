@@ -1,4 +1,4 @@
-"""Timers, ceilings and CUDA graphs for gpu.py. On a CPU the clock replaces events, and there are no graphs."""
+"""Timers and ceilings for gpu.py. On a CPU the clock replaces events."""
 
 import time
 from collections.abc import Callable
@@ -79,27 +79,3 @@ def actor(model: Gr00tN1d6, inputs: ModelInputs) -> Run:
         return head.sample(features, inputs.state, inputs.embodiment_id, noise=noise, schedule=schedule)
 
     return act
-
-
-def compile_blocks(model: Gr00tN1d6) -> int:
-    """Compile every repeated block by itself: one compilation serves all blocks of a kind. Returns how many."""
-    tower = model.backbone.model
-    blocks = [*tower.vision_model.vision_model.encoder.layers, *tower.language_model.model.layers]
-    blocks += [*model.action_head.model.transformer_blocks, *([] if model.svms is None else [model.svms])]
-    for block in blocks:
-        block.compile(dynamic=False)
-    return len(blocks)
-
-
-def captured(run: Callable[[], torch.Tensor]) -> tuple[Run, torch.Tensor]:
-    """The call as one CUDA graph, and the tensor that each replay fills."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = run()
-    return graph.replay, out
