@@ -229,7 +229,7 @@ def without(kind: str, key: str | None = None) -> dict[str, Any]:
 FRAMES, ARM = np.zeros((2, 1, 64, 64, 3), np.uint8), np.zeros((2, 1, 3), np.float32)
 BAD = {
     "no part": ({**nested(), "state": 3}, "state as int 3, but need video: front, wrist; state: arm, gripper; lang"),
-    "nothing": ({}, "no front, wrist .* need keys front, wrist"),
+    "nothing": ({}, "no front, wrist .* need keys video.front, video.wrist"),
     "no state": (without("state"), "state: arm, gripper"),
     "0 views": ({**nested(), "video": {}}, "no front, wrist .* need keys front, wrist"),
     "a view missing": (without("video", "wrist"), r"no wrist \(only front\), but need keys front, wrist"),
@@ -264,7 +264,7 @@ BAD = {
     "bytes": (change("language", TEXT, [b"up", b"up"]), "one instruction for each robot"),
     "numbers": (change("language", TEXT, [[1], [2]]), "one instruction"),
     "a list of lists of lists": (change("language", TEXT, [[["up"]]] * 2), "one instruction"),
-    "one text for two robots": (change("language", TEXT, [["up"]]), r"need uint8 \(1,"),
+    "one text for two robots": (change("language", TEXT, [["up"]]), "1 instruction, but need 2, one for each robot"),
 }
 
 

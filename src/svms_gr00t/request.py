@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.errors import DataError, echo
 from svms_gr00t.core.history import EARLIER, NOW, STEP
 from svms_gr00t.core.protocols import INSTRUCTION
 from svms_gr00t.data.pictures import as_plain_array, as_uint8_rgb
@@ -64,6 +64,8 @@ def _read(given: Any, config: ProcessorConfig, *, batched: bool) -> Observation:
     if not batched and len(language) != 1:
         _refuse("observation language", f"{len(language)} instructions", "one, for one robot")
     batch = len(language)
+    if batched:
+        _check_texts(batch, parts)
     return Observation(
         video={k: _frames(f"video.{k}", v, batch, robot.video, batched) for k, v in parts["video"].items()},
         state={k: _numbers(f"state.{k}", v, batch, robot.state, batched) for k, v in parts["state"].items()},
@@ -98,7 +100,7 @@ def read_robots(options: Mapping[str, Any] | None, count: int) -> list[tuple[str
     rows = options.get("rows")
     rows = list(range(count)) if rows is None else [int(row) for row in rows]
     if len(rows) != count or len(set(rows)) < count or (rows and min(rows) < 0):
-        _refuse("options.rows", f"{rows}", f"{count} different numbers from 0", "One for each observation")
+        _refuse("options.rows", echo(rows), f"{count} different numbers from 0", "One for each observation")
     return [(str(options.get("client") or ""), row) for row in rows]
 
 
@@ -120,6 +122,16 @@ def read_seeds(options: Mapping[str, Any] | None, stream: tuple[int, int], count
     ]
 
 
+def _check_texts(batch: int, parts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise DataError when all pictures and states are of one number of robots, and the texts are of another."""
+    arrays = [v for kind in ("video", "state") for v in parts[kind].values() if isinstance(v, np.ndarray) and v.ndim]
+    robots = {len(array) for array in arrays if array.ndim in (3, 5)}
+    if len(robots) == 1 and (count := robots.pop()) != batch:
+        hint = f"Send [[text]] * {count} where all do the same" if batch == 1 else "Each robot has one text"
+        got = f"{batch} instruction{'s' * (batch > 1)}"
+        _refuse("observation language", got, f"{count}, one for each robot in the arrays", hint)
+
+
 def _steps(given: Any, batch: int) -> tuple[int, ...]:
     rows = as_plain_array(f"observation {STEP}", given)
     if rows.dtype.kind not in "iu" or rows.shape not in ((), (batch,)):
@@ -135,25 +147,34 @@ def _part(
     nested = any(isinstance(given.get(name), Mapping) for name in KINDS)
     if nested:
         if not isinstance(given.get(kind), Mapping):
-            got = f"only {', '.join(map(str, given))}" if kind not in given else f"{kind} as {_kind(given[kind])}"
+            got = f"only {echo(', '.join(map(str, given)))}" if kind not in given else f"{kind} as {_kind(given[kind])}"
             _refuse("observation", got, _forms(wanted))
         found = dict(given[kind])
     else:
-        prefix = "" if kind == "language" else f"{kind}."
+        prefix = prefix_of(kind)
         found = {str(key).removeprefix(prefix): value for key, value in given.items() if str(key).startswith(prefix)}
         found |= {str(key).removeprefix("language."): v for key, v in given.items() if kind == "language"}
     keys = modality.modality_keys[:1] if kind == "language" else modality.modality_keys
     if missing := [key for key in keys if key not in found]:
-        others = [str(key) for key in (given[kind] if nested else given)]
-        got = f"no {', '.join(missing)} (only {', '.join(others) or 'nothing'})"
-        _refuse(f"observation {kind}", got, f"keys {', '.join(keys)}")
+        others = echo(", ".join(str(key) for key in (given[kind] if nested else given)))
+        wanted_keys = ", ".join(keys if nested else [prefix_of(kind) + key for key in keys])
+        _refuse(f"observation {kind}", f"no {', '.join(missing)} (only {others or 'nothing'})", f"keys {wanted_keys}")
     return {key: found[key] for key in keys}
+
+
+def prefix_of(kind: str) -> str:
+    """What stands before a key of a flat observation."""
+    return "" if kind == "language" else f"{kind}."
 
 
 def _frames(where: str, given: Any, batch: int, modality: ModalityConfig, batched: bool) -> np.ndarray:
     steps = modality.horizon
     want = frames_wanted(batch, steps) if batched else "uint8 (height, width, 3)"
-    frames = as_uint8_rgb(where, given, want=want)
+    array = as_plain_array(where, given, want=want)
+    if batched and array.ndim != 5:
+        hint = "Axes are robot, past step, row, column, RGB; frames[None, None] adds the first two"
+        _refuse(where, f"{array.dtype} {array.shape}", want, hint)
+    frames = as_uint8_rgb(where, array, want=want)
     frames = frames if batched else one_robot(frames, 3)
     _check_past(where, frames, 5, modality)
     check_frames(where, frames, batch, steps)
@@ -192,7 +213,7 @@ def _instructions(key: str, given: Any, config: ProcessorConfig, *, mute: bool) 
         if not isinstance(text, str):
             _refuse("observation language", _kind(given), want)
         if not mute and not (formalize_language(text) if config.formalize_language else text).strip():
-            _refuse("observation language", f"an instruction without words ({text!r})", want)
+            _refuse("observation language", f"an instruction without words ({echo(repr(text))})", want)
     return tuple(str(text) for text in texts)
 
 

@@ -26,7 +26,7 @@ def test_words_of_unequal_length_are_not_made_an_array(monkeypatch: pytest.Monke
 
     def refused() -> None:
         request = unpack(message)
-        with pytest.raises(DataError, match="a text of 1000000 letters|451 robots"):
+        with pytest.raises(DataError, match=r"a text of 1000000 letters|451 robots"):
             check_size(request, Limits())
         with pytest.raises(DataError, match=r"a list that would become an array of 1,804,000,000 bytes.*list_bytes"):
             as_plain_array("observation video.front", request["video.front"])

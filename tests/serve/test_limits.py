@@ -1,12 +1,17 @@
-"""A few bytes may not buy gigabytes; what a camera and a person say is let through."""
+"""A few bytes may not buy gigabytes, and who only holds the line loses its place; robots and people are let through."""
 
+import resource
+import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from svms_gr00t.core.errors import ConfigError, DataError
 from svms_gr00t.serve.limits import Limits, check_exposure, check_size
+from svms_gr00t.serve.places import LOBBY, RESERVE, Place, Places
 
 
 def frames(height: int, width: int, robots: int = 1) -> dict[str, Any]:
@@ -61,3 +66,104 @@ def test_limits_and_hosts_that_make_no_sense_are_refused() -> None:
         with pytest.raises(ConfigError, match="loopback interface, or a token"):
             check_exposure(host, None)
         check_exposure(host, "secret")
+
+
+LIMITS = Limits(max_clients=2, silent_s=0.05, idle_s=60.0, max_bytes=1000)
+
+
+class Gone(list[str]):
+    """Names of those that lost their place, in order."""
+
+    def enter(self, places: Places, name: str) -> Place | None:
+        return places.enter(lambda: self.append(name))
+
+    def client(self, places: Places, name: str) -> Place:
+        place = self.enter(places, name)
+        assert place is not None
+        assert places.admit(place)
+        return place
+
+
+def test_a_newcomer_takes_the_place_of_the_one_that_was_silent_longest() -> None:
+    places, gone = Places(LIMITS, descriptors=100), Gone()
+    gone.client(places, "first")
+    time.sleep(0.06)
+    gone.client(places, "second")
+    newcomer = gone.enter(places, "third")
+    assert newcomer is not None
+    assert places.admit(newcomer)
+    assert gone == ["first"]
+    assert places.clients == 2
+    late = gone.enter(places, "fourth")
+    assert late is not None
+    assert not places.admit(late), "nobody has been silent for long"
+    assert gone == ["first"]
+
+
+def test_who_was_answered_or_waits_for_it_stays() -> None:
+    places, gone = Places(LIMITS, descriptors=100), Gone()
+    robot, asking = gone.client(places, "robot"), gone.client(places, "asking")
+    robot.answered(0, well=True)
+    asking.waiting += 10
+    time.sleep(0.06)
+    late = gone.enter(places, "late")
+    assert late is not None
+    assert not places.admit(late)
+    robot.since -= 61
+    assert places.admit(late), "a robot that asked nothing for a minute is idle too"
+    assert gone == ["robot"]
+
+
+def test_who_was_only_told_of_errors_is_silent() -> None:
+    places, gone = Places(LIMITS, descriptors=100), Gone()
+    for name in ("wrong", "again"):
+        place = gone.client(places, name)
+        place.waiting += 1
+        place.answered(1, well=False)
+    time.sleep(0.06)
+    gone.client(places, "good")
+    assert gone == ["wrong"]
+
+
+def test_places_end_before_the_descriptors() -> None:
+    places, gone = Places(LIMITS, descriptors=1), Gone()
+    gone.enter(places, "first")
+    assert gone.enter(places, "second") is None, "nobody has been silent for long"
+    assert places.enter(lambda: None, asking=True) is not None, "who asks goes before who is silent"
+    time.sleep(0.06)
+    assert gone.enter(places, "third") is not None
+    assert gone == ["first"]
+    assert (places.lost, places.refused) == (2, 1)
+
+
+def test_a_process_with_few_descriptors_has_few_places() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = psutil.Process().num_fds()
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (taken + RESERVE + 20, hard))
+        assert 15 <= Places(Limits()).most <= 20
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert Places(Limits()).most <= Limits().max_clients + LOBBY
+
+
+def test_the_lobby_is_bounded_too() -> None:
+    places, gone = Places(replace(LIMITS, silent_s=60.0), descriptors=10_000), Gone()
+    room = LOBBY + LIMITS.max_clients
+    assert [gone.enter(places, str(i)) for i in range(room + 1)].count(None) == 1
+    place = gone.enter(Places(replace(LIMITS, max_clients=9), descriptors=10_000), "elsewhere")
+    assert place is not None
+
+
+def test_bytes_of_all_together_are_bounded_and_the_greediest_goes() -> None:
+    places, gone = Places(LIMITS, descriptors=100), Gone()
+    robot, attacker = gone.client(places, "robot"), gone.client(places, "attacker")
+    robot.held, attacker.held = 700, 1300
+    places.weigh()
+    assert gone == []
+    robot.waiting = 1
+    places.weigh()
+    assert gone == ["attacker"]
+    robot.held, robot.waiting = 0, 5000
+    places.weigh()
+    assert gone == ["attacker"], "a request that waits is not dropped: it is bounded where it is queued"

@@ -219,7 +219,7 @@ def test_a_network_needs_a_token_and_a_taken_port_is_said(policy: Policy, start:
     with pytest.raises(ConfigError, match="Choose another --port"):
         ZmqServer(Service(policy=policy), port=taken)
     for host in ("0.0.0.0", "localhost"):
-        ZmqServer(Service(policy=policy, token="secret"), host=host, port=0).close()
+        ZmqServer(Service(policy=policy, token="secret"), host=host, port=0)._socket.close()
 
 
 def test_it_says_that_it_lives_while_the_policy_computes(start: Any, slow: Any, observation: dict[str, Any]) -> None:

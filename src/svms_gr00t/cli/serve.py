@@ -53,6 +53,8 @@ class Serve(Placement):
     """Largest request."""
     max_robots: int = 64
     """Most observations in one request."""
+    max_clients: int = 256
+    """Clients that may be connected, of both protocols together; fewer where the process has fewer descriptors."""
     patience: float = 15.0
     """Seconds that a request may wait for its turn before it is answered with an error."""
     monitor: Path | None = None
@@ -95,7 +97,12 @@ class Serve(Placement):
     def _limits(self) -> "Limits":
         from svms_gr00t.serve.limits import Limits
 
-        return Limits(max_bytes=self.max_mb << 20, max_robots=self.max_robots, patience_s=self.patience)
+        return Limits(
+            max_bytes=self.max_mb << 20,
+            max_robots=self.max_robots,
+            max_clients=self.max_clients,
+            patience_s=self.patience,
+        )
 
     def _service(self) -> "Service":
         from svms_gr00t.cli.evaluate.rollout import policy_folder

@@ -5,6 +5,15 @@ Our own bugs are `assert`s; these classes are for input. The command line prints
 
 from typing import Any
 
+MOST_ECHO = 200
+"""Letters of somebody's input that an error repeats at most."""
+
+
+def echo(value: object) -> str:
+    """What somebody sent, as an error may repeat it."""
+    text = str(value)
+    return text if len(text) <= MOST_ECHO else text[: MOST_ECHO - 3] + "..."
+
 
 class SvmsError(Exception):
     """Base of every error a user can cause and mend. Survives the way back from a worker process."""

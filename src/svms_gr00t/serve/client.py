@@ -7,6 +7,7 @@ It speaks N1.6's protocol, so it also drives NVIDIA's own server. A request with
 next one starts on a fresh socket. One client belongs to one thread at a time.
 """
 
+import math
 import time
 import uuid
 from types import TracebackType
@@ -15,7 +16,7 @@ from typing import Any
 import zmq
 
 from svms_gr00t.core.arrays import refuse_not_finite
-from svms_gr00t.core.errors import DataError, SvmsError
+from svms_gr00t.core.errors import ConfigError, DataError, SvmsError
 from svms_gr00t.serve.wire import pack, unpack
 
 
@@ -27,8 +28,15 @@ class PolicyClient:
     """One connection to a policy server."""
 
     def __init__(
-        self, host: str = "127.0.0.1", port: int = 5555, *, timeout_ms: int = 15_000, api_token: str | None = None
+        self,
+        host: str = "127.0.0.1",
+        port: int = 5555,
+        *,
+        timeout_ms: int | float | None = 15_000,
+        api_token: str | None = None,
     ) -> None:
+        """`timeout_ms` is how long a request may take; None waits for ever. Raises ConfigError for none above 0."""
+        _milliseconds(timeout_ms)
         self.address, self.timeout_ms, self.api_token = f"tcp://{host}:{port}", timeout_ms, api_token
         self.name = uuid.uuid4().hex
         """Whose memory is meant, also after the connection was lost; nobody else's."""
@@ -77,7 +85,7 @@ class PolicyClient:
         ends, limit = time.monotonic() + seconds, self.timeout_ms
         try:
             while (left := ends - time.monotonic()) > 0:
-                self.timeout_ms = max(1, min(limit, 1000, int(1e3 * left)))
+                self.timeout_ms = max(1.0, min(1e3 if limit is None else limit, 1e3, 1e3 * left))
                 if self.ping():
                     return True
                 time.sleep(min(0.1, left))
@@ -115,7 +123,9 @@ class PolicyClient:
             raise ServerError(f"{self.address}: the answer to {endpoint} cannot be read ({error})") from error
         except zmq.Again as error:
             self._drop()
-            text = f"{self.address}: no answer to {endpoint} within {self.timeout_ms} ms. Is the server running there?"
+            text = (
+                f"{self.address}: no answer to {endpoint} within {self.timeout_ms:g} ms. Is the server running there?"
+            )
             raise ServerError(text) from error
         if isinstance(reply, dict) and "error" in reply:
             raise ServerError(str(reply["error"]))
@@ -138,8 +148,8 @@ class PolicyClient:
         if self._socket is None:
             self._socket = self._context.socket(zmq.REQ)
             self._socket.setsockopt(zmq.LINGER, 0)
-            self._socket.setsockopt(zmq.RCVTIMEO, self.timeout_ms)
-            self._socket.setsockopt(zmq.SNDTIMEO, self.timeout_ms)
+            self._socket.setsockopt(zmq.RCVTIMEO, _milliseconds(self.timeout_ms))
+            self._socket.setsockopt(zmq.SNDTIMEO, _milliseconds(self.timeout_ms))
             self._socket.connect(self.address)
         return self._socket
 
@@ -147,3 +157,12 @@ class PolicyClient:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def _milliseconds(timeout: int | float | None) -> int:
+    """As ZMQ counts them: whole ones, -1 for ever."""
+    if timeout is None:
+        return -1
+    if not timeout > 0:  # NaN too
+        raise ConfigError("timeout_ms", got=timeout, want="more than 0, or None to wait for ever", hint="Try 15000")
+    return -1 if timeout >= 1 << 31 else math.ceil(timeout)

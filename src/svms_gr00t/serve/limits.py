@@ -31,8 +31,12 @@ class Limits:
     """Longest instruction."""
     max_waiting: int = 64
     """Requests that may wait for the policy; more are answered at once with an error."""
-    max_clients: int = 64
-    """Websocket connections at a time; each holds a thread."""
+    max_clients: int = 256
+    """Clients that may be connected, of both protocols together; fewer where the process has fewer descriptors."""
+    silent_s: float = 0.3
+    """A client that has never asked anything for so long loses its place when another one needs it."""
+    idle_s: float = 60.0
+    """The same for one that was answered before, since its last answer."""
     patience_s: float = 15.0
     """A request that waited so long is answered with an error: N1.6's clients have given up by then."""
 
@@ -45,6 +49,8 @@ class Limits:
 def check_size(observation: Mapping[Any, Any], limits: Limits) -> None:
     """Raise DataError for an observation that asks too much."""
     for value in _leaves(observation, 0):
+        if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim < 5:
+            continue  # a picture without all its axes, which is refused by its shape
         if (letters := _letters(value)) > limits.max_letters:
             _refuse(f"a text of {letters} letters", f"at most {limits.max_letters}", "Shorten the instruction")
         if (isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim)) and len(
@@ -52,7 +58,7 @@ def check_size(observation: Mapping[Any, Any], limits: Limits) -> None:
         ) > limits.max_robots:
             _refuse(f"{len(value)} robots", f"at most {limits.max_robots}", "Ask in several requests")
         if isinstance(value, np.ndarray) and value.ndim == 5:
-            _check_picture(value.shape[2:4] if value.shape[4] == 3 else value.shape[3:], limits)  # or channels first
+            _check_picture(value.shape[2:4] if value.shape[4] <= 4 else value.shape[3:], limits)  # or channels first
 
 
 def _letters(value: Any) -> int:

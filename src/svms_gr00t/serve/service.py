@@ -22,6 +22,7 @@ from svms_gr00t.core.errors import SvmsError
 from svms_gr00t.core.history import memory_of
 from svms_gr00t.serve.latency import Histogram
 from svms_gr00t.serve.limits import Limits, check_size
+from svms_gr00t.serve.places import Places
 from svms_gr00t.serve.wire import unpack
 
 log = logging.getLogger(__name__)
@@ -29,9 +30,17 @@ Evidence = Mapping[str, Any]
 UNAUTHORISED = "Unauthorized: Invalid API token"
 LATER: Final = object()
 """Instead of a reply: this request needs the policy."""
+MOST_TEXT = 2000
+"""Letters of an error."""
 MOST_LETTERS = 64
 """Of a client's name."""
 NEED_POLICY = ("get_action", "reset", "get_modality_config")
+_FLAT = ("video.", "state.", "annotation.")
+_OLDER = (
+    'data holds an observation itself, as clients of GR00T N1.5 send it, but need {"observation": .., "options": ..} '
+    "as in N1.6, with pictures (robot, past step, row, column, RGB). Use the client of N1.6, or "
+    "svms_gr00t.serve.client.PolicyClient"
+)
 _COARSE = "annotation.human.coarse_action"
 """Where some of N1.6's simulators put the instruction that the policy knows as "task"."""
 
@@ -63,6 +72,7 @@ class Service:
         self.latency = Histogram()  # of get_action, from arrival to reply: waiting included
         self.compute = Histogram()  # of get_action, the policy alone
         self.requests: Counter[str] = Counter()
+        self.places = Places(self.limits)
         self._began = time.monotonic()
         self._turn, self._counting = threading.Lock(), threading.Lock()
 
@@ -105,10 +115,11 @@ class Service:
             return self.refuse(f"client must be a name of at most {MOST_LETTERS} letters")
         return LATER
 
-    def answer(self, request: Any, client: str = "") -> Any:
+    def answer(self, request: Any, client: str = "", *, arrived: float | None = None) -> Any:
         """The reply to one decoded request of a client; never raises for what a client did."""
         reply = self.at_once(request)
-        return self.ask_policy(request, time.monotonic(), client) if reply is LATER else reply
+        began = time.monotonic() if arrived is None else arrived
+        return self.ask_policy(request, began, client) if reply is LATER else reply
 
     def ask_policy(self, request: dict[str, Any], arrived: float, client: str = "") -> Any:
         """The reply to a request for which `at_once` said LATER; `arrived` is its `time.monotonic()`.
@@ -148,7 +159,7 @@ class Service:
     def refuse(self, text: str) -> dict[str, str]:
         """An error reply, counted."""
         self._count("error")
-        return {"error": text}
+        return {"error": text[:MOST_TEXT]}
 
     def guarded(self, work: Callable[[], Any]) -> Any:
         """What `work` returns, or an error reply: what a user can mend in full, anything else by its name."""
@@ -172,6 +183,8 @@ class Service:
         if name == "reset":
             return self.policy.reset(options)
         observation = data.get("observation")
+        if observation is None and is_flat(data) and any(str(key).startswith(_FLAT) for key in data):
+            return self.refuse(_OLDER)
         if not isinstance(observation, dict):
             return self.refuse(f"observation must be a mapping of keys to arrays, not {type(observation).__name__}")
         check_size(observation, self.limits)

@@ -7,67 +7,75 @@ by key as "action.<key>", "info" in plain numbers, and "server_timing". A text f
 memory an observation holds "step", and step 0 begins an episode. No two connections share a memory.
 """
 
+import asyncio
 import http
 import json
-import threading
+import logging
 import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import numpy as np
 
-from svms_gr00t.core.errors import ConfigError, MissingExtra
-from svms_gr00t.serve.limits import check_exposure
-from svms_gr00t.serve.service import UNAUTHORISED, Service
+from svms_gr00t.core.errors import DataError, MissingExtra, echo
+from svms_gr00t.serve.loop import BURST, FAREWELL_S, STOPPING, Closes, Job, LoopServer, Reply, Seen
+from svms_gr00t.serve.service import UNAUTHORISED, Service, is_flat
 from svms_gr00t.serve.wire import pack, unpack
-from svms_gr00t.serve.zmq_server import Seen
+
+log = logging.getLogger(__name__)
+HANDSHAKE_S = 5.0
+"""A connection that has sent no request for a websocket by then is dropped."""
 
 
-class WebsocketServer:
-    """Bound on construction; `run` serves each connection in a thread until the service stops."""
+class WebsocketServer(LoopServer):
+    """Bound on construction; `run` serves until the service stops."""
 
     def __init__(
         self, service: Service, *, host: str = "127.0.0.1", port: int = 8000, seen: Seen | None = None
     ) -> None:
         """Raises ConfigError as `ZmqServer` does, MissingExtra without websockets."""
-        check_exposure(host, service.token)
         try:
-            from websockets.exceptions import ConnectionClosed
-            from websockets.sync.server import serve
+            from svms_gr00t.serve.connection import Connection
         except ImportError as error:
             raise MissingExtra("the websocket server", package="websockets", extra="serve") from error
-        self.service, self.seen, self._closed = service, seen, ConnectionClosed
+        super().__init__(service, host=host, port=port, seen=seen)
+        self._connections: Any = partial(Connection, service.places)
+        self._config = service.policy.get_modality_config()
         self._open: set[Any] = set()
-        self._guard = threading.Lock()
-        limits: dict[str, Any] = {"max_size": service.limits.max_bytes, "max_queue": 2, "compression": None}
-        try:
-            self._server = serve(self._connection, host, port, process_request=self._before, **limits)
-        except OSError as error:
-            hint = "Choose another --port, or stop the server that holds it"
-            raise ConfigError("--port", got=port, want=f"a free port on {host} ({error})", hint=hint) from error
-        self.port = int(self._server.socket.getsockname()[1])
-
-    def run(self) -> None:
-        """Serve until `service.stopping` is set; the requests at work are finished first."""
-        accepting = threading.Thread(target=self._server.serve_forever, daemon=True, name="websocket")
-        accepting.start()
-        try:
-            while not self.service.stopping.wait(0.1):
-                pass
-        finally:
-            self._server.shutdown()
-            with self._guard:
-                left = list(self._open)
-            for connection in left:  # releases of websockets before 16 leave them open
-                connection.close(1001, "the server is stopping")
-            accepting.join(timeout=10)
 
     @property
     def clients(self) -> int:
         """Connections that are open."""
         return len(self._open)
+
+    async def _listen(self) -> Closes:
+        from websockets.asyncio.server import serve
+
+        server = await serve(
+            self._connection,
+            sock=self._socket,
+            create_connection=self._connections,
+            process_request=self._before,
+            max_size=self.service.limits.max_bytes,
+            max_queue=1,
+            compression=None,
+            open_timeout=HANDSHAKE_S,
+            close_timeout=FAREWELL_S,
+            logger=_heard(),
+            backlog=BURST,
+        )
+        return server.server
+
+    async def _goodbye(self) -> None:
+        await asyncio.sleep(0)  # the last words go first
+        try:
+            await asyncio.gather(*(one.close(1001, STOPPING) for one in self._open))
+        finally:
+            for one in self._open:
+                one.transport.abort()
 
     def _before(self, connection: Any, request: Any) -> Any:
         """Life without a token; everything else needs the one that openpi's client sends in its header."""
@@ -78,69 +86,134 @@ class WebsocketServer:
             return connection.respond(http.HTTPStatus.UNAUTHORIZED, UNAUTHORISED + "\n")
         if request.path == "/health":
             return connection.respond(http.HTTPStatus.OK, json.dumps(self.service.health()) + "\n")
-        if self.clients >= self.service.limits.max_clients:
+        if self.service.stopping.is_set() or not self.service.places.admit(connection.place):
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{self.clients} clients already\n")
         return None
 
-    def _connection(self, connection: Any) -> None:
-        with self._guard:
-            self._open.add(connection)
+    async def _connection(self, connection: Any) -> None:
+        from websockets.exceptions import ConnectionClosed
+
+        self._open.add(connection)
         try:
             # A client that was killed says no goodbye.
-            with suppress(self._closed):
-                self._talk(connection)
+            with suppress(ConnectionClosed, TimeoutError):
+                await self._talk(connection)
         finally:
-            with self._guard:
-                self._open.discard(connection)
+            self._open.discard(connection)
+            connection.transport.abort()
 
-    def _talk(self, connection: Any) -> None:
-        config = self.service.policy.get_modality_config()
-        keys = {name: list(value.modality_keys) for name, value in config.items()}
-        connection.send(pack({"modality_keys": keys}, "openpi"))
+    async def _talk(self, connection: Any) -> None:
+        keys = {name: list(value.modality_keys) for name, value in self._config.items()}
+        await self._send(connection, pack({"modality_keys": keys}, "openpi"))
         before, client = 0.0, f"websocket {uuid.uuid4().hex}"
-        for message in connection:
-            began = time.perf_counter()
-            reply = self._reply(message, config, client)
-            if isinstance(reply, dict):
-                connection.send(str(reply["error"]))
+        async for message in connection:
+            began = time.monotonic()
+            size, request = connection.taken(), self._read(message)
+            del message
+            if "error" in request:
+                await self._send(connection, str(request["error"]))
                 continue
-            infer = 1e3 * (time.perf_counter() - began)
-            connection.send(pack(_answer(reply, keys["action"], infer, before), "openpi"))
-            before = 1e3 * (time.perf_counter() - began)
+            done: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+            told, place = partial(_set, done), connection.place
+            job = Job(request=(request, before), size=size, client=client, place=place, reply=told)
+            busy = self.submit(job)
+            del request, job
+            await self._send(connection, await done if busy is None else self._refusal(busy))
+            before = 1e3 * (time.monotonic() - began)
 
-    def _reply(self, message: bytes | str, config: Mapping[str, Any], client: str) -> Any:
-        """[action, info], or {"error": sentence}."""
+    async def _send(self, connection: Any, reply: Reply) -> None:
+        """A client that does not read it in time is dropped."""
+        async with asyncio.timeout(self.service.limits.patience_s):
+            await connection.send(reply)
+
+    def _answer(self, job: Job) -> tuple[Reply, bool]:
+        request, before = job.request
+        reply = self._reply(request, job)
+        if not isinstance(reply, dict):
+            infer, keys = 1e3 * (time.monotonic() - job.arrived), list(self._config["action"].modality_keys)
+            reply = self.service.guarded(lambda: pack(_answer(reply, keys, infer, before), "openpi"))
+        return (str(reply["error"]), False) if isinstance(reply, dict) else (reply, True)
+
+    def _read(self, message: bytes | str) -> Any:
+        """The request of a frame, or {"error": sentence}."""
         if isinstance(message, str):
             return self.service.refuse("a request is one binary msgpack frame")
-        limit, token = self.service.limits.max_bytes, self.service.token
-        request = self.service.guarded(lambda: _request(unpack(message, limit=limit), config))
-        if "error" in request:
-            return request
+        limit = self.service.limits.max_bytes
+        return self.service.guarded(lambda: _request(unpack(message, limit=limit), self._config))
+
+    def _reply(self, request: Any, job: Job) -> Any:
+        """[action, info], or {"error": sentence}."""
+        token = self.service.token
         begins = _begins(request["data"]["observation"]) and self.service.memory_offsets
         for asked in [_reset(), request] if begins else [request]:
-            one = asked | {"client": client}
+            one = asked | {"client": job.client}
             # The header was checked when the connection opened.
-            reply = self.service.answer(one | ({"api_token": token} if token else {}))
+            reply = self.service.answer(one | ({"api_token": token} if token else {}), arrived=job.arrived)
             if self.seen is not None:
                 self.seen(pack(one), pack(reply))
             if isinstance(reply, dict) and "error" in reply:
                 break
         return reply
 
+    def _refusal(self, text: str) -> str:
+        return str(self.service.refuse(text)["error"])
+
+
+def _set(done: "asyncio.Future[Reply]", reply: Reply) -> None:
+    if not done.done():
+        done.set_result(reply)
+
+
+def _heard() -> logging.Logger:
+    """The library's log, without a traceback for each peer that speaks no websocket."""
+    from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
+
+    theirs = (ConnectionClosed, InvalidHandshake, InvalidMessage, EOFError, OSError, AssertionError)
+    library = log.getChild("library")
+    library.filters = [lambda record: not (record.exc_info and isinstance(record.exc_info[1], theirs))]
+    return library
+
 
 def _request(given: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     """The batched observation of one robot as a request of the service."""
-    observation = {str(key): value for key, value in given.items()} if isinstance(given, dict) else {}
+    if not isinstance(given, dict):
+        _refuse(f"a {type(given).__name__}", "a map of keys to arrays")
+    observation, text = {str(key): value for key, value in given.items()}, config["language"].modality_keys[0]
+    _check_keys(observation, config)
     if "prompt" in observation:
-        observation[config["language"].modality_keys[0]] = [observation.pop("prompt")]
+        observation[text] = [_prompt(observation.pop("prompt"))]
     for key, value in observation.items():
         # Without a batch axis, and without one for past steps unless the robot looks back.
         if key.startswith("video.") and isinstance(value, np.ndarray) and value.ndim in (3, 4):
             observation[key] = value[None] if value.ndim == 4 else value[None, None]
         elif key.startswith("state.") and isinstance(value, np.ndarray | np.generic) and value.ndim < 3:
-            numbers = np.atleast_1d(value).astype(np.float32)
+            numbers = np.atleast_1d(value)
+            numbers = numbers.astype(np.float32) if numbers.dtype.kind in "biuf" else numbers
             observation[key] = numbers[None] if numbers.ndim == 2 else numbers[None, None]
     return {"endpoint": "get_action", "data": {"observation": observation}}
+
+
+def _check_keys(observation: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raise DataError, in the words of openpi's clients, for keys that are missing."""
+    text = config["language"].modality_keys[0]
+    arrays = [f"{kind}.{key}" for kind in ("video", "state") for key in config[kind].modality_keys]
+    nested = not is_flat(observation)
+    missing = [] if nested else [key for key in arrays if key not in observation]
+    missing += [] if nested or "prompt" in observation or text in observation else ["prompt"]
+    if missing:
+        got = f"no {', '.join(missing)} (only {echo(', '.join(observation)) or 'nothing'})"
+        _refuse(got, f"keys {', '.join(arrays)}, prompt")
+
+
+def _refuse(got: str, want: str) -> NoReturn:
+    raise DataError("observation", got=got, want=want, hint="The metadata on connecting lists them")
+
+
+def _prompt(given: Any) -> Any:
+    """An instruction with words; texts in lists and arrays are read with the others."""
+    if not isinstance(given, str | list | np.ndarray) or (isinstance(given, str) and not given.strip()):
+        _refuse(f"prompt as {type(given).__name__} {echo(repr(given))}", "a text, such as 'open the drawer'")
+    return given
 
 
 def _begins(observation: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@
             {"__ModalityConfig_class__": true, "as_json": {..}}
     openpi  {b"__ndarray__": true, b"data": <bytes>, b"dtype": "<f4", b"shape": [..]}
             {b"__npgeneric__": true, b"data": <number>, b"dtype": "<f4"}
+    also    {b"nd": true, b"type": "<f4", b"kind": b"", b"shape": [..], b"data": <bytes>}, as msgpack_numpy writes them
 
 Both are msgpack. An array's declared shape is compared with the bytes that came before any memory is taken for it, and
 the items of all lists and maps are counted together: a byte of msgpack can become an object of 64.
@@ -40,6 +41,7 @@ KINDS = "biuf"
 _HEADER_ERRORS = (ValueError, KeyError, TypeError, SyntaxError, EOFError, MemoryError, RecursionError)
 """What numpy's header reader raises for bytes that are no header."""
 _HINT = "Send arrays of numbers as the protocol writes them"
+_NEWER = "Use the client of GR00T N1.6, or svms_gr00t.serve.client.PolicyClient"
 
 
 def pack(value: Any, dialect: Dialect = "n1d6") -> bytes:
@@ -58,6 +60,8 @@ def unpack(data: bytes, *, limit: int = MAX_BYTES) -> Any:
     except DataError:
         raise
     except (ValueError, TypeError, UnicodeDecodeError, RecursionError, msgpack.UnpackException) as error:
+        if data[:4] == b"PK\x03\x04" or (data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
+            _refuse("a file of torch or pickle, as clients of GR00T N1.5 send", "one msgpack message", _NEWER)
         _refuse(f"bytes that are no msgpack ({type(error).__name__})", "one msgpack message")
     return _restore(raw, 0)
 
@@ -88,7 +92,18 @@ def _restore(value: Any, depth: int) -> Any:
         return _from_parts({_text(key): item for key, item in value.items()})
     if b"__npgeneric__" in value or "__npgeneric__" in value:
         return _from_scalar({_text(key): item for key, item in value.items()})
+    if len(value) <= 5 and {"nd", "type", "data"} <= set(map(_text, value)):
+        return _from_msgpack_numpy({_text(key): item for key, item in value.items()})
     return {key: _restore(item, depth + 1) for key, item in value.items()}
+
+
+def _from_msgpack_numpy(parts: Mapping[str, Any]) -> Any:
+    """An array, or a number as an array of its bytes."""
+    if parts.get("kind") or isinstance(parts["type"], list):
+        _refuse("an array of records or objects", "booleans, integers, floats or texts")
+    if parts["nd"]:
+        return _from_parts({**parts, "dtype": parts["type"]})
+    return _from_parts({"shape": [], "dtype": parts["type"], "data": parts["data"]})[()]
 
 
 def _from_npy(data: Any) -> np.ndarray:

@@ -1,160 +1,251 @@
 """N1.6's ZMQ server on tcp: one msgpack request, one msgpack reply.
 
-    socket thread   reads, answers at once what needs no policy, queues the rest, sends
-    worker thread   asks the policy, one request at a time
-
-A REP socket, as the original uses, is a state machine that one malformed envelope can stop, and it cannot say that it
-is alive while the policy computes. A ROUTER socket knows who asked, serves the same REQ clients, and drops what is no
-request. What a killed client had queued is computed once, and its reply goes nowhere.
+It speaks the wire protocol itself (ZMTP 3.0, https://rfc.zeromq.org/spec/23, without encryption) to ZMQ's own REQ and
+DEALER sockets. A socket of the library hides its connections: it accepts until the process has no descriptor left,
+takes half messages of everybody into memory, and may end the process when clients hang up at the wrong moment.
 """
 
-import queue
+import asyncio
 import socket
-import threading
-import time
-from collections import deque
-from collections.abc import Callable
+import struct
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
-import zmq
-
-from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.serve.limits import check_exposure
+from svms_gr00t.serve.loop import BURST, UNREAD_BYTES, Closes, Job, LoopServer, Reply, Seen
+from svms_gr00t.serve.places import Place
 from svms_gr00t.serve.service import LATER, Service
 from svms_gr00t.serve.wire import pack
 
-POLL_MS = 100
-HEARTBEAT_MS = 2000
-"""A peer that is silent for three of these is gone, and what it held is freed."""
-HANDSHAKE_MS = 5000
+HANDSHAKE_S = 5.0
 """A connection that speaks no ZMQ by then is dropped."""
-Seen = Callable[[bytes, bytes], None]
-"""Takes one request and its reply, to record traffic."""
+TURN = 8
+"""Messages of one client that are read before the others have their turn."""
+GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+"""Signature, version, mechanism, and 32 bytes of nothing."""
+READY = b"\x05READY\x0bSocket-Type" + struct.pack(">I", 6) + b"ROUTER\x08Identity" + bytes(4)
+MORE, LONG, COMMAND = 1, 2, 4
+"""Flags of a frame."""
+MOST_COMMAND = 4096
+MOST_PARTS = 4
 
 
-@dataclass(frozen=True)
-class _Job:
-    client: bytes
-    message: bytes
-    request: Any
-    arrived: float
-
-
-class ZmqServer:
+class ZmqServer(LoopServer):
     """Bound on construction; `run` serves until the service stops."""
 
     def __init__(
         self, service: Service, *, host: str = "127.0.0.1", port: int = 5555, seen: Seen | None = None
     ) -> None:
         """Port 0 takes a free one. Raises ConfigError for an open interface without a token and for a taken port."""
-        check_exposure(host, service.token)
-        self.service, self.seen = service, seen
-        self._waiting: deque[_Job] = deque()
-        self._working: _Job | None = None
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._bell, self._ring = socket.socketpair()
-        self._context = zmq.Context()
-        self._socket = _router(self._context, service.limits.max_bytes, ipv6=":" in host)
-        name = {"localhost": "127.0.0.1", "::1": "[::1]", "0.0.0.0": "*"}.get(host, host)
-        try:
-            self._socket.bind(f"tcp://{name}:{port if port else '*'}")
-        except zmq.ZMQError as error:
-            self.close()
-            hint = "Choose another --port, or stop the server that holds it"
-            raise ConfigError("--port", got=port, want=f"a free port on {host} ({error})", hint=hint) from error
-        self.port = int(self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+        super().__init__(service, host=host, port=port, seen=seen)
+        self.peers: set[_Peer] = set()
+        self._met = 0
 
-    def run(self) -> None:
-        """Answer requests until `service.stopping` is set; the request at work is finished first."""
-        worker = threading.Thread(target=self._work, daemon=True, name="policy")
-        worker.start()
-        poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._bell, zmq.POLLIN)
-        try:
-            while not self.service.stopping.is_set():
-                ready = dict(poller.poll(POLL_MS))
-                if self._bell.fileno() in ready:
-                    self._bell.recv(1)
-                    self._finish(self._done.get())
-                if self._socket in ready:
-                    self._receive()
-                self._next()
-            self._drain()
-        finally:
-            self._jobs.put(None)
-            self.close()
-
-    def _work(self) -> None:
-        """The worker thread; the bell wakes the socket thread, because ZMQ sockets stay in theirs."""
-        while (job := self._jobs.get()) is not None:
-            self._done.put(_packed(self.service, self.service.ask_policy(job.request, job.arrived, job.client.hex())))
-            with suppress(OSError):  # the server has closed without waiting for this
-                self._ring.send(b"!")
-
-    def _receive(self) -> None:
-        parts = self._socket.recv_multipart()
-        if len(parts) != 3 or parts[1]:
+    def received(self, peer: "_Peer", parts: list[bytes]) -> None:
+        """A whole message of a client."""
+        if len(parts) != 2 or parts[0]:
             self.service.refuse("no request")
             return
-        client, _, message = parts
+        message = parts[1]
         request, reply = self.service.receive(message)
         if reply is not LATER:
-            self._send(client, message, _packed(self.service, reply))
-        elif self._full(len(message)):
-            busy = self.service.refuse(f"the server is too busy: {len(self._waiting)} requests wait already")
-            self._send(client, message, pack(busy))
-        else:
-            self._waiting.append(_Job(client, message, request, time.monotonic()))
+            self._send(peer, message, _packed(self.service, reply))
+            return
 
-    def _full(self, size: int) -> bool:
-        limits = self.service.limits
-        held = sum(len(job.message) for job in self._waiting)
-        return len(self._waiting) >= limits.max_waiting or held + size > 2 * limits.max_bytes
+        def answered(reply: Reply) -> None:
+            self._send(peer, message, reply)
 
-    def _next(self) -> None:
-        if self._working is None and self._waiting and not self.service.stopping.is_set():
-            self._working = self._waiting.popleft()
-            self._jobs.put(self._working)
+        busy: str | None = "the server is too busy: no place is left"
+        if peer.place.admitted or self.service.places.admit(peer.place, asking=True):
+            busy = self.submit(
+                Job(request=request, size=len(message), client=peer.name, place=peer.place, reply=answered)
+            )
+        if busy is not None:
+            self._send(peer, message, self._refusal(busy))
 
-    def _finish(self, reply: bytes) -> None:
-        assert self._working is not None
-        self._send(self._working.client, self._working.message, reply)
-        self._working = None
+    def name(self) -> str:
+        """Of a new connection, whose memory may be meant."""
+        self._met += 1
+        return f"zmq {self._met}"
 
-    def _drain(self) -> None:
-        """The last reply of the policy, and a word to those who wait."""
-        if self._working is not None:
-            with suppress(queue.Empty):
-                self._finish(self._done.get(timeout=self.service.limits.patience_s))
-        for job in self._waiting:
-            self._send(job.client, job.message, pack(self.service.refuse("the server is stopping")))
+    async def _listen(self) -> Closes:
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(lambda: _Peer(self), sock=self._socket, backlog=BURST)
 
-    def _send(self, client: bytes, message: bytes, reply: bytes) -> None:
+    def _answer(self, job: Job) -> tuple[bytes, bool]:
+        reply = _packed(self.service, self.service.ask_policy(job.request, job.arrived, job.client))
+        return reply, not reply.startswith(b"\x81\xa5error")
+
+    def _refusal(self, text: str) -> bytes:
+        return pack(self.service.refuse(text))
+
+    async def _goodbye(self) -> None:
+        try:
+            while any(peer.unread for peer in self.peers):
+                await asyncio.sleep(0.01)
+        finally:
+            for peer in list(self.peers):
+                peer.drop_now()
+
+    def _send(self, peer: "_Peer", message: bytes, reply: Reply) -> None:
+        assert isinstance(reply, bytes)
         if self.seen is not None:
             self.seen(message, reply)
-        with suppress(zmq.Again):  # a client that does not read its replies loses them
-            self._socket.send_multipart([client, b"", reply], zmq.NOBLOCK)
-
-    def close(self) -> None:
-        """Free the port, after replies under way have left."""
-        self._bell.close()
-        self._ring.close()
-        self._socket.close()
-        self._context.term()
+        peer.send(reply)
 
 
-def _router(context: zmq.Context, max_bytes: int, *, ipv6: bool) -> zmq.Socket:
-    made = context.socket(zmq.ROUTER)
-    # Larger messages are dropped with their connection before they are read into memory.
-    options = {zmq.MAXMSGSIZE: max_bytes, zmq.RCVHWM: 4, zmq.LINGER: 500, zmq.IPV6: int(ipv6)}
-    options |= {zmq.HEARTBEAT_IVL: HEARTBEAT_MS, zmq.HEARTBEAT_TIMEOUT: 3 * HEARTBEAT_MS}
-    for option, value in (options | {zmq.HANDSHAKE_IVL: HANDSHAKE_MS}).items():
-        made.setsockopt(option, value)
-    return made
+class _Peer(asyncio.Protocol):
+    """One connection: a greeting, a READY, then frames, which a message has one or more of."""
+
+    def __init__(self, server: ZmqServer) -> None:
+        self.server, self.name = server, server.name()
+        self.place: Place = Place(self.drop)
+        self._loop = asyncio.get_running_loop()
+        self._buffer, self._parts = bytearray(), list[bytes]()
+        self._greeted = self._ready = self._paused = False
+
+    def connection_made(self, transport: Any) -> None:
+        """Take a place; without one, hang up: a client of ZMQ keeps its request, and comes again."""
+        self.transport: asyncio.Transport = transport
+        place = self.server.service.places.enter(self.drop)
+        if place is None:
+            transport.abort()
+            return
+        self.place = place
+        self.server.peers.add(self)
+        _notice_death(transport.get_extra_info("socket"))
+        self._loop.call_later(HANDSHAKE_S, self._hurry)
+        transport.write(GREETING)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give the place back, and forget what was sent."""
+        self.server.service.places.leave(self.place)
+        self.server.peers.discard(self)
+        self._buffer, self._parts = bytearray(), []
+
+    def data_received(self, data: bytes) -> None:
+        """Count before reading; who holds too much is dropped, and who does not read what it is sent."""
+        if self.unread > UNREAD_BYTES:
+            self.transport.abort()
+            return
+        self._buffer += data
+        self._count()
+        self.server.service.places.weigh()
+        if not self._paused:
+            self._read()
+
+    @property
+    def unread(self) -> int:
+        """Bytes that wait to be read by the client."""
+        return self.transport.get_write_buffer_size()
+
+    def send(self, reply: bytes) -> None:
+        """One message: an empty frame, and the reply."""
+        if not self.transport.is_closing():
+            self.transport.write(b"\x01\x00" + _frame(0, reply))
+
+    def drop(self) -> None:
+        """End it soon; from any thread."""
+        with suppress(RuntimeError):  # the loop has ended, and with it every connection
+            self._loop.call_soon_threadsafe(self.drop_now)
+
+    def drop_now(self) -> None:
+        """End it; what was written is still sent."""
+        if self.unread:
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def _hurry(self) -> None:
+        if not self._ready:
+            self.transport.abort()
+
+    def _read(self) -> None:
+        """Take what is complete, a few messages at a time."""
+        self._paused = False
+        for _ in range(TURN):
+            if self.transport.is_closing() or not self._step():
+                self._count()
+                return
+        self._count()
+        self._paused = True
+        self.transport.pause_reading()
+        self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+            self._read()
+
+    def _count(self) -> None:
+        self.place.held = len(self._buffer) + sum(map(len, self._parts))
+
+    def _step(self) -> bool:
+        """Read one greeting or frame; False when it is not complete, or was no ZMQ."""
+        if not self._greeted:
+            return self._greet()
+        buffer, most = self._buffer, self.server.service.limits.max_bytes
+        start = 9 if buffer and buffer[0] & LONG else 2
+        if len(buffer) < start:
+            return False
+        flags, size = buffer[0], int.from_bytes(buffer[1:start], "big")
+        taken = sum(map(len, self._parts))
+        bound = MOST_COMMAND if flags & COMMAND else most - taken if self._ready else 0
+        if flags > MORE | LONG | COMMAND or size > bound or len(self._parts) >= MOST_PARTS:
+            self.transport.abort()
+            return False
+        if len(buffer) < start + size:
+            return False
+        body = bytes(memoryview(buffer)[start : start + size])
+        del buffer[: start + size]
+        self._take(flags, body)
+        return True
+
+    def _take(self, flags: int, body: bytes) -> None:
+        if flags & COMMAND:
+            self._obey(body)
+        elif not self._ready:
+            self.transport.abort()
+        else:
+            self._parts.append(body)
+            if not flags & MORE:
+                parts, self._parts = self._parts, []
+                self._count()
+                self.server.received(self, parts)
+
+    def _greet(self) -> bool:
+        seen = bytes(self._buffer[:64])
+        wrong = seen[:1] != b"\xff" or (len(seen) > 10 and (not seen[9] & 1 or seen[10] < 3))
+        if wrong or (len(seen) == 64 and seen[12:32] != GREETING[12:32]):
+            self.transport.abort()
+        if wrong or len(seen) < 64 or self.transport.is_closing():
+            return False
+        del self._buffer[:64]
+        self._greeted = True
+        self.transport.write(_frame(COMMAND, READY))
+        return True
+
+    def _obey(self, body: bytes) -> None:
+        """READY once, PING at any time; other commands say nothing to a server."""
+        if body.startswith(b"\x05READY"):
+            self._ready = True
+        elif body.startswith(b"\x04PING") and not self.transport.is_closing():
+            self.transport.write(_frame(COMMAND, b"\x04PONG" + body[7:23]))
+        elif body.startswith(b"\x05ERROR"):
+            self.transport.abort()
+
+
+def _frame(flags: int, body: bytes) -> bytes:
+    if len(body) > 255:
+        return struct.pack(">BQ", flags | LONG, len(body)) + body
+    return bytes((flags, len(body))) + body
+
+
+def _notice_death(one: Any) -> None:
+    """A peer that answers no probe for ten seconds is gone, and what it held is freed."""
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 4), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_NODELAY", 1)):
+        if hasattr(socket, option):
+            one.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def _packed(service: Service, reply: Any) -> bytes:
