@@ -21,6 +21,7 @@ import torch
 from acting_page import Found, page
 from acting_plain import Straightforward
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from svms_gr00t.core.types import Layout, ModelInputs, Moments
 from svms_gr00t.data.processor.tokenizer import load_tokenizer
@@ -33,6 +34,7 @@ from svms_gr00t.train.memory.synthetic import synthetic_inputs
 LEAD, BETWEEN, LAST, TAIL = 26, 6, 1, 2
 """Text tokens of N1.6's prompt: up to the first picture's mark, each picture's mark, its end, and the end of all."""
 OFFSETS = tuple(range(-96, 0, 8))
+SIDES = ("written down", "ours")
 Act = Callable[[ModelInputs, Tensor], Tensor]
 
 
@@ -153,6 +155,22 @@ def stages(straight: Straightforward, plain: Gr00tN1d6, inputs: ModelInputs, noi
     }
 
 
+def arithmetic(share: int, views: int) -> dict[str, dict[str, float]]:
+    """GFLOP of the three stages, counted without values."""
+    with torch.device("meta"):
+        plain = Gr00tN1d6(narrow(share, use_sheaf_streams=False)).eval()
+    inputs = observation(plain.config, views, 0).to("meta")
+    noise = torch.empty(1, plain.config.action_horizon, plain.config.max_action_dim, device="meta")
+    parts = stages(Straightforward(plain), plain, inputs, noise)
+    found: dict[str, dict[str, float]] = {}
+    for name, pair in parts.items():
+        for side, run in zip(SIDES, pair, strict=True):
+            with FlopCounterMode(display=False) as counter:
+                run()
+            found.setdefault(name, {})[side] = counter.get_total_flops() / 1e9
+    return found
+
+
 def added(models: dict[str, Gr00tN1d6], inputs: ModelInputs) -> dict[str, Callable[[], object]]:
     """What stands between backbone and action head, alone."""
     features = models["plain"].observe(inputs)
@@ -186,10 +204,11 @@ def measure(share: int, views: int, rounds: int) -> Found:
         for name in random.Random(number).sample(list(acts), len(acts)):
             whole[name].append(took(partial(acts[name], inputs, noise)))
     parts = {
-        name: in_turn(dict(zip(("written down", "ours"), pair, strict=True)), max(3, rounds // 2))
+        name: in_turn(dict(zip(SIDES, pair, strict=True)), max(3, rounds // 2))
         for name, pair in stages(straight, models["plain"], seen[0], noises[0]).items()
     }
-    return Found(whole=whole, stages=parts, added=in_turn(added(models, seen[0]), 4 * rounds), apart=apart)
+    alone = in_turn(added(models, seen[0]), 4 * rounds)
+    return Found(whole=whole, stages=parts, gflop=arithmetic(share, views), added=alone, apart=apart)
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def rms(x: Tensor, norm: nn.Module) -> Tensor:
     wide = x.float()
-    return norm.weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)).to(x.dtype)
+    return norm.weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + norm.eps)).to(x.dtype)
 
 
 class Straightforward:

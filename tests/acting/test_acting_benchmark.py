@@ -46,6 +46,13 @@ def test_the_page_says_what_was_reached(acting, ours: float, verdict: str) -> No
     whole = {name: [100.0 if name == "written down" else ours] * 3 for name in names}
     stages = {"vision": {"written down": [2.0] * 3, "ours": [1.0] * 3}}
     added = {"SVMS": [0.3] * 3, "SVMS with memory": [0.9] * 3, "memory alone": [0.4] * 3}
-    text = acting.page(acting.Found(whole=whole, stages=stages, added=added, apart=1e-6), "command", 3)
+    text = acting.page(
+        acting.Found(
+            whole=whole, stages=stages, gflop={"vision": {"written down": 3.0, "ours": 2.0}}, added=added, apart=1e-6
+        ),
+        "command",
+        3,
+    )
     assert verdict in text
+    assert "It does 1.50 times" in text.replace("\n", " ")
     assert f"met ({100 * 0.6 / ours:.2f} %)" in text

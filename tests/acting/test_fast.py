@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from launches import Launches
 from remembering import ALONE, MEMORY, SVMS, remembering, scene
 from tape import Tapes
 
@@ -16,6 +17,7 @@ from svms_gr00t.cli.serve import Serve
 from svms_gr00t.core.history import EARLIER
 from svms_gr00t.core.protocols import INSTRUCTION
 from svms_gr00t.fast.acting import BUCKET, Captured
+from svms_gr00t.fast.joined import join, joined
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.shipped import shipped
 
@@ -148,12 +150,31 @@ def test_recorded_pasts_are_no_robot_and_act_eagerly() -> None:
     assert tapes.captures == 0
 
 
+def test_self_attention_takes_one_product_in_a_graph_and_three_outside() -> None:
+    model = remembering(SVMS, torch.float64).model
+    (attend, *_) = (block.attn1 for block in model.action_head.model.blocks if block.reads == "self")
+    x = torch.randn(2, 5, attend.to_q.in_features, dtype=torch.float64)
+    names, weights = list(model.state_dict()), join(model)
+    with torch.no_grad(), Launches("cpu") as apart_log:
+        expected = attend(x)
+    with torch.no_grad(), joined(model, weights), Launches("cpu") as joined_log:
+        torch.testing.assert_close(attend(x), expected, rtol=1e-12, atol=1e-12)
+        assert list(model.state_dict()) == names
+    assert apart_log.kernels["addmm"] - joined_log.kernels["addmm"] == 2
+    with pytest.raises(KeyError), joined(model, weights):
+        raise KeyError
+    assert attend.joined is None
+
+
 @pytest.mark.parametrize("change", ["in place", "moved"])
-def test_changed_weights_are_noticed(change: str) -> None:
+@pytest.mark.parametrize("part", ["time", "joined"])
+def test_changed_weights_are_noticed(part: str, change: str) -> None:
     eager, captured, tapes = fast("SVMS")
     first = captured.act([scene(0, 0)], seeds=[1])
     for policy in (eager, captured):
-        weight = policy.model.action_head.model.timestep_encoder.timestep_embedder.linear_1.weight
+        dit = policy.model.action_head.model
+        weight = dit.timestep_encoder.timestep_embedder.linear_1.weight
+        weight = weight if part == "time" else dit.blocks[1].attn1.to_v.weight
         with torch.no_grad():
             weight.mul_(3) if change == "in place" else setattr(weight, "data", weight.data * 3)
     now = captured.act([scene(0, 0)], seeds=[1])

@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 from groot_tiny import IMAGE
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3Model
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.types import Layout
-from svms_gr00t.groot.backbone import rotation
+from svms_gr00t.groot.backbone import RMSNorm, fuse_norms, rotation
 from svms_gr00t.groot.vision import by_size, patchify, position_weights, unshuffle
 
 EXACT = {"atol": 1e-12, "rtol": 1e-12}
@@ -35,6 +36,25 @@ def test_language_tower_is_qwen3(build, batch):
     torch.testing.assert_close(ours[mask], theirs[mask], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 0.0), (torch.bfloat16, 2**-7)])
+def test_our_norm_is_transformers_own(dtype, near):
+    theirs, x = Qwen3RMSNorm(16, 1e-6).to(dtype), torch.randn(5, 7, 16).to(dtype)
+    torch.nn.init.normal_(theirs.weight)
+    holder = torch.nn.ModuleDict({"norm": theirs})
+    fuse_norms(holder)
+    ours = holder["norm"].to(dtype)
+    ours.load_state_dict(theirs.state_dict())
+    assert isinstance(ours, RMSNorm)
+    truth = theirs.double()(x.double())
+    theirs.to(dtype)
+    # In bfloat16 we round once, they twice: at most one unit of the last place apart, and nearer to the truth.
+    torch.testing.assert_close(ours(x), theirs(x), atol=1e-30, rtol=near)
+    assert (ours(x) - truth).abs().mean() <= (theirs(x) - truth).abs().mean()
+    assert not torch.equal(ours(x), theirs(2 * x + 1))
+    mixed = ours.float()(x)  # weights that train are float32 beside bfloat16 states
+    torch.testing.assert_close(mixed, theirs.float()(x), atol=1e-30, rtol=0)
+
+
 def test_the_plain_tower_runs_every_layer_and_the_lm_head_for_the_same_features(build, batch):
     """The plain form: all 4 layers, logits, a list of hidden states. Ours stops after the third, exactly equal."""
     model = build()
@@ -50,6 +70,8 @@ def test_the_plain_tower_runs_every_layer_and_the_lm_head_for_the_same_features(
             return rotation(hidden.shape[1], 4, 1e6, hidden.dtype, hidden.device)
 
     whole.model.rotary_emb = Angles()
+    fuse_norms(whole.model)  # transformers' own go through float32
+    whole.double().model.load_state_dict(tower.model.state_dict(), strict=False)
     mask = batch.attention_mask
     with torch.no_grad():
         hidden = model.backbone.embed(batch.images, batch.input_ids)

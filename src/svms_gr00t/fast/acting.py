@@ -20,6 +20,7 @@ from torch import Tensor
 from svms_gr00t.core.types import Earlier, ModelInputs
 from svms_gr00t.fast.compiled import compile_blocks, tolerant
 from svms_gr00t.fast.forms import fit, flat
+from svms_gr00t.fast.joined import Weights, join, joined
 from svms_gr00t.model import Gr00tN1d6, SampleOutput
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class Captured:
         self._modules = list(eager.model.modules())
         self._weights = [*eager.model.parameters(), *eager.model.buffers()]
         self._stand, self._said = self._look(), ""
+        self._joined: Weights = []
 
     @torch.no_grad()
     def sample(self, inputs: ModelInputs, noise: Float[Tensor, "B H Da"]) -> SampleOutput:
@@ -131,15 +133,18 @@ class Captured:
             return value.to(device, copy=True)
 
         static, start = inputs.map(copied), copied(noise)
+        self._joined = self._joined or join(model)
         graph, rows = None, f"{len(noise)} rows of {inputs.input_ids.shape[1]} tokens, {len(inputs.images)} pictures"
         try:
-            replay, said = self.capture(lambda: tolerant(model, lambda: model.sample(static, noise=start)))
+            with joined(model, self._joined):
+                replay, said = self.capture(lambda: tolerant(model, lambda: model.sample(static, noise=start)))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             log.warning("fast: %s cannot be captured (%s); they act eagerly", rows, reason)
         else:
             buffers, _ = flat((static, start))
-            graph = Graph(buffers=buffers, replay=replay, said=said, alive=model.action_head.remembered)
+            alive = model.action_head.remembered, self._joined
+            graph = Graph(buffers=buffers, replay=replay, said=said, alive=alive)
             log.info("fast: captured %s", rows)
         self.graphs[form] = graph
         while len(self.graphs) > MOST_GRAPHS:
@@ -166,6 +171,7 @@ class Captured:
             self._said = ""
             return True
         self.graphs.clear()
+        self._joined.clear()
         self._stand = stand
         self._say("fast: the weights have changed; acting eagerly once, then capturing anew")
         return False

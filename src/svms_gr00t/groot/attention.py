@@ -67,6 +67,8 @@ class Attention(nn.Module):
         self.to_k = nn.Linear(source_dim, dim)
         self.to_v = nn.Linear(source_dim, dim)
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+        self.joined: tuple[Tensor, Tensor] | None = None
+        """Weight and bias of q, k and v as one product, for a sequence that attends itself; no part of a checkpoint."""
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -78,7 +80,11 @@ class Attention(nn.Module):
 
     def forward(self, x: Float[Tensor, "B S W"], source: KeysValues | None = None) -> Float[Tensor, "B S W"]:
         """Attention of `x` to `source`, or to itself."""
-        source = self.keys_values(Tokens(values=x)) if source is None else source
-        out = F.scaled_dot_product_attention(self._split(self.to_q(x)), source.key, source.value, source.mask)
+        if source is None and self.joined is not None:
+            query, key, value = (self._split(one) for one in F.linear(x, *self.joined).chunk(3, dim=-1))
+            source = KeysValues(key=key, value=value, mask=None, heard=None)
+        else:
+            query, source = self._split(self.to_q(x)), self.keys_values(Tokens(values=x)) if source is None else source
+        out = F.scaled_dot_product_attention(query, source.key, source.value, source.mask)
         out = out if source.heard is None else out.masked_fill(~source.heard, 0)
         return self.to_out[0](out.transpose(1, 2).flatten(2))

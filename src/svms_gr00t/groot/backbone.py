@@ -15,9 +15,11 @@ from functools import cache
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3Model
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.types import Features, Images, Layout
@@ -53,6 +55,23 @@ def triangle(length: int, device: torch.device) -> tuple[Bool[Tensor, "T T"], Bo
     return square.tril(), square.tril().triu()
 
 
+class RMSNorm(nn.RMSNorm):
+    """x / rms(x) times the weight: one kernel on CUDA, where transformers' takes eight in bfloat16."""
+
+    def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        if self.weight.dtype == x.dtype:
+            return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
+        return F.rms_norm(x, self.normalized_shape, None, self.eps) * self.weight  # the fused one wants one type
+
+
+def fuse_norms(tower: nn.Module) -> None:
+    """Put our norms in the place of transformers', under the same names."""
+    for module in list(tower.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Qwen3RMSNorm):
+                setattr(module, name, RMSNorm(len(child.weight), eps=child.variance_epsilon))
+
+
 class LanguageTower(nn.Module):
     """The first layers of Qwen3 and its final norm. Holds `model`, the name N1.6 files use."""
 
@@ -77,6 +96,7 @@ class LanguageTower(nn.Module):
                 attn_implementation="sdpa",  # type: ignore[call-arg]  # a keyword of the base class
             )
         )
+        fuse_norms(self.model)
         del self.model.rotary_emb  # its buffers would not survive the meta device; `rotation` replaces it
 
     def forward(

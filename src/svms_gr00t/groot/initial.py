@@ -13,7 +13,6 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 EMBEDDING_STD = 0.5
 QUIET = 0.1
@@ -29,10 +28,8 @@ def init_weights(module: nn.Module) -> None:
                 part.bias.zero_()
         elif isinstance(part, nn.Embedding):
             part.weight.normal_(0.0, EMBEDDING_STD)
-        elif isinstance(part, nn.LayerNorm):
+        elif isinstance(part, nn.LayerNorm | nn.RMSNorm):
             part.reset_parameters()
-        elif isinstance(part, Qwen3RMSNorm):
-            part.weight.fill_(1.0)
 
 
 @torch.no_grad()
