@@ -2,9 +2,7 @@
 
 import torch
 
-from svms_gr00t.core.svms_config import SvmsConfig
-from svms_gr00t.core.types import Features
-from svms_gr00t.svms import SheafStreams
+from svms_gr00t import SheafStreams, SvmsConfig
 
 config = SvmsConfig(
     stream_names=("visual", "temporal", "state", "safety"),
@@ -19,12 +17,11 @@ svms = SheafStreams.from_config(config, dim=64)
 print(svms)
 
 # Labels exist for the first three streams only; Safety learns from the task and from agreeing with its neighbours.
-mask = torch.ones(8, 16, dtype=torch.bool)
-features = Features(tokens=torch.randn(8, 16, 64), mask=mask, image_mask=~mask)
+tokens, mask = torch.randn(8, 16, 64), torch.ones(8, 16, dtype=torch.bool)
 labels, target = torch.eye(3)[torch.randint(0, 3, (8, 16))], torch.randn(8, 16, 64)
 optimiser = torch.optim.AdamW(svms.parameters(), lr=3e-3)
 for step in range(61):
-    states = svms(features, labels, mask)
+    states = svms(tokens, mask, labels=labels)
     task = (states.tokens - target).square().mean()
     loss = task + 0.1 * (states.terms["sheaf"] + states.terms["collapse"]) + 0.5 * states.terms["aux"]
     optimiser.zero_grad()

@@ -3,18 +3,18 @@
 import torch
 from transformers import BertConfig, BertModel
 
-from svms_gr00t.core.types import Features
-from svms_gr00t.svms import SheafStreams
+from svms_gr00t import SheafStreams
 
 torch.manual_seed(0)
 size = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
 encoder = BertModel(BertConfig(vocab_size=100, **size)).eval()
 svms = SheafStreams(dim=64, streams=("what", "where", "when"), edges="cycle", d_stream=48, d_overlap=24, rank=8)
+svms.eval()  # as the encoder: nothing is dropped, and the same tokens get the same answer twice
 
 ids = torch.randint(1, 100, (2, 9))
 mask = torch.tensor([[True] * 9, [True] * 6 + [False] * 3])
 hidden = encoder(ids, attention_mask=mask).last_hidden_state
-states = svms(Features(tokens=hidden, mask=mask, image_mask=torch.zeros_like(mask)))
+states = svms(hidden, mask)
 
 print("fresh: every bit as before ->", torch.equal(states.tokens, hidden))
 print("losses to add to yours     ->", {name: round(term.item(), 3) for name, term in states.terms.items()})

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.errors import ConfigError, DataError
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.core.types import Features, StreamStates
 from svms_gr00t.sheaf.diffusion import spectral_bound
@@ -162,8 +162,8 @@ def test_image_tokens_cost_no_label_loss_and_padding_none_even_if_labelled():
     aux = svms(f, **extra).terms["aux"]
     extra["labels"][~extra["label_mask"]] = 0.5
     assert torch.equal(svms(f, **extra).terms["aux"], aux)
-    everywhere = svms(f, extra["labels"], torch.ones_like(f.mask)).terms["aux"]
-    torch.testing.assert_close(everywhere, svms(f, extra["labels"]).terms["aux"])
+    everywhere = svms(f, labels=extra["labels"], label_mask=torch.ones_like(f.mask)).terms["aux"]
+    torch.testing.assert_close(everywhere, svms(f, labels=extra["labels"]).terms["aux"])
 
 
 # ---- relabelling
@@ -233,10 +233,10 @@ def test_all_but_the_merge_learns_from_the_terms():
 def test_the_gradient_is_right():
     svms = trained(SheafStreams(4, d_stream=3, d_overlap=2, rank=2)).double()
     mask = torch.tensor([[False, True, True, True]])
-    extra = (torch.ones(1, 4, 3, dtype=torch.float64), mask)
+    extra = {"labels": torch.ones(1, 4, 3, dtype=torch.float64), "label_mask": mask}
 
     def forward(tokens: Tensor) -> tuple[Tensor, ...]:
-        states = svms(Features(tokens=tokens, mask=mask, image_mask=~mask & mask), *extra)
+        states = svms(Features(tokens=tokens, mask=mask, image_mask=~mask & mask), **extra)
         return (states.tokens, *states.terms.values())
 
     assert torch.autograd.gradcheck(forward, (torch.randn(1, 4, 4, dtype=torch.float64, requires_grad=True),))
@@ -351,7 +351,7 @@ for training in (True, False):
     for tau in (2.0, 0.7):  # a buffer: no recompilation, and the new value counts
         svms.set_temperature(tau)
         with torch._dynamo.config.patch(error_on_recompile=tau != 2.0):
-            a, b = compiled(f, labels, mask), svms(f, labels, mask)
+            a, b = compiled(f, labels=labels, label_mask=mask), svms(f, labels=labels, label_mask=mask)
         torch.testing.assert_close((a.tokens, a.rho, a.weights, a.terms), (b.tokens, b.rho, b.weights, b.terms))
     a.tokens.sum().backward()
 """
@@ -395,3 +395,41 @@ def test_acting_takes_at_most_fifty_eager_kernels():
 def test_states_move_as_one_record():
     states = SheafStreams(DIM, **SMALL)(features())
     assert isinstance(states.to("cpu"), StreamStates)
+
+
+# ---- plain tensors
+
+
+def test_plain_tensors_are_the_same_as_features() -> None:
+    svms, f = trained(SheafStreams(DIM, **SMALL)), features()
+    expected = svms(f)
+    bare = svms(f.tokens, f.mask.long())  # as a tokenizer's attention_mask
+    assert torch.equal(bare.tokens, expected.tokens)
+    assert torch.equal(bare.rho, expected.rho)
+    assert not Features(tokens=f.tokens, mask=f.mask).image_mask.any()
+    padded = f.tokens.clone()
+    padded[~f.mask] = 7.0
+    assert torch.equal(svms(padded, f.mask).rho, expected.rho)
+    assert not torch.equal(svms(padded).rho, expected.rho), "without a mask every token counts"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "mask", "said"),
+    [
+        (torch.randn(2, 9, 32), None, r"float32 of shape \(2, 9, 32\), but need floating .* 20\).*dim=32"),
+        (torch.randn(9, DIM), None, r"shape \(9, 20\), but need"),
+        (torch.ones(2, 9, DIM, dtype=torch.long), None, "int64 of shape"),
+        (
+            torch.randn(2, 9, DIM),
+            torch.ones(2, 8) > 0,
+            r"mask: found bool of shape \(2, 8\), but need .*\(2, 9\)",
+        ),
+        (torch.randn(2, 9, DIM), torch.zeros(2, 9), "mask: found float32"),
+    ],
+)
+def test_tokens_and_masks_of_another_shape_are_named(tokens: Tensor, mask: Tensor | None, said: str) -> None:
+    svms = SheafStreams(DIM, **SMALL)
+    with pytest.raises(DataError, match=said):
+        svms(tokens, mask)
+    with pytest.raises(DataError, match="one of the two"):
+        svms(features(), torch.ones(3, 11, dtype=torch.bool))

@@ -156,7 +156,7 @@ def measure(batch: int, tokens: int, rounds: int, device: str) -> str:
         return svms(f, losses=False).tokens
 
     def train() -> None:
-        svms(f, labels, mask)
+        svms(f, labels=labels, label_mask=mask)
 
     svms.train()
     rows.append(("training forward: + labels, losses, dropout and the bound λ", sum(kernels(train).values())))

@@ -3,6 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from svms_gr00t.core.svms_config import SvmsConfig as SvmsConfig
+    from svms_gr00t.core.types import Features as Features
+    from svms_gr00t.data.labels.labeler import Labeler as Labeler
+    from svms_gr00t.data.lerobot.dataset import LeRobotDataset as LeRobotDataset
+    from svms_gr00t.data.lerobot.modality import Modality as Modality
+    from svms_gr00t.data.lerobot.writer import LeRobotWriter as LeRobotWriter
     from svms_gr00t.groot.config import Gr00tN1d6Config as Gr00tN1d6Config
     from svms_gr00t.model import Gr00tN1d6 as Gr00tN1d6
     from svms_gr00t.policy import Policy as Policy
@@ -11,12 +17,30 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Features": "svms_gr00t.core.types",
     "Gr00tN1d6": "svms_gr00t.model",
     "Gr00tN1d6Config": "svms_gr00t.groot.config",
+    "Labeler": "svms_gr00t.data.labels.labeler",
+    "LeRobotDataset": "svms_gr00t.data.lerobot.dataset",
+    "LeRobotWriter": "svms_gr00t.data.lerobot.writer",
+    "Modality": "svms_gr00t.data.lerobot.modality",
     "Policy": "svms_gr00t.policy",
     "SheafStreams": "svms_gr00t.svms",
+    "SvmsConfig": "svms_gr00t.core.svms_config",
 }
-__all__ = ["Gr00tN1d6", "Gr00tN1d6Config", "Policy", "SheafStreams", "__version__"]
+__all__ = [
+    "Features",
+    "Gr00tN1d6",
+    "Gr00tN1d6Config",
+    "Labeler",
+    "LeRobotDataset",
+    "LeRobotWriter",
+    "Modality",
+    "Policy",
+    "SheafStreams",
+    "SvmsConfig",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -26,3 +50,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

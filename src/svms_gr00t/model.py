@@ -128,9 +128,9 @@ class Gr00tN1d6(nn.Module, OnTheHub):
         assert isinstance(self.svms, SheafStreams)
         return self.svms(
             features,
-            inputs.labels,
-            inputs.label_mask,
-            inputs.label_weight,
+            labels=inputs.labels,
+            label_mask=inputs.label_mask,
+            label_weight=inputs.label_weight,
             state=inputs.state,
             past=self._past(inputs),
             targets=inputs.targets,

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.errors import ConfigError, DataError
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.core.types import Features, Moments, Past, Recalled, StreamStates
 from svms_gr00t.sheaf.coboundary import Coboundary
@@ -37,7 +37,7 @@ from svms_gr00t.streams.token_labels import TokenLabelHeads, label_loss
 
 
 class SheafStreams(nn.Module):
-    """Features -> StreamStates. Works behind any encoder of width `dim`; fresh, it changes no bit of the tokens."""
+    """Tokens and their mask -> StreamStates. Works behind any encoder of width `dim`; fresh, it changes no bit."""
 
     def __init__(
         self,
@@ -95,11 +95,13 @@ class SheafStreams(nn.Module):
 
     def forward(
         self,
-        features: Features,
+        tokens: Features | Tensor,
+        mask: Tensor | None = None,
+        *,
+        image_mask: Tensor | None = None,
         labels: Float[Tensor, "B T C"] | None = None,
         label_mask: Bool[Tensor, "B T"] | None = None,
         label_weight: Float[Tensor, " C"] | None = None,
-        *,
         state: Float[Tensor, "B _n Ds"] | None = None,
         past: Past | Moments | None = None,
         targets: Float[Tensor, "B G"] | None = None,
@@ -107,14 +109,17 @@ class SheafStreams(nn.Module):
     ) -> StreamStates:
         """Merged tokens with their evidence; `losses=False` skips the terms (acting needs none).
 
+        `tokens` are an encoder's (B, T, dim) with `mask` (B, T), True or 1 on real ones (None: all are real), and
+        `image_mask` on those of pictures; or all three as `Features`. Raises DataError for other shapes and types.
         With memory, `state` is the robot's and `past` what came before, None at the start of an episode.
         """
+        features = self._features(tokens, mask, image_mask)
         mask = features.mask
         padding = ~mask[..., None]
-        tokens = features.tokens.to(self.merge.weight.dtype)
+        read = features.tokens.to(self.merge.weight.dtype)
         if losses or torch.is_grad_enabled():
-            tokens = tokens.masked_fill(padding, 0)  # not even NaN in padding may reach a weight's gradient
-        x = self.heads(tokens).masked_fill(padding[..., None], 0)
+            read = read.masked_fill(padding, 0)  # not even NaN in padding may reach a weight's gradient
+        x = self.heads(read).masked_fill(padding[..., None], 0)
         recalled = None
         if self.memory is not None:
             assert state is not None, "memory needs the robot's state"
@@ -145,6 +150,23 @@ class SheafStreams(nn.Module):
             terms=terms,
             recalled=recalled,
         )
+
+    def _features(self, tokens: Features | Tensor, mask: Tensor | None, image_mask: Tensor | None) -> Features:
+        """The record that the parts read, its shapes checked in words."""
+        given = tokens if isinstance(tokens, Features) else None
+        values = tokens if isinstance(tokens, Tensor) else tokens.tokens
+        if given is not None and (mask is not None or image_mask is not None):
+            raise DataError("mask", got="Features and a mask", want="one of the two", hint="Features hold their masks")
+        if values.ndim != 3 or values.shape[-1] != self.dim or not values.is_floating_point():
+            want = f"floating numbers of shape (batch, tokens, {self.dim}), the width that SheafStreams was made for"
+            hint = f"Make it with dim={values.shape[-1]}" if values.ndim == 3 else "Such as last_hidden_state"
+            raise DataError("tokens", got=_shown(values), want=want, hint=hint)
+        if given is not None:
+            return given
+        real = _mask("mask", mask, values) if mask is not None else torch.ones_like(values[..., 0], dtype=torch.bool)
+        if image_mask is None:
+            return Features(tokens=values, mask=real)
+        return Features(tokens=values, mask=real, image_mask=_mask("image_mask", image_mask, values) & real)
 
     def moments(self, past: Past) -> Float[Tensor, "B K Q D"]:
         """The moments of earlier steps, from what the backbone said of them."""
@@ -206,6 +228,18 @@ class SheafStreams(nn.Module):
     def extra_repr(self) -> str:
         count = sum(p.numel() for p in self.parameters())
         return f"{self.dim} -> {len(self.graph.streams)} streams ({self.graph}) -> {self.dim}, {count:,} parameters"
+
+
+def _shown(values: Tensor) -> str:
+    return f"{str(values.dtype).removeprefix('torch.')} of shape {tuple(values.shape)}"
+
+
+def _mask(name: str, mask: Tensor, tokens: Tensor) -> Bool[Tensor, "B T"]:
+    """A mask as True and False. Raises DataError for another shape, and for numbers that may mean something else."""
+    if mask.shape != tokens.shape[:2] or mask.is_floating_point() or mask.is_complex():
+        want = f"True or 1 for each of {tuple(tokens.shape[:2])} tokens"
+        raise DataError(name, got=_shown(mask), want=want, hint="Such as a tokenizer's attention_mask")
+    return mask.bool()
 
 
 def _follow_loaded_maps(module: SheafStreams, _: object) -> None:

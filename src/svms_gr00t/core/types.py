@@ -297,12 +297,16 @@ class Features(Movable):
     tokens: Float[Tensor, "B T M"]
     mask: Bool[Tensor, "B T"]
     """True on real tokens."""
-    image_mask: Bool[Tensor, "B T"]
-    """True on image tokens (a subset of `mask`)."""
+    image_mask: Bool[Tensor, "B T"] = None  # type: ignore[assignment]
+    """True on image tokens (a subset of `mask`); without one no token is."""
     recalled: Recalled | None = None
     """What memory said, once it was asked; None without one."""
     layout: Layout | None = None
     """Where the tokens stand; None: whoever wants to know reads the masks."""
+
+    def __post_init__(self) -> None:
+        if self.image_mask is None:
+            object.__setattr__(self, "image_mask", torch.zeros_like(self.mask))
 
 
 @dataclass(frozen=True, kw_only=True)
