@@ -75,6 +75,8 @@ class Train:
     """Micro-batches that a process cuts its part of a batch into."""
     gradient_checkpointing: bool = False
     """Compute blocks again in the backward pass: less memory, more time."""
+    lexicon: str | None = None
+    """TOML of word labels: any streams, any language; by default English kitchen words. docs/labels.md."""
     lambda_aux: float | None = None
     """Weight of the label loss in every phase; by default 0.5, 0.2, 0.05."""
     lambda_sheaf_max: float | None = None

@@ -45,7 +45,7 @@ def annotated(text: str, **labels: str) -> GoldInstruction:
 def test_every_piece_of_a_word_has_its_label(qwen: TextTokenizer) -> None:
     formalized, tokens = label_tokens("Grab the tupperware!", qwen, Labeler())
     assert formalized == "grab the tupperware"
-    assert [(t.piece, t.visual, t.temporal, t.state) for t in tokens] == [
+    assert [(t.piece, *t.labels.values()) for t in tokens] == [
         ("grab", 0, 1, 0),
         (" the", 0, 0, 0),
         (" t", 1, 0, 0),

@@ -16,7 +16,7 @@ _UNKNOWN_SHOWN = 30
 
 @dataclass(frozen=True, kw_only=True)
 class DataLabels:
-    """Label instructions by stream: Visual, Temporal, State. Give one of --text, --jsonl, --dataset-path, --score."""
+    """Label instructions by stream. Give one of --text, --jsonl, --dataset-path, --score."""
 
     text: str | None = None
     """One instruction; prints a coloured table of its words, or of its tokens when --tokenizer is given."""
@@ -30,6 +30,8 @@ class DataLabels:
     """Annotated instructions: per-token precision, recall and F1 of each stream."""
     tokenizer: str | None = None
     """Tokenizer folder, "tiny" or "qwen" (the one of N1.6, the default where tokens are needed)."""
+    lexicon: Path | None = None
+    """TOML of your own word labels (docs/labels.md); by default English kitchen words."""
 
     def run(self) -> int:
         """Do the one thing asked for."""
@@ -46,23 +48,24 @@ class DataLabels:
     def _text(self) -> None:
         assert self.text is not None
         if self.tokenizer is None:
-            console.print(word_table(self.text))
+            console.print(word_table(self.text, self.lexicon))
             return
-        from svms_gr00t.data.labels.labeler import Labeler
-        from svms_gr00t.data.labels.tokens import label_tokens
+        from svms_gr00t.data.labels.own import load_labeler
+        from svms_gr00t.data.labels.tokens import label_tokens, streams_of
         from svms_gr00t.data.processor.tokenizer import load_tokenizer
 
-        formalized, tokens = label_tokens(self.text, load_tokenizer(self.tokenizer), Labeler())
-        rows = [(repr(t.piece), (float(t.visual), float(t.temporal), float(t.state))) for t in tokens]
-        console.print(label_table(formalized, "token", rows))
+        labeler = load_labeler(self.lexicon)
+        formalized, tokens = label_tokens(self.text, load_tokenizer(self.tokenizer), labeler)
+        rows = [(repr(t.piece), tuple(map(float, t.labels.values()))) for t in tokens]
+        console.print(label_table(formalized, "token", streams_of(labeler), rows))
 
     def _jsonl(self) -> None:
-        from svms_gr00t.data.labels.labeler import Labeler
+        from svms_gr00t.data.labels.own import load_labeler
         from svms_gr00t.data.labels.tokens import label_file
         from svms_gr00t.data.processor.tokenizer import load_tokenizer
 
         assert self.jsonl is not None
-        rows = list(label_file(self.jsonl, load_tokenizer(self.tokenizer or "qwen"), Labeler()))
+        rows = list(label_file(self.jsonl, load_tokenizer(self.tokenizer or "qwen"), load_labeler(self.lexicon)))
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         if self.output is None:
             print(text, end="")
@@ -73,13 +76,13 @@ class DataLabels:
 
     def _dataset_path(self) -> None:
         from svms_gr00t.data.labels.coverage import coverage, dataset_instructions
-        from svms_gr00t.data.labels.labeler import Labeler
+        from svms_gr00t.data.labels.own import load_labeler
         from svms_gr00t.data.lerobot.sound import open_sound
 
         assert self.dataset_path is not None
         dataset, skipped = open_sound(self.dataset_path)
         tell_skipped(skipped)
-        found = coverage(dataset_instructions(dataset), Labeler())
+        found = coverage(dataset_instructions(dataset), load_labeler(self.lexicon))
         table = Table("label", "share of words", title=f"{found.instructions} instructions, {found.words} words")
         for name, share in found.shares.items():
             table.add_row(name, f"{share:.1%}")
@@ -94,12 +97,14 @@ class DataLabels:
             )
 
     def _score(self) -> None:
-        from svms_gr00t.data.labels.labeler import Labeler
+        from svms_gr00t.data.labels.own import load_labeler
         from svms_gr00t.data.labels.score import read_gold, score_labels
         from svms_gr00t.data.processor.tokenizer import load_tokenizer
 
         assert self.score is not None
-        result = score_labels(read_gold(self.score), load_tokenizer(self.tokenizer or "qwen"), Labeler())
+        result = score_labels(
+            read_gold(self.score), load_tokenizer(self.tokenizer or "qwen"), load_labeler(self.lexicon)
+        )
         table = Table("class", "precision", "recall", "F1", title=f"{result.tokens} tokens")
         for name, one in result.classes.items():
             table.add_row(name, f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}")

@@ -144,7 +144,7 @@ class Streams(_OnHeldOut):
             console.print(f"written to {found.save(path)}", highlight=False, soft_wrap=True)
 
     def _study(self, policy: Any, dataset: Any, episodes: tuple[int, ...], monitor: Any) -> "StreamStudy":
-        from svms_gr00t.data.labels.labeler import Labeler
+        from svms_gr00t.data.labels.own import labeler_of
         from svms_gr00t.data.loading.samples import SampleDataset
         from svms_gr00t.evaluate.streams.study import study_streams
         from svms_gr00t.recipes.training.evidence import read_streams
@@ -154,7 +154,7 @@ class Streams(_OnHeldOut):
             dataset,
             policy.processor,
             episodes=episodes,
-            labeler=Labeler(),
+            labeler=labeler_of(policy_folder(self.model_path)),
             stride=self.stride,
             memory=policy.memory_offsets,
             progress=bars,

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from svms_gr00t.data.labels.labeler import STREAMS, Labeler
+from svms_gr00t.data.labels.tokens import Labeler, streams_of
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.processor.prompt import formalize_language
 
@@ -36,7 +36,11 @@ def dataset_instructions(dataset: LeRobotDataset) -> Counter[str]:
 
 
 def coverage(instructions: Mapping[str, int], labeler: Labeler) -> Coverage:
-    """Label every instruction once and count it as often as it is used."""
+    """Label every instruction once and count it as often as it is used.
+
+    A labeler that does not say what it `knows` knows every word.
+    """
+    streams, knows = streams_of(labeler), getattr(labeler, "knows", lambda _word: True)
     marked: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
     total = 0
@@ -45,13 +49,13 @@ def coverage(instructions: Mapping[str, int], labeler: Labeler) -> Coverage:
         for start, end, values in labeler(formalized):
             word = formalized[start:end]
             total += count
-            marked.update({name: count for name, value in zip(STREAMS, values, strict=True) if value})
+            marked.update({name: count for name, value in zip(streams, values, strict=True) if value})
             marked["none"] += 0 if any(values) else count
-            unknown[word] += 0 if labeler.knows(word) else count
+            unknown[word] += 0 if knows(word) else count
     return Coverage(
         instructions=len(instructions),
         words=total,
-        shares={name: marked[name] / max(total, 1) for name in (*STREAMS, "none")},
-        silent=tuple(name for name in STREAMS if not marked[name]),
+        shares={name: marked[name] / max(total, 1) for name in (*streams, "none")},
+        silent=tuple(name for name in streams if not marked[name]),
         unknown=tuple((word, count) for word, count in unknown.most_common() if count),
     )

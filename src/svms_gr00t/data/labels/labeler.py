@@ -47,6 +47,8 @@ __all__ = ["STREAMS", "Labeler", "Lexicon", "Span", "load_lexicon"]
 class Labeler:
     """Formalised instruction -> (start, end, (visual, temporal, state)) for each word; deterministic."""
 
+    streams = STREAMS
+
     def __init__(self, lexicon: Lexicon | None = None) -> None:
         self.lexicon = lexicon or load_lexicon()
         self._in_phrases = {word for phrase, _ in self.lexicon.phrases for word in phrase}

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.files.documents import read_jsonl
-from svms_gr00t.data.labels.tokens import Labeler, Span, label_tokens, overlapping
+from svms_gr00t.data.labels.tokens import Labeler, Span, label_tokens, overlapping, streams_of
 from svms_gr00t.data.processor.tokenizer import TextTokenizer
 
 CLASSES = ("visual", "temporal", "state")
@@ -102,7 +102,12 @@ def read_gold(path: Path) -> list[GoldInstruction]:
 
 
 def score_labels(gold: Sequence[GoldInstruction], tokenizer: TextTokenizer, labeler: Labeler) -> LabelScore:
-    """Compare token by token. Raises DataError when a gold text formalises to something else than it says."""
+    """Compare token by token. Raises DataError when a gold text formalises to something else than it says, and for a
+    labeler of other streams.
+    """
+    if streams_of(labeler)[: len(CLASSES)] != CLASSES:
+        hint = "Gold marks V, T and S of each word"
+        raise DataError("gold", got=", ".join(streams_of(labeler)), want=", ".join(CLASSES), hint=hint)
     counts = {name: [0, 0, 0] for name in CLASSES}
     tokens = exact = whole = 0
     for row in gold:
@@ -113,7 +118,7 @@ def score_labels(gold: Sequence[GoldInstruction], tokenizer: TextTokenizer, labe
         right = 0
         for token in found:
             truth = overlapping(row.spans(), token.start, token.end)
-            pairs = [(bool(getattr(token, name)), any(values[k] for values in truth)) for k, name in enumerate(CLASSES)]
+            pairs = [(bool(token.labels[name]), any(values[k] for values in truth)) for k, name in enumerate(CLASSES)]
             for name, (guess, true) in zip(CLASSES, pairs, strict=True):
                 counts[name][0] += guess and true
                 counts[name][1] += guess and not true

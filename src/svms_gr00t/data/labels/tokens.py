@@ -6,10 +6,10 @@ Offsets are those of the tokenizer on the *full prompt* (a word splits different
 instruction. Special, image and padding tokens cover no character of it, so they have no label and are masked.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,17 +18,33 @@ from torch import Tensor
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.files.documents import read_jsonl
+from svms_gr00t.data.labels.lexicon import STREAMS
 from svms_gr00t.data.processor.prompt import build_prompt, formalize_language, instruction_spans
 from svms_gr00t.data.processor.text import CACHE_LIMIT, PromptText
 from svms_gr00t.data.processor.tokenizer import TextTokenizer
 
 Span = tuple[int, int, Sequence[float]]
-"""Characters [start, end) of the instruction, and 0 or 1 for each stream (visual, temporal, state)."""
-Labeler = Callable[[str], Sequence[Span]]
-"""Labels a formalised instruction."""
-N_LABELS = 3
+"""Characters [start, end) of the instruction, and 0 or 1 for each labelled stream."""
 _IMAGE_TOKENS = (81,)
 """One view of N1.6; instruction tokens do not depend on it."""
+
+
+@runtime_checkable
+class Labeler(Protocol):
+    """Labels a formalised instruction; any function does.
+
+    Its labels are those of `streams`, the first streams of the model in this order; a labeler without that attribute
+    labels visual, temporal and state.
+    """
+
+    def __call__(self, text: str, /) -> Sequence[Span]:
+        """Spans with as many labels each as there are streams."""
+        ...
+
+
+def streams_of(labeler: Labeler) -> tuple[str, ...]:
+    """Names of the labelled streams."""
+    return tuple(getattr(labeler, "streams", STREAMS))
 
 
 class _Line(BaseModel):
@@ -46,12 +62,8 @@ class LabeledToken:
     """One past the last character."""
     piece: str
     """Its characters."""
-    visual: int
-    """1 when a Visual word overlaps."""
-    temporal: int
-    """1 when a Temporal word overlaps."""
-    state: int
-    """1 when a State word overlaps."""
+    labels: dict[str, int]
+    """For each stream 1 when one of its words overlaps."""
 
 
 class TokenLabels:
@@ -67,14 +79,17 @@ class TokenLabels:
         if key not in self._known:
             if len(self._known) >= CACHE_LIMIT:
                 self._known.clear()
-            self._known[key] = project(self.labeler(text.instruction), text)
+            self._known[key] = project(self.labeler(text.instruction), text, len(streams_of(self.labeler)))
         return self._known[key]
 
 
-def project(spans: Sequence[Span], text: PromptText) -> Float[Tensor, "T S"]:
+def project(spans: Sequence[Span], text: PromptText, width: int) -> Float[Tensor, "T S"]:
     """Character labels on tokens: a token takes every label of every span that it overlaps."""
-    labels = torch.zeros(len(text.ids), len(spans[0][2]) if spans else N_LABELS)
-    for start, end, _ in spans:
+    labels = torch.zeros(len(text.ids), width)
+    for start, end, said in spans:
+        if len(said) != width:
+            hint = "A labeler of other streams names them in its attribute `streams`"
+            raise DataError("labels", got=f"{len(said)} of one word", want=f"{width}, one a stream", hint=hint)
         if not 0 <= start < end <= len(text.instruction):
             got, want = f"characters {start}:{end}", f"a range within 0:{len(text.instruction)}"
             raise DataError("labels", got=got, want=want, hint="Label the formalised instruction")
@@ -101,16 +116,17 @@ def label_tokens(text: str, tokenizer: TextTokenizer, labeler: Labeler) -> tuple
         piece = prompt.instruction[first:last]
         if piece.strip():
             values = overlapping(words, first, last)
-            v, t, s = (int(any(value[k] for value in values)) for k in range(3))
-            tokens.append(LabeledToken(start=first, end=last, piece=piece, visual=v, temporal=t, state=s))
+            labels = {name: int(any(value[k] for value in values)) for k, name in enumerate(streams_of(labeler))}
+            tokens.append(LabeledToken(start=first, end=last, piece=piece, labels=labels))
     return prompt.instruction, tokens
 
 
 def label_file(path: Path, tokenizer: TextTokenizer, labeler: Labeler) -> Iterator[dict[str, Any]]:
-    """{"formalized": ..., "tokens": [{"start", "end", "piece", "visual", "temporal", "state"}]} for each {"text": ...}.
+    """{"formalized": ..., "tokens": [{"start", "end", "piece", and 0 or 1 for each stream}]} for each {"text": ...}.
 
     Raises DataError, naming the line, for a file of another form.
     """
     for row in read_jsonl(_Line, path, want="instructions", hint='Lines look like {"text": "Turn on the stove."}'):
         formalized, tokens = label_tokens(row.text, tokenizer, labeler)
-        yield {"formalized": formalized, "tokens": [asdict(token) for token in tokens]}
+        rows = [{"start": t.start, "end": t.end, "piece": t.piece, **t.labels} for t in tokens]
+        yield {"formalized": formalized, "tokens": rows}

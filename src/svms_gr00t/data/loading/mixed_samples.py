@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.types import ModelInputs
+from svms_gr00t.data.labels.tokens import Labeler
 from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.data.loading.mixture import MixedSampler
 from svms_gr00t.data.loading.sampler import Draw
@@ -48,6 +49,11 @@ class MixedSamples(Dataset[Sample]):
         number, own = self._place(index)
         episode, instruction = self.parts[number].origin(own)
         return self._first_episodes[number] + episode, instruction
+
+    @property
+    def labeler(self) -> Labeler | None:
+        """Who labels the instructions of all of them."""
+        return self.parts[0].labeler
 
     def texts(self) -> frozenset[str]:
         """Every instruction of all datasets."""

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from svms_gr00t.core.types import ModelInputs
+from svms_gr00t.data.labels.tokens import Labeler
 from svms_gr00t.data.processor.processor import Sample
 
 
@@ -32,6 +33,11 @@ class Samples(Protocol):
 
     def origin(self, index: int) -> tuple[int, str]:
         """Episode and instruction of sample `index`; episodes of two datasets have two numbers."""
+        ...
+
+    @property
+    def labeler(self) -> Labeler | None:
+        """Who labels their instructions."""
         ...
 
     def texts(self) -> frozenset[str]:

@@ -186,6 +186,11 @@ class SampleDataset(Dataset[Sample]):
         at = self.places[index]
         return at.episode, self.instruction(at)
 
+    @property
+    def labeler(self) -> Labeler | None:
+        """Who labels their instructions."""
+        return None if self.labels is None else self.labels.labeler
+
     def texts(self) -> frozenset[str]:
         """Every instruction of the steps' episodes."""
         return frozenset(self.instruction(At(**at)) for at, _ in self._table.examples())

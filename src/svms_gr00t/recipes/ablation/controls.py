@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.core.types import Features, ModelInputs, StreamStates
-from svms_gr00t.data.labels.tokens import Labeler
+from svms_gr00t.data.labels.tokens import Labeler, streams_of
 from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.data.loading.protocols import Sampler, Samples
 from svms_gr00t.data.processor.processor import Sample
@@ -112,7 +112,7 @@ class ShuffledLabels:
     """A labeler whose labels belong to other words of the same instruction; the same deal for the same text."""
 
     def __init__(self, labeler: Labeler, seed: int = 0) -> None:
-        self.labeler, self.seed = labeler, seed
+        self.labeler, self.seed, self.streams = labeler, seed, streams_of(labeler)
 
     def __call__(self, instruction: str) -> list[tuple[int, int, list[float]]]:
         words = [(start, end, list(values)) for start, end, values in self.labeler(instruction)]
@@ -151,6 +151,11 @@ class ImagesAreVisual:
     def batch(self, indices: Sequence[int], label_weight: Float[Tensor, " S"] | None = None) -> ModelInputs:
         """The samples at `indices`, collated."""
         return collate([self[index] for index in indices], label_weight)
+
+    @property
+    def labeler(self) -> Labeler | None:
+        """Who labels their instructions."""
+        return self.samples.labeler
 
     def texts(self) -> frozenset[str]:
         """As in the samples themselves."""

@@ -62,6 +62,8 @@ class TrainConfig:
     """Micro-batches that one process cuts its part of a batch into."""
     gradient_checkpointing: bool = False
     """Compute blocks again in the backward pass: less memory, more time."""
+    lexicon: str | None = None
+    """TOML of word labels, for any streams and any language; by default English kitchen words."""
     lambda_aux: float | None = None
     """Weight of the auxiliary loss in every phase; by default each phase has its own."""
     svms: dict[str, Any] = field(default_factory=dict)

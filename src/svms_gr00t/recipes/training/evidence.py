@@ -11,7 +11,7 @@ from PIL import Image
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.protocols import as_array
 from svms_gr00t.data.labels.labeler import Labeler
-from svms_gr00t.data.labels.tokens import N_LABELS
+from svms_gr00t.data.labels.tokens import streams_of
 from svms_gr00t.data.loading.batches import in_order
 from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.data.loading.protocols import Samples
@@ -103,9 +103,10 @@ def word_gate(model: Gr00tN1d6, train: Samples, held_out: Samples) -> list[GateR
     assert isinstance(model.svms, SheafStreams)
     known = train.texts() | held_out.texts()
     sentences = unseen_wordings(known)
-    names = model.svms.graph.streams[:N_LABELS]
+    labeler = held_out.labeler or Labeler()
+    names = model.svms.graph.streams[: len(streams_of(labeler))]
     scores = read_words(model, held_out.worded(sentences)) or dict.fromkeys(names)
-    return specialise_gate(scores, lookup_scores(known, sentences, Labeler(), tuple(scores)))
+    return specialise_gate(scores, lookup_scores(known, sentences, labeler, tuple(scores)))
 
 
 @torch.no_grad()

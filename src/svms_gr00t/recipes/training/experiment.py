@@ -5,19 +5,21 @@ The plain model and SVMS of one experiment see the same episodes, the same stati
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.errors import ConfigError, DataError
 from svms_gr00t.core.progress import Progress
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.data.doctor.compatibility import lost_commands
 from svms_gr00t.data.labels.hand import Hand, find_hand
 from svms_gr00t.data.labels.labeler import Labeler
+from svms_gr00t.data.labels.tokens import Labeler as AnyLabeler
+from svms_gr00t.data.labels.tokens import streams_of
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.modality import Modality
 from svms_gr00t.data.lerobot.sound import Skipped
@@ -73,6 +75,8 @@ class Experiment:
     seed: int
     hand_keys: tuple[tuple[str, ...], str | None] = ((), None)
     """States that are the hand's position and its gripper, for grounded targets; empty finds them by name."""
+    labeler: AnyLabeler = field(default_factory=Labeler)
+    """Who labels the instructions' words."""
     dtype: torch.dtype = torch.float32
     """Type in which weights are loaded; what trains becomes float32 (or what its optimiser wants) later."""
 
@@ -104,6 +108,7 @@ class Experiment:
         color_jitter_params: Mapping[str, float] | None = None,
         random_rotation_angle: float | None = None,
         hand_keys: tuple[tuple[str, ...], str | None] = ((), None),
+        labeler: AnyLabeler | None = None,
         progress: Progress | None = None,
     ) -> "Experiment":
         """Open the data and choose everything that does not depend on which model trains.
@@ -113,7 +118,8 @@ class Experiment:
         its statistics for a robot that it knows, the dataset's for one that it does not; `views` are cameras of the
         dataset either way. A file `modality_config` says what the robot sees and does, instead of modality.json and
         even for a robot that the base knows. The preset is the base's, or tiny; `svms` changes fields of the SVMS
-        configuration. Raises DataError, ConfigError or CheckpointError for what does not exist or fit.
+        configuration; a `labeler` of your own names its streams. Raises DataError, ConfigError or CheckpointError for
+        what does not exist or fit.
         """
         chosen = preset_for(preset_name, base)
         parts = [Part(path=Path(dataset_path))] if isinstance(dataset_path, (Path, str)) else dataset_path
@@ -130,18 +136,31 @@ class Experiment:
             chosen = [source.split.train for source in sources]
             return found, mixture.statistics(chosen, embodiment=found, progress=progress)
 
+        svms = svms or {}
+        if labeler is not None and (base is None or not read_config(base).use_sheaf_streams):
+            named = streams_of(labeler)
+            svms = {"stream_names": named, "n_streams": len(named)} | svms
         if base is not None:
             processor = _looking(_taught(base, tag, described, anew=robot is not None), dataset.modality, views)
-            config = continued(base, chosen.config(processor.tokenizer), svms or {})
+            config = continued(base, chosen.config(processor.tokenizer), svms)
         else:
-            processor, config = _new(chosen, tag, described, svms or {})
+            processor, config = _new(chosen, tag, described, svms)
+        _check_labels(labeler or Labeler(), config)
         processor = augmented(processor, color_jitter_params, random_rotation_angle)
         if min_max_embedding_keys:
             processor = processor.keeping_range(min_max_embedding_keys)
         for source in sources:
             _name_lost_commands(source, processor, progress)
         dtype = torch.bfloat16 if chosen.precision == "bf16" else torch.float32
-        return cls(sources=sources, processor=processor, config=config, seed=seed, hand_keys=hand_keys, dtype=dtype)
+        return cls(
+            sources=sources,
+            processor=processor,
+            config=config,
+            seed=seed,
+            hand_keys=hand_keys,
+            labeler=labeler or Labeler(),
+            dtype=dtype,
+        )
 
     @property
     def precision(self) -> Precision:
@@ -218,13 +237,22 @@ class Experiment:
             source.dataset,
             self.processor,
             episodes=source.split.train if train else source.split.validation,
-            labeler=Labeler(),
+            labeler=self.labeler,
             augment=train,
             seed=self.seed,
             features=features,
             hand=self.hand if self.config.grounded_targets else None,
             **rest,
         )
+
+
+def _check_labels(labeler: AnyLabeler, config: Gr00tN1d6Config) -> None:
+    """The labelled streams are the first of the model's. Raises ConfigError."""
+    names = streams_of(labeler)
+    if hasattr(labeler, "streams") and not isinstance(labeler, Labeler) and config.stream_names[: len(names)] != names:
+        want = f"the model's streams, {', '.join(config.stream_names)}, in their order"
+        hint = "Name them in svms: {stream_names: [...]}, or start from a base without SVMS"
+        raise ConfigError("labelled streams", got=names, want=want, hint=hint)
 
 
 def _name_lost_commands(source: Source, processor: Processor, progress: Progress | None) -> None:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from svms_gr00t.core.files.digest import folder_fingerprint
 from svms_gr00t.core.files.documents import read_raw
 from svms_gr00t.core.files.lock import only_one
 from svms_gr00t.core.provenance import commit, source_digest, versions
+from svms_gr00t.data.labels.own import OwnLabeler
 from svms_gr00t.recipes.training.config import TrainConfig
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.train.loop.run_dir import RunDir
@@ -124,6 +126,7 @@ def _data_changes(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
     if len(before) != len(after):
         return [f"{len(before)} datasets instead of {len(after)}"]
     names = {"fingerprint": "other data", "held_out": "other held-out episodes", "weight": "another weight of a part"}
+    names |= {"labels": "another lexicon"}
     return [
         f"{said} ({_short(old.get(name))} instead of {_short(new.get(name))})"
         for old, new in zip(before, after, strict=True)
@@ -160,12 +163,14 @@ def _base_fingerprint(base: Path) -> str:
 
 def data_facts(experiment: Experiment) -> dict[str, Any]:
     """What was trained on; a mixture says it of each part."""
+    own = experiment.labeler
     found = [
         {
             "fingerprint": source.dataset.fingerprint(),
             "episodes": len(source.dataset.episodes),
             "held_out": list(source.split.validation),
             "skipped": {one.episode: one.reason for one in source.skipped},
+            **({"labels": sha256(own.text.encode()).hexdigest()} if isinstance(own, OwnLabeler) else {}),
         }
         for source in experiment.sources
     ]

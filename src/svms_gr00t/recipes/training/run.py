@@ -17,8 +17,12 @@ from typing import Any
 import torch
 
 from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.files.records import write_text
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.svms_config import GROUNDED
+from svms_gr00t.data.labels.own import FILE as LEXICON
+from svms_gr00t.data.labels.own import OwnLabeler, load_labeler
+from svms_gr00t.data.labels.tokens import Labeler
 from svms_gr00t.data.loading.feature_cache import FeatureCache
 from svms_gr00t.data.loading.protocols import Samples
 from svms_gr00t.model import Gr00tN1d6
@@ -50,17 +54,19 @@ def run_training(
     resume: Resume = "auto",
     accept: Collection[Change] = (),
     trackers: Sequence[TrackerName] = (),
+    labeler: Labeler | None = None,
     progress: Progress | None = None,
 ) -> Trained:
     """Train the chosen phases and save the policy. Raises SvmsError for bad input, before anything is written.
 
-    A run that goes on has the data and the code that it began with, but for the changes that `accept` names.
+    A run that goes on has the data and the code that it began with, but for the changes that `accept` names. A
+    `labeler` of your own labels the words instead of `config.lexicon`.
     """
     here = cluster()
     base = starting_point(config.base_model_path or NONE)
     config = config.settled(base)
     with claimed(config, output, resume, here):
-        return _train(config, base, output, here, accept, trackers, progress or Silent())
+        return _train(config, base, output, here, accept, trackers, labeler, progress or Silent())
 
 
 def _train(
@@ -70,10 +76,11 @@ def _train(
     here: Cluster,
     accept: Collection[Change],
     trackers: Sequence[TrackerName],
+    labeler: Labeler | None,
     progress: Progress,
 ) -> Trained:
     """The run in a folder that is ours."""
-    experiment = _experiment(config, base, progress)
+    experiment = _experiment(config, base, labeler, progress)
     check_card(config, experiment, here)
     model = _model(config, experiment, base)
     ready = _is_ready(model, base)
@@ -113,7 +120,7 @@ def _train(
     return trained
 
 
-def _experiment(config: TrainConfig, base: Path | None, progress: Progress) -> Experiment:
+def _experiment(config: TrainConfig, base: Path | None, labeler: Labeler | None, progress: Progress) -> Experiment:
     """Data, split, statistics and processor; fp32 loads the weights in float32, whatever the size."""
     experiment = Experiment.prepare(
         config.parts(),
@@ -130,6 +137,7 @@ def _experiment(config: TrainConfig, base: Path | None, progress: Progress) -> E
         svms=config.svms_fields(),
         min_max_embedding_keys=config.min_max_embedding_keys,
         hand_keys=(config.hand_position, config.hand_gripper),
+        labeler=labeler or (load_labeler(Path(config.lexicon)) if config.lexicon else None),
         progress=progress,
     )
     return replace(experiment, dtype=torch.float32) if config.precision == "fp32" else experiment
@@ -285,3 +293,5 @@ def _save(experiment: Experiment, trained: Trained, output: Path, here: Cluster)
     with here.main_first() as writes:
         if writes:
             experiment.policy(trained.model.to("cpu")).save_pretrained(output / "policy")
+            if isinstance(experiment.labeler, OwnLabeler):
+                write_text(output / "policy" / LEXICON, experiment.labeler.text)
