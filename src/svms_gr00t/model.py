@@ -289,8 +289,9 @@ class Gr00tN1d6(nn.Module, OnTheHub):
 
 def _streams(config: Gr00tN1d6Config) -> SheafStreams:
     """SVMS as the configuration wants it, its memory connected to this model's state and chunk."""
-    streams = tuple(config.stream_names.index(name) for name in config.memory_streams)
-    memory = _memory(config, streams) if config.memory_offsets else None
+    memory = None
+    if config.memory_offsets:
+        memory = _memory(config, tuple(config.stream_names.index(name) for name in config.memory_streams))
     return SheafStreams.from_config(config, config.backbone_embedding_dim, memory=memory)
 
 

@@ -1,5 +1,6 @@
 """Lines of Isaac-GR00T N1.6, pasted behind our commands, do what they say there or name what to write instead."""
 
+import json
 import shlex
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 from svms_gr00t.cli.line.nvidia import SCRIPTS
 from svms_gr00t.cli.line.spelling import OLDER, PresetName, members
 from svms_gr00t.cli.main import Commands, main, parse
+from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.data.processor.embodiment import EMBODIMENT_IDS, known_tag
 from svms_gr00t.recipes.modality_config import as_yaml, read_modality_config
 from svms_gr00t.recipes.shipped import shipped
@@ -85,9 +87,9 @@ def test_their_training_line_says_the_same_here(capsys: pytest.CaptureFixture[st
     ],
 )
 def test_what_training_cannot_honour_names_the_local_way(
-    flag: str, instead: str, capsys: pytest.CaptureFixture[str]
+    flag: str, instead: str, small_kitchen: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error = refused(f"train --dataset-path {shipped('kitchen')} {flag}", capsys)
+    error = refused(f"train --dataset-path {small_kitchen} {flag}", capsys)
     assert flag.split()[0] in error
     assert instead in error
     assert len(error.strip().splitlines()) == 1
@@ -213,6 +215,10 @@ def test_their_python_registry_is_read_as_data_and_answered_with_yaml(
     told = caplog.text.split("as YAML:\n")[1]
     (tmp_path / "robot.yaml").write_text(told)
     assert read_modality_config(tmp_path / "robot.yaml", "gr1") == robot
+    short = {kind: {"modality_keys": getattr(robot, kind).modality_keys} for kind in ("video", "state", "action")}
+    (tmp_path / "short.yaml").write_text(json.dumps(short | {"language": {"modality_keys": ["annotation.text"]}}))
+    found = read_modality_config(tmp_path / "short.yaml", "gr1")
+    assert (found.action.horizon, found.state.delta_indices) == (16, (0,))
     (tmp_path / "tagged.yaml").write_text(yaml.safe_dump({"NEW_EMBODIMENT": yaml.safe_load(as_yaml(robot))}))
     assert read_modality_config(tmp_path / "tagged.yaml", "new_embodiment") == robot
 
@@ -227,14 +233,19 @@ def test_their_python_registry_is_read_as_data_and_answered_with_yaml(
         ("x = (", "broken Python"),
     ],
 )
-def test_a_registry_that_would_have_to_run_is_refused(
-    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_registry_that_would_have_to_run_is_refused(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "robot.py").write_text(text)
-    line = f"train --dataset-path {shipped('kitchen')} --embodiment-tag NEW_EMBODIMENT --output-dir {tmp_path / 'run'}"
-    error = refused(f"{line} --modality-config-path {tmp_path / 'robot.py'}", capsys)
-    assert said in error
-    assert len(error.strip().splitlines()) == 1
+    with pytest.raises(ConfigError) as refusal:
+        read_modality_config(tmp_path / "robot.py", "new_embodiment")
+    assert said in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_robot_that_cannot_be_read_leaves_no_run_behind(
+    tmp_path: Path, small_kitchen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = f"train --dataset-path {small_kitchen} --modality-config-path no.yaml --output-dir {tmp_path / 'run'}"
+    assert "no.yaml" in refused(line, capsys)
     assert not (tmp_path / "run").exists()
 
 

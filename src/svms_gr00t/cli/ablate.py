@@ -4,10 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.table import Table
-
 from svms_gr00t.cli.console import Bars, console
 from svms_gr00t.cli.evaluate.placement import Placement
+from svms_gr00t.cli.shown.sheet import Sheet, Tables, chance, effect, num
 from svms_gr00t.core.errors import ConfigError
 
 SINGLE = ("max_steps", "learning_rate", "svms_rate", "global_batch_size")
@@ -15,7 +14,7 @@ SINGLE = ("max_steps", "learning_rate", "svms_rate", "global_batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ablate(Placement):
+class Ablate(Placement, Tables):
     """Train plain N1.6, an adapter of equal size, SVMS and SVMS without each of its parts, alike; compare them.
 
     With --suite memory: what memory is worth on tasks that need it, beside the controls that would explain it away.
@@ -68,7 +67,6 @@ class Ablate(Placement):
         return self._memory() if self.suite == "memory" else self._single()
 
     def _memory(self) -> int:
-        from svms_gr00t.evaluate.statistics.stats import effect_text
         from svms_gr00t.recipes.memory_study.arms import ARMS
         from svms_gr00t.recipes.memory_study.study import RECIPES, run_study
 
@@ -86,17 +84,16 @@ class Ablate(Placement):
             workers=self.workers,
             progress=Bars(),
         )
-        table = Table("side", "error", "against plain", "success", title=f"{self.seeds} seed(s)")
+        table = Sheet("side", "error", "against plain", "success", title=f"{self.seeds} seed(s)")
         for row in result.rows:
-            effect = effect_text(row.against_plain.relative, " %")[0] if row.against_plain else ""
-            success = "" if row.success is None else f"{row.success.estimate:.0%}"
-            table.add_row(row.says, f"{row.error:.4f}", effect, success)
-        console.print(table)
+            gain = effect(row.against_plain.relative if row.against_plain else None, " %")[0]
+            success = num(None if row.success is None else row.success.estimate, ".0%")
+            table.add_row(row.says, num(row.error), gain, success)
+        table.show()
         console.print(f"Table: {self.output_dir / 'study.md'}", highlight=False, soft_wrap=True)
         return 0
 
     def _single(self) -> int:
-        from svms_gr00t.evaluate.statistics.stats import effect_text, p_value
         from svms_gr00t.recipes.ablation.study import RECIPES, ablate
         from svms_gr00t.recipes.ablation.variants import VARIANTS
 
@@ -121,11 +118,11 @@ class Ablate(Placement):
             backend=self.backend,
             progress=Bars(),
         )
-        table = Table("variant", "error", "against plain", "95 %", "p", title=f"{self.seeds} seed(s)")
+        table = Sheet("variant", "error", "against plain", "95 %", "p", title=f"{self.seeds} seed(s)")
         for row in result.rows:
             found = row.against_plain
-            cells = (*effect_text(found.relative, " %"), p_value(found.p)) if found is not None else ("", "", "")
-            table.add_row(row.says, f"{row.error:.4f}", *cells)
-        console.print(table)
+            cells = (*effect(found.relative, " %"), chance(found.p)) if found is not None else ()
+            table.add_row(row.says, num(row.error), *cells)
+        table.show()
         console.print(f"Table and figure: {self.output_dir / 'ablation.md'}", highlight=False, soft_wrap=True)
         return 0

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from rich.table import Table
 
 from svms_gr00t.cli.console import console
+from svms_gr00t.cli.shown.sheet import Sheet, num, verdict
 from svms_gr00t.core.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ class Inspect:
 def _show(summary: "Summary") -> None:
     from svms_gr00t.groot.checkpoint.loading import some
 
-    table = Table("component", "parameters", title=summary.path)
+    table = Sheet("component", "parameters", title=summary.path)
     for name, count in summary.parameters.items():
-        table.add_row(name, f"{count:,}")
-    table.add_row("total", f"{summary.total:,}")
-    console.print(table)
+        table.add_row(name, count)
+    table.add_row("total", summary.total)
+    table.show()
     types = ", ".join(f"{count:,} as {name}" for name, count in summary.dtypes.items())
     _line(f"{summary.version}, SVMS {'on' if summary.svms else 'off'}; {types or 'no numbers'}")
     if summary.delta is not None:
@@ -199,9 +199,9 @@ class Verify:
             print(json.dumps({"tolerance": self.tolerance, "passed": passed, "cases": cases}, indent=2))
             return 0 if passed else 1
         for case, gaps in found.items():
-            table = Table("tensor", "largest difference", "", title=case)
+            table = Sheet("tensor", "largest difference", "passed", title=case)
             for name, gap in gaps.items():
-                table.add_row(name, f"{gap:.2e}", "pass" if gap <= self.tolerance else "FAIL")
-            console.print(table)
+                table.add_row(name, num(gap, ".2e"), verdict(gap <= self.tolerance))
+            table.show()
         console.print(f"{'pass' if passed else 'FAIL'} at tolerance {self.tolerance:g}")
         return 0 if passed else 1

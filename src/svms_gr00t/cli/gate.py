@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.table import Table
 
-from svms_gr00t.cli.console import console
+from svms_gr00t.cli.shown.sheet import Sheet, Tables, verdict
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gate:
+class Gate(Tables):
     """Print the gates of a run: criterion, measured value, pass or fail, and what to try. Exit code 1 on a failure."""
 
     run_dir: Annotated[Path, tyro.conf.Positional]
@@ -24,9 +23,9 @@ class Gate:
         from svms_gr00t.recipes.training.gates import run_gates
 
         found = run_gates(self.run_dir, self.reference)
-        table = Table("phase", "criterion", "measured", "", "what to try")
+        table = Sheet("phase", "criterion", "measured", "passed", "what to try")
         for gate in found:
-            verdict = {True: "[green]pass[/green]", False: "[red]FAIL[/red]", None: "not measured"}[gate.passed]
-            table.add_row(gate.phase, gate.criterion, gate.measured or "", verdict, "" if gate.passed else gate.advice)
-        console.print(table)
+            advice = "" if gate.passed else gate.advice
+            table.add_row(gate.phase, gate.criterion, gate.measured, verdict(gate.passed), advice)
+        table.show()
         return int(any(gate.passed is False for gate in found))

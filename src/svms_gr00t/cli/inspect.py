@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from rich.table import Table
-
 from svms_gr00t.cli.console import console
 from svms_gr00t.cli.line.spelling import PresetName
+from svms_gr00t.cli.shown.sheet import Sheet, num
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,20 +20,22 @@ class InspectModel:
     """Camera views in the example shapes."""
     format: Literal["table", "json"] = "table"
     """How to print."""
+    json: bool = False
+    """The same as --format json."""
 
     def run(self) -> int:
         """Print the table."""
         from svms_gr00t.recipes.dataflow import describe
 
         flow = describe(self.preset, use_sheaf_streams=self.use_sheaf_streams, views=self.views)
-        if self.format == "json":
+        if self.json or self.format == "json":
             console.print_json(data=[stage.__dict__ for stage in flow])
             return 0
         phases = list(flow[0].trainable)
-        table = Table("stage", "input", "output", "shape", "parameters", *phases, title=f"svms-gr00t {self.preset}")
+        table = Sheet("stage", "input", "output", "shape", "parameters", *phases, title=f"svms-gr00t {self.preset}")
         for stage in flow:
-            shares = [f"{stage.trainable[p]:.0%}" if stage.parameters else "" for p in phases]
-            count = f"{stage.parameters:,}" if stage.parameters else ""
+            shares = [num(stage.trainable[p] if stage.parameters else None, ".0%") for p in phases]
+            count = stage.parameters or None
             table.add_row(stage.name, stage.input, stage.output, stage.shape, count, *shares)
-        console.print(table)
+        table.show()
         return 0

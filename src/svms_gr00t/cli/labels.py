@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.table import Table
 
-from svms_gr00t.cli.console import console
+from svms_gr00t.cli.shown.sheet import Cell, Sheet, Tables
 
 COLOURS = ("green", "yellow", "magenta", "cyan", "blue", "red")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labels:
+class Labels(Tables):
     """Show which stream each word of an instruction belongs to, as the auxiliary losses see it."""
 
     text: Annotated[str, tyro.conf.Positional]
@@ -24,22 +23,21 @@ class Labels:
 
     def run(self) -> int:
         """Print a coloured table."""
-        console.print(word_table(self.text, self.lexicon))
+        word_table(self.text, self.lexicon).show()
         return 0
 
 
-def label_table(title: str, column: str, streams: Sequence[str], rows: Iterable[tuple[str, Sequence[float]]]) -> Table:
+def label_table(title: str, column: str, streams: Sequence[str], rows: Iterable[tuple[str, Sequence[float]]]) -> Sheet:
     """One row a word or token, a coloured mark for each label."""
     shades = [COLOURS[i % len(COLOURS)] for i in range(len(streams))]
-    table = Table(column, *streams, title=title)
+    table = Sheet(column, *streams, title=title)
     for text, values in rows:
-        marks = [f"[{c}]yes[/]" if v else "" for c, v in zip(shades, values, strict=True)]
-        colours = [c for c, v in zip(shades, values, strict=True) if v]
-        table.add_row(f"[{colours[0]}]{text}[/]" if colours else text, *marks)
+        marks = [Cell(bool(v), "yes" if v else "", c) for c, v in zip(shades, values, strict=True)]
+        table.add_row(Cell(text, text, next((mark.style for mark in marks if mark.value), "")), *marks)
     return table
 
 
-def word_table(text: str, lexicon: Path | None = None) -> Table:
+def word_table(text: str, lexicon: Path | None = None) -> Sheet:
     """The words of an instruction with their labels."""
     from svms_gr00t.data.labels.own import load_labeler
     from svms_gr00t.data.labels.tokens import streams_of

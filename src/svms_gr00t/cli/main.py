@@ -29,6 +29,7 @@ from svms_gr00t.cli.line.nvidia import ours
 from svms_gr00t.cli.line.spelling import chosen, spelled
 from svms_gr00t.cli.plan import PlanMemory
 from svms_gr00t.cli.serve import Serve
+from svms_gr00t.cli.shown.sheet import Tables, as_json
 from svms_gr00t.cli.train import Train, arguments
 from svms_gr00t.core.errors import SvmsError
 
@@ -127,6 +128,13 @@ def parse(args: Sequence[str] | None = None) -> Command:
     return at_home(tyro.cli(Commands, prog="svms-gr00t", description=__doc__, args=given, config=config))  # type: ignore[arg-type]
 
 
+def _wants_json(command: object) -> bool:
+    """Whether the chosen subcommand prints its tables as JSON."""
+    while hasattr(command, "command"):
+        command = command.command
+    return isinstance(command, Tables) and command.json
+
+
 def _told(args: list[str]) -> list[str]:
     """`args` in our spelling; NVIDIA's lines are understood, and what they ask for in vain is said on stderr."""
     if (found := chosen(args, Commands)) is None:
@@ -143,7 +151,9 @@ def main(args: Sequence[str] | None = None) -> None:
         console.print(f"svms-gr00t {__version__}", highlight=False)
         sys.exit(0)
     try:
-        code = parse(args).run()
+        command = parse(args)
+        with as_json(_wants_json(command)):
+            code = command.run()
     except SvmsError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         code = 2

@@ -4,10 +4,9 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from rich.table import Table
-
 from svms_gr00t.cli.console import console
 from svms_gr00t.cli.line.spelling import PresetName
+from svms_gr00t.cli.shown.sheet import Sheet, num
 
 if TYPE_CHECKING:
     from svms_gr00t.groot.config import Gr00tN1d6Config
@@ -46,6 +45,8 @@ class PlanMemory:
     """Simulate a step of each phase on the real modules without storage (seconds) instead of using the formula."""
     format: Literal["table", "json"] = "table"
     """How to print."""
+    json: bool = False
+    """The same as --format json."""
 
     def run(self) -> int:
         """Print the table."""
@@ -55,7 +56,7 @@ class PlanMemory:
 
         (config, phases), room = self._planned(), usable(self.gpu_gb)
         columns = ("phase", "trains", "batch", "peak GiB", "checkpoint GiB", f"fits {room:.1f} GiB")
-        table = Table(*columns, "cheapest switch that fits")
+        table = Sheet(*columns, "cheapest switch that fits")
         rows, fits, planner = [], True, exact_plan if self.exact else plan
         for phase in phases:
             setup = Setup(
@@ -71,15 +72,15 @@ class PlanMemory:
             found, flags = planner(config, used, setup), cheapest(config, used, setup, room, planner=planner)
             fits &= flags == ""
             help_ = {"": "", None: "none: a smaller batch, or a feature cache"}.get(flags, flags)
-            trains = f"{found.trained / 1e6:,.1f} M"
+            trains = num(found.trained / 1e6, ",.1f", " M")
             verdict = "yes" if flags == "" else "NO"
-            sizes = (f"{found.peak_gib:.1f}", f"{found.checkpoint_gib:.1f}")
-            table.add_row(phase.name, trains, str(setup.batch_size), *sizes, verdict, help_)
+            sizes = (num(found.peak_gib, ".1f"), num(found.checkpoint_gib, ".1f"))
+            table.add_row(phase.name, trains, setup.batch_size, *sizes, verdict, help_)
             rows.append(asdict(found) | {"fits": flags == "", "switch": flags})
-        if self.format == "json":
+        if self.json or self.format == "json":
             console.print_json(json.dumps(rows))
         else:
-            console.print(table)
+            table.show()
             said = f"{FRAGMENTATION - 1:.0%} for fragmentation and {CONTEXT_GIB} GiB for the CUDA context are assumed"
             text = (
                 f"Estimated from simulated runs; not measured on a GPU: {said}. Saving takes nothing more of the card"

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.table import Table
 
 from svms_gr00t.cli.console import Bars, console
 from svms_gr00t.cli.evaluate.rollout import policy_folder
+from svms_gr00t.cli.shown.sheet import Sheet, Tables, num, verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class Replay:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gates:
+class Gates(Tables):
     """What a suite must show before policies are compared on it: measure what is asked for, judge what is known.
 
     Scripted hands are always measured; the rest needs policies that were trained before. With --output what an earlier
@@ -132,16 +132,16 @@ class Gates:
         )
         known = measured(known, asking, Bars())
         gates = suite_gates(known)
-        hands = Table("task", "chance", "without the knowledge", "expert", title="Scripted hands")
+        hands = Sheet("task", "chance", "without the knowledge", "expert", title="Scripted hands")
         for name, one in known.tasks.items():
-            hands.add_row(name, f"{one.chance:.0%}", str(one.blind), str(one.expert))
+            hands.add_row(name, num(one.chance, ".0%"), str(one.blind), str(one.expert))
         if known.tasks:
-            console.print(hands)
-        table = Table("gate", "criterion", "measured", "", "what to try", title=f"Suite {self.suite}")
+            hands.show()
+        table = Sheet("gate", "criterion", "measured", "passed", "what to try", title=f"Suite {self.suite}")
         for gate in gates:
-            verdict = {True: "[green]pass[/green]", False: "[red]FAIL[/red]", None: "not measured"}[gate.passed]
-            table.add_row(gate.name, gate.criterion, gate.measured or "", verdict, "" if gate.passed else gate.advice)
-        console.print(table)
+            advice = "" if gate.passed else gate.advice
+            table.add_row(gate.name, gate.criterion, gate.measured, verdict(gate.passed), advice)
+        table.show()
         fit = fit_to_compare(gates)
         console.print("Policies may be compared on it." if fit else "Policies may not be compared on it yet.")
         if self.output is not None:

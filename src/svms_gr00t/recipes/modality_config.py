@@ -6,8 +6,9 @@
                action_configs: [{rep: RELATIVE, type: NON_EEF, format: DEFAULT}, {rep: ABSOLUTE, ...}]}
     language: {modality_keys: [annotation.human.task_description]}
 
-or the same under the robot's tag. Of a Python file only plain values are read, as data: names, lists, ranges, members
-of enumerations, and the call `register_modality_config(config, embodiment_tag=EmbodimentTag.X)`.
+or the same under the robot's tag. Without delta_indices what is read is now, and a chunk has 16 steps. Of a Python file
+only plain values are read, as data: names, lists, ranges, members of enumerations, and the call
+`register_modality_config(config, embodiment_tag=EmbodimentTag.X)`.
 """
 
 import ast
@@ -30,6 +31,7 @@ _KINDS = ("video", "state", "action", "language")
 _FORM = "a mapping of video, state, action and language"
 _HINT = "docs/data.md shows the YAML form"
 _RECORDS = ("ModalityConfig", "ActionConfig")
+HORIZON = 16
 _MOST = 10_000
 """Most steps of a range."""
 
@@ -48,10 +50,17 @@ def read_modality_config(path: Path, tag: str) -> EmbodimentConfig:
         value = value[name]
     if not isinstance(value, Mapping):
         raise ConfigError(str(path), got=type(value).__name__, want=_FORM, hint=_HINT)
-    robot = EmbodimentConfig.from_dict(value, str(path))
+    robot = EmbodimentConfig.from_dict({kind: _with_steps(kind, one) for kind, one in value.items()}, str(path))
     if python:
         log.warning("%s was read as data, not run. The same as YAML:\n%s", path, as_yaml(robot))
     return robot
+
+
+def _with_steps(kind: str, value: Any) -> Any:
+    """What is read now, and 16 steps of commands, where a file does not say."""
+    if not isinstance(value, Mapping) or "delta_indices" in value:
+        return value
+    return {"delta_indices": list(range(HORIZON if kind == "action" else 1)), **value}
 
 
 def as_yaml(robot: EmbodimentConfig) -> str:

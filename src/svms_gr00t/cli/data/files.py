@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from rich.table import Table
 
 from svms_gr00t.cli.console import Bars, console, tell_skipped
+from svms_gr00t.cli.shown.sheet import Cell, Sheet, Tables, num, span
 from svms_gr00t.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class InitModality:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataStatistics:
+class DataStatistics(Tables):
     """Exact statistics of a dataset; with --base-model-path, whether a checkpoint's fit it (exit code 1 if not)."""
 
     dataset_path: Annotated[Path, tyro.conf.Positional]
@@ -79,18 +79,20 @@ class DataStatistics:
         if self.relative:
             robot = with_relative(from_modality(dataset.modality, horizon=self.horizon), self.relative)
         statistics = compute_statistics(dataset, embodiment=robot, progress=Bars())
-        table = Table("key", "element", "min", "q01", "mean", "q99", "max", "std")
+        table = Sheet("key", "element", "min", "q01", "mean", "q99", "max", "std")
         for kind in ("state", "action"):
             for key, columns in statistics[kind].items():
                 for i in range(len(columns["min"])):
-                    values = [f"{columns[name][i]:.4g}" for name in ("min", "q01", "mean", "q99", "max", "std")]
-                    table.add_row(f"{kind}.{key}" if i == 0 else "", str(i), *values)
+                    values = [float(columns[name][i]) for name in ("min", "q01", "mean", "q99", "max", "std")]
+                    table.add_row(_named(f"{kind}.{key}", i), i, *values)
+        table.show()
+        ranges = Sheet("key", "element", "first step", "last step", title="Relative actions by horizon step")
         for key, columns in statistics.get("relative_action", {}).items():
             for i in range(len(columns["min"][0])):
-                ends = [(columns["min"][h][i], columns["max"][h][i]) for h in (0, -1)]
-                text = " to ".join(f"[{low:.3g}, {high:.3g}]" for low, high in ends)
-                console.print(f"relative_action.{key} {i}: {text} from the first to the last horizon step")
-        console.print(table)
+                ends = [span(float(columns["min"][h][i]), float(columns["max"][h][i]), ".3g") for h in (0, -1)]
+                ranges.add_row(_named(f"relative_action.{key}", i), i, *ends)
+        if ranges.rows:
+            ranges.show()
         if self.output is not None:
             self._write(statistics)
         return 0
@@ -104,12 +106,12 @@ class DataStatistics:
         report = compare_with_base(
             dataset, config.embodiment, statistics, use_percentiles=config.use_percentiles, progress=Bars()
         )
-        table = Table("key", "element", "base", "data", "clipped", "of its range used")
+        table = Sheet("key", "element", "base", "data", "clipped", "of its range used")
         for e in report.elements:
-            ends = [f"[{low:.3g}, {high:.3g}]" for low, high in (e.base, e.data)]
-            used = "constant" if e.constant else f"{e.used:.0%}"
-            table.add_row(e.key if e.element == 0 else "", str(e.element), *ends, f"{e.clipped:.2%}", used)
-        console.print(table)
+            ends = [Cell([float(low), float(high)], f"[{low:.3g}, {high:.3g}]") for low, high in (e.base, e.data)]
+            used = Cell(None, "constant") if e.constant else num(float(e.used), ".0%")
+            table.add_row(_named(e.key, e.element), e.element, *ends, num(float(e.clipped), ".2%"), used)
+        table.show()
         for finding in report.findings:
             line = f"{finding.severity} {finding.where}: {finding.found}\n    -> {finding.todo}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -126,3 +128,8 @@ class DataStatistics:
             raise ConfigError("output", got=str(self.output), want="a file", hint="Such as statistics.json")
         dump_json(self.output, value)
         console.print(f"Wrote {self.output}", soft_wrap=True)
+
+
+def _named(key: str, element: int) -> Cell:
+    """The key, shown at its first element."""
+    return Cell(key, key if element == 0 else "")

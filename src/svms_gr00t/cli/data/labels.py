@@ -4,10 +4,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
-
 from svms_gr00t.cli.console import console, tell_skipped
 from svms_gr00t.cli.labels import label_table, word_table
+from svms_gr00t.cli.shown.sheet import Sheet, Tables, num
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.files.whole import whole_file
 
@@ -15,7 +14,7 @@ _UNKNOWN_SHOWN = 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataLabels:
+class DataLabels(Tables):
     """Label instructions by stream. Give one of --text, --jsonl, --dataset-path, --score."""
 
     text: str | None = None
@@ -48,7 +47,7 @@ class DataLabels:
     def _text(self) -> None:
         assert self.text is not None
         if self.tokenizer is None:
-            console.print(word_table(self.text, self.lexicon))
+            word_table(self.text, self.lexicon).show()
             return
         from svms_gr00t.data.labels.own import load_labeler
         from svms_gr00t.data.labels.tokens import label_tokens, streams_of
@@ -57,7 +56,7 @@ class DataLabels:
         labeler = load_labeler(self.lexicon)
         formalized, tokens = label_tokens(self.text, load_tokenizer(self.tokenizer), labeler)
         rows = [(repr(t.piece), tuple(map(float, t.labels.values()))) for t in tokens]
-        console.print(label_table(formalized, "token", streams_of(labeler), rows))
+        label_table(formalized, "token", streams_of(labeler), rows).show()
 
     def _jsonl(self) -> None:
         from svms_gr00t.data.labels.own import load_labeler
@@ -83,10 +82,10 @@ class DataLabels:
         dataset, skipped = open_sound(self.dataset_path)
         tell_skipped(skipped)
         found = coverage(dataset_instructions(dataset), load_labeler(self.lexicon))
-        table = Table("label", "share of words", title=f"{found.instructions} instructions, {found.words} words")
+        table = Sheet("label", "share of words", title=f"{found.instructions} instructions, {found.words} words")
         for name, share in found.shares.items():
-            table.add_row(name, f"{share:.1%}")
-        console.print(table)
+            table.add_row(name, num(share, ".1%"))
+        table.show()
         console.print(f"known to the lexicon or the grammar: {found.known_share:.1%}", highlight=False)
         if found.unknown:
             words = ", ".join(f"{word} ({count})" for word, count in found.unknown[:_UNKNOWN_SHOWN])
@@ -105,10 +104,10 @@ class DataLabels:
         result = score_labels(
             read_gold(self.score), load_tokenizer(self.tokenizer or "qwen"), load_labeler(self.lexicon)
         )
-        table = Table("class", "precision", "recall", "F1", title=f"{result.tokens} tokens")
+        table = Sheet("class", "precision", "recall", "F1", title=f"{result.tokens} tokens")
         for name, one in result.classes.items():
-            table.add_row(name, f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}")
-        table.add_row("macro", "", "", f"{result.macro_f1:.3f}")
-        console.print(table)
+            table.add_row(name, *(num(value, ".3f") for value in (one.precision, one.recall, one.f1)))
+        table.add_row("macro", None, None, num(result.macro_f1, ".3f"))
+        table.show()
         exact = f"{result.exact_tokens} of {result.tokens} tokens and {result.exact_sentences} of {result.sentences}"
         console.print(f"wholly right: {exact} instructions", highlight=False)

@@ -2,19 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from rich.table import Table
 
 from svms_gr00t.cli.console import console
+from svms_gr00t.cli.shown.sheet import Sheet, Tables, chance, effect, num
 
 if TYPE_CHECKING:
     from svms_gr00t.evaluate.comparison.compare import MetricComparison
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare:
+class Compare(Tables):
     """Compare runs with the first one, paired by training seed and episode.
 
     A run is a folder with open_loop.json or closed_loop.json, a folder of seed_* folders, a policy of a demo
@@ -43,10 +43,10 @@ class Compare:
             for line in pair.unknown:
                 console.print(f"unknown: {line}", markup=False, highlight=False)
             head = ("metric", report.reference, pair.candidate, "effect", "95 %", "p", "needed", "verdict")
-            table = Table(*head, title=f"{pair.candidate} against {report.reference}")
+            table = Sheet(*head, title=f"{pair.candidate} against {report.reference}")
             for metric in pair.metrics:
                 table.add_row(*_cells(metric))
-            console.print(table)
+            table.show()
             console.print(
                 f"needed: episodes for an interval of {report.width:.0%} of the reference (of 1 for success); "
                 f"--output has the differences and permutation tests",
@@ -61,14 +61,11 @@ class Compare:
         return 0
 
 
-def _cells(m: "MetricComparison") -> tuple[str, ...]:
+def _cells(m: "MetricComparison") -> tuple[Any, ...]:
     """Points for shares, percent of the reference for errors."""
-    from svms_gr00t.evaluate.statistics.stats import effect_text, p_value, points
+    from svms_gr00t.evaluate.statistics.stats import points
 
     success = m.metric == "success"
-    effect, span = effect_text(points(m.found.difference)) if success else effect_text(m.found.relative, " %")
-    needed = "" if m.episodes_needed is None else f"{m.episodes_needed:,}"
-    return (
-        m.metric, f"{m.found.reference:.4f}", f"{m.found.candidate:.4f}", effect, span, p_value(m.found.p), needed,
-        m.verdict,
-    )  # fmt: skip
+    found = effect(points(m.found.difference)) if success else effect(m.found.relative, " %")
+    sides = (num(m.found.reference), num(m.found.candidate))
+    return (m.metric, *sides, *found, chance(m.found.p), m.episodes_needed, m.verdict)

@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from rich.table import Column, Table
 
 from svms_gr00t.cli.console import Bars, console, tell_skipped
 from svms_gr00t.cli.evaluate.placement import Placement
+from svms_gr00t.cli.shown.sheet import Sheet, Tables, num
 
 if TYPE_CHECKING:
     from svms_gr00t.consistency.monitor import Facts
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainMonitor(Placement):
+class TrainMonitor(Placement, Tables):
     """Two small heads on the frozen model, spreads of every edge, and a threshold; minutes.
 
     The file serves every policy with the same backbone: `svms-gr00t serve --monitor FILE`.
@@ -68,7 +68,7 @@ class TrainMonitor(Placement):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShowMonitor:
+class ShowMonitor(Tables):
     """What a monitor was trained on, its edges and their clean spreads."""
 
     file: Annotated[Path, tyro.conf.Positional]
@@ -83,15 +83,11 @@ class ShowMonitor:
 
 
 def _tell(facts: "Facts") -> None:
-    table = Table(
-        Column("edge", no_wrap=True),
-        "unit",
-        *facts.phases.names,
-        title="Clean spread by phase of motion (root mean square)",
-    )
+    title = "Clean spread by phase of motion (root mean square)"
+    table = Sheet("edge", "unit", *facts.phases.names, title=title)
     for edge in facts.edges:
-        table.add_row(edge.name, edge.quantity.unit, *(f"{value:.3g}" for value in facts.spreads[edge.name]))
-    console.print(table)
+        table.add_row(edge.name, edge.quantity.unit, *(num(float(value), ".3g") for value in facts.spreads[edge.name]))
+    table.show()
     console.print(
         f"{facts.checkpoint} on {facts.dataset}: {len(facts.train)} episodes for the heads, {len(facts.spread)} for "
         f"the spreads, {len(facts.calibration)} for the threshold.\nAlarm above {facts.threshold:.2f} spreads: at most "

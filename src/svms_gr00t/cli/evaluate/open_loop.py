@@ -4,11 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from svms_gr00t.cli.console import Bars, console, tell_skipped
 from svms_gr00t.cli.evaluate.placement import Placement
 from svms_gr00t.cli.evaluate.rollout import policy_folder
+from svms_gr00t.cli.shown.sheet import Cell, Sheet, Tables, chance, effect, num, span
 
 if TYPE_CHECKING:
     from svms_gr00t.data.lerobot.dataset import LeRobotDataset
@@ -24,7 +23,7 @@ SHOWN_STEPS = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenLoop(Placement):
+class OpenLoop(Placement, Tables):
     """Denoised action error on held-out episodes, by key and horizon step, beside three naive baselines."""
 
     model_path: Path
@@ -102,23 +101,22 @@ class OpenLoop(Placement):
     def _listen(
         self, policy: Any, dataset: Any, split: "Split", config: "OpenLoopConfig", result: "OpenLoopResult"
     ) -> None:
-        from svms_gr00t.evaluate.statistics.stats import compare_paired, effect_text, p_value
+        from svms_gr00t.evaluate.statistics.stats import compare_paired
         from svms_gr00t.recipes.training.held_out_wording import kitchen_paraphrases
 
         words = kitchen_paraphrases(set(dataset.tasks.values()))
-        table = Table("instruction", "MSE", "against recorded", "95 %", "p", title="Language tests, paired by episode")
-        table.add_row("recorded", f"{result.scores.mse:.4f}")
+        table = Sheet("instruction", "MSE", "against recorded", "95 %", "p", title="Language tests, paired by episode")
+        table.add_row("recorded", num(result.scores.mse))
         for language in ("paraphrased", "empty", "swapped"):
             if language == "swapped" and len(set(dataset.tasks.values())) < 2:
                 continue
             asked = replace(config, language=language, paraphrases=words)
             found = self._score(policy, dataset, split, asked)
-            effect = compare_paired(result.scores.metric("mse"), found.scores.metric("mse"))
-            cells = (*effect_text(effect.relative, " %"), p_value(effect.p))
-            table.add_row(language, f"{found.scores.mse:.4f}", *cells)
+            paired = compare_paired(result.scores.metric("mse"), found.scores.metric("mse"))
+            table.add_row(language, num(found.scores.mse), *effect(paired.relative, " %"), chance(paired.p))
             if self.output is not None:
                 found.save(self.output.with_stem(f"{self.output.stem}_{language}"))
-        console.print(table)
+        table.show()
 
     def _draw(self, policy: Any, dataset: Any, split: "Split", config: "OpenLoopConfig") -> None:
         from svms_gr00t.core.files.records import write_text
@@ -141,31 +139,29 @@ def tell(found: "HeldOut") -> None:
 
 def _print_methods(result: "OpenLoopResult", episodes: int) -> None:
     title = f"{episodes} held-out episodes, normalised action error"
-    table = Table("method", "MSE", "95 %", "L1", f"first {result.executed}", "first step", "flow loss", title=title)
+    table = Sheet("method", "MSE", "95 %", "L1", f"first {result.executed}", "first step", "flow loss", title=title)
     for name, method in result.methods.items():
-        span = method.mse_interval
-        interval = "" if span is None else f"{span.low:.4f} to {span.high:.4f}"
-        flow = "" if method.flow_loss is None else f"{method.flow_loss:.4f}"
-        numbers = (method.mae, method.executed_mse, method.first_mse)
-        table.add_row(name, f"{method.mse:.4f}", interval, *(f"{value:.4f}" for value in numbers), flow)
-    console.print(table)
+        ends = method.mse_interval
+        interval = span(None, None) if ends is None else span(ends.low, ends.high)
+        numbers = (method.mae, method.executed_mse, method.first_mse, method.flow_loss)
+        table.add_row(name, num(method.mse), interval, *map(num, numbers))
+    table.show()
 
 
 def _print_keys(result: "OpenLoopResult") -> None:
     head = ("action key", "kind", "MSE", "L1, own unit", "first step", "right side", "angle")
-    table = Table(*head, title=f"{result.policy} by action key")
+    table = Sheet(*head, title=f"{result.policy} by action key")
     for key, one in result.scores.keys.items():
-        accuracy = "" if one.accuracy is None else f"{one.accuracy:.1%}"
-        angle = "" if one.angle is None else f"{one.angle:.4f} rad"
-        mse = "constant" if one.mse is None else f"{one.mse:.4f}"
-        table.add_row(key, one.kind, mse, f"{one.physical:.4f}", f"{one.first_physical:.4f}", accuracy, angle)
-    console.print(table)
+        mse = Cell(None, "constant") if one.mse is None else num(one.mse)
+        rest = (num(one.accuracy, ".1%"), num(one.angle, ".4f", " rad"))
+        table.add_row(key, one.kind, mse, num(one.physical), num(one.first_physical), *rest)
+    table.show()
 
 
 def _print_horizon(result: "OpenLoopResult") -> None:
     steps = [step for step in SHOWN_STEPS if step <= result.horizon]
-    table = Table("method", *(f"step {step}" for step in steps), title="MSE by step of the chunk")
+    table = Sheet("method", *(f"step {step}" for step in steps), title="MSE by step of the chunk")
     for name, method in result.methods.items():
         values = [method.by_step[step - 1] for step in steps]
-        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
-    console.print(table)
+        table.add_row(name, *map(num, values))
+    table.show()

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rich.table import Table
-
 from svms_gr00t.cli.console import Bars, console
 from svms_gr00t.cli.evaluate.placement import Placement
+from svms_gr00t.cli.shown.sheet import Sheet, Tables, num, span
 from svms_gr00t.core.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def policy_folder(path: Path) -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClosedLoop(Placement):
+class ClosedLoop(Placement, Tables):
     """Drive a simulator and count successes, with Wilson intervals.
 
     Before the embedded kitchen judges a policy, recorded demonstrations must still succeed in it.
@@ -68,13 +67,13 @@ class ClosedLoop(Placement):
         result = self._drive()
         published = N1D6_24 if self.benchmark == "n1d6" else {}
         extra = ("N1.6, published",) if published else ()
-        table = Table("task", "success", "95 %", *extra, title=f"{self.episodes} episodes a task, seed {self.seed}")
+        table = Sheet("task", "success", "95 %", *extra, title=f"{self.episodes} episodes a task, seed {self.seed}")
         for name, task in (*result.tasks.items(), ("all", result.overall)):
-            span = "" if task.rate is None else f"{task.rate.low:.0%} to {task.rate.high:.0%}"
-            known = (f"{published[name]:.1f} %" if name in published else "",) if published else ()
+            ends = span(None, None) if task.rate is None else span(task.rate.low, task.rate.high, ".0%")
+            known = (num(published.get(name), ".1f", " %"),) if published else ()
             broken = f", {task.broken} broken" if task.broken else ""
-            table.add_row(name, f"{task.successes}/{task.episodes}{broken}", span, *known)
-        console.print(table)
+            table.add_row(name, f"{task.successes}/{task.episodes}{broken}", ends, *known)
+        table.show()
         if self.output is not None:
             console.print(f"written to {result.save(self.output)}")
             for one in result.rollouts:

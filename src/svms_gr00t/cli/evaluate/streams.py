@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rich.table import Table
-
 from svms_gr00t.cli.console import Bars, console
 from svms_gr00t.cli.evaluate.open_loop import tell
 from svms_gr00t.cli.evaluate.placement import Placement
 from svms_gr00t.cli.evaluate.rollout import policy_folder
+from svms_gr00t.cli.shown.sheet import Cell, Sheet, Tables, effect, num, span
 from svms_gr00t.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from svms_gr00t.evaluate.statistics.stats import Interval
     from svms_gr00t.evaluate.streams.detectors import Detection
     from svms_gr00t.evaluate.streams.foresight import Foresight, Warned
     from svms_gr00t.evaluate.streams.study import StreamStudy
@@ -88,7 +88,7 @@ class Calibrate(_OnHeldOut):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Streams(_OnHeldOut):
+class Streams(_OnHeldOut, Tables):
     """What each stream knows, where tokens go by class, task and time, what is lost without a stream, and how well
     detectors tell a broken observation from a clean one. With --monitor also the consistency monitor; then a plain
     policy will do.
@@ -184,14 +184,14 @@ def unseen(monitor: Any, dataset: Any, episodes: tuple[int, ...]) -> tuple[int, 
 def _print(study: "StreamStudy") -> None:
     report = study.report
     if report.specialisation is not None:
-        table = Table("linear probe on", *report.scores, title="Balanced accuracy by label (0.5 is chance)")
+        table = Sheet("linear probe on", *report.scores, title="Balanced accuracy by label (0.5 is chance)")
         for name, row in zip(report.streams, report.specialisation, strict=True):
-            table.add_row(name, *("" if value is None else f"{value:.3f}" for value in row))
-        console.print(table)
-    table = Table("tokens", "number", *report.streams, title="Route shares by token class")
+            table.add_row(name, *(num(value, ".3f") for value in row))
+        table.show()
+    table = Sheet("tokens", "number", *report.streams, title="Route shares by token class")
     for name, share in report.shares.items():
-        table.add_row(name, f"{share.tokens:,}", *(f"{value:.3f}" for value in share.routes))
-    console.print(table)
+        table.add_row(name, share.tokens, *(num(value, ".3f") for value in share.routes))
+    table.show()
     _print_slices(study)
     _print_knockout(study)
     _print_detectors(study.detectors, study.alpha)
@@ -199,41 +199,39 @@ def _print(study: "StreamStudy") -> None:
 
 def _print_slices(study: "StreamStudy") -> None:
     edges = [f"rho {edge}" for edge in study.report.edges]
-    table = Table("task or time", "looks", *study.report.streams, *edges, title="Routes and disagreement")
+    table = Sheet("task or time", "looks", *study.report.streams, *edges, title="Routes and disagreement")
     parts = [f"part {i + 1} of {len(study.by_time)}" for i in range(len(study.by_time))]
     named = [*study.by_task.items(), *zip(parts, study.by_time, strict=True)]
     for name, part in named:
-        table.add_row(name, str(part.looks), *(f"{value:.3f}" for value in (*part.routes, *part.rho)))
-    console.print(table)
+        table.add_row(name, part.looks, *(num(value, ".3f") for value in (*part.routes, *part.rho)))
+    table.show()
 
 
 def _print_knockout(study: "StreamStudy") -> None:
-    from svms_gr00t.evaluate.statistics.stats import effect_text
-
     keys = list(next(iter(study.knockout.values())).keys)
-    table = Table("without", "error", "effect", "95 %", *keys, title=f"Open-loop error; whole policy {study.whole:.4f}")
+    table = Sheet("without", "error", "effect", "95 %", *keys, title=f"Open-loop error; whole policy {study.whole:.4f}")
     for name, one in study.knockout.items():
-        effect = effect_text(one.against_whole.relative, " %")
-        table.add_row(name, f"{one.mse:.4f}", *effect, *(f"{one.keys[key]:+.1f} %" for key in keys))
-    console.print(table)
+        parts = (num(one.keys[key], "+.1f", " %") for key in keys)
+        table.add_row(name, num(one.mse), *effect(one.against_whole.relative, " %"), *parts)
+    table.show()
 
 
 def _print_detectors(found: "dict[str, dict[str, Detection]]", alpha: float) -> None:
     names = list(next(iter(found.values())))
     title = f"AUROC of telling broken from clean (share flagged at {alpha:.0%} promised false alarms)"
-    table = Table("shift", *names, title=title)
+    table = Sheet("shift", *names, title=title)
     for shift, one in found.items():
-        cells = [
-            f"{d.flagged:.0%} flagged" if shift == "clean" else f"{d.auroc:.2f} ({d.flagged:.0%})" for d in one.values()
-        ]
+        clean = shift == "clean"
+        said = [f"{d.flagged:.0%} flagged" if clean else f"{d.auroc:.2f} ({d.flagged:.0%})" for d in one.values()]
+        cells = [Cell([None if clean else d.auroc, d.flagged], t) for d, t in zip(one.values(), said, strict=True)]
         table.add_row(shift, *cells)
-    console.print(table)
+    table.show()
     behind = [(shift, *_nearest(one)) for shift, one in found.items() if any(d.behind for d in one.values())]
     if behind:
-        table = Table("shift", "best other", "consistency against it", "95 %", title="Paired difference of AUROC")
+        table = Sheet("shift", "best other", "consistency against it", "95 %", title="Paired difference of AUROC")
         for shift, name, lead in behind:
-            table.add_row(shift, name, f"{lead.estimate:+.2f}", f"{lead.low:+.2f} to {lead.high:+.2f}")
-        console.print(table)
+            table.add_row(shift, name, num(lead.estimate, "+.2f"), span(lead.low, lead.high, "+.2f"))
+        table.show()
 
 
 def _nearest(found: "Mapping[str, Detection | Warned]") -> tuple[str, Any]:
@@ -244,11 +242,15 @@ def _nearest(found: "Mapping[str, Detection | Warned]") -> tuple[str, Any]:
 
 def _print_foresight(found: "Foresight") -> None:
     title = f"{found.failed} of {found.episodes} episodes failed; seen from the first {found.first} requests"
-    table = Table("detector", "AUROC", "95 %", "consistency against it", title=title)
+    table = Sheet("detector", "AUROC", "95 %", "consistency against it", title=title)
     for name, one in found.detectors.items():
-        span = "" if one.interval is None else f"{one.interval.low:.2f} to {one.interval.high:.2f}"
-        lead = (
-            "" if one.behind is None else f"{one.behind.estimate:+.2f} [{one.behind.low:+.2f}, {one.behind.high:+.2f}]"
-        )
-        table.add_row(name, f"{one.auroc:.2f}", span, lead)
-    console.print(table)
+        ends = span(None, None) if one.interval is None else span(one.interval.low, one.interval.high, ".2f")
+        table.add_row(name, num(one.auroc, ".2f"), ends, _lead(one.behind))
+    table.show()
+
+
+def _lead(lead: "Interval | None") -> Cell:
+    if lead is None:
+        return Cell(None, "")
+    text = f"{lead.estimate:+.2f} [{lead.low:+.2f}, {lead.high:+.2f}]"
+    return Cell([lead.estimate, lead.low, lead.high], text)

@@ -58,6 +58,12 @@ class OpenLoopConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"open_loop.{name}", got=getattr(self, name), want="at least 1", hint="Choose more")
 
+    @classmethod
+    def within(cls, horizon: int, **rest: Any) -> "OpenLoopConfig":
+        """The first 16 steps of chunks of `horizon` steps, or all of shorter ones."""
+        steps = min(cls.horizon, horizon)
+        return cls(horizon=steps, executed=min(cls.executed, steps), **rest)
+
 
 def evaluate_open_loop(
     policy: ActionPolicy,

@@ -79,7 +79,7 @@ def study_streams(
     streams_of(policy)
     shared: dict[str, Any] = {"stride": stride, "progress": progress}
     clean, detectors = study_detectors(policy, dataset, episodes, alpha=alpha, draws=draws, monitor=monitor, **shared)
-    config = OpenLoopConfig(stride=stride, batch_size=32)
+    config = OpenLoopConfig.within(policy.processor.codec.horizon, stride=stride, batch_size=32)
     whole, knockout = knock_out(policy, dataset, episodes, statistics=statistics, config=config, progress=progress)
     return StreamStudy(
         report=report,

@@ -166,7 +166,9 @@ def _judge(policy: Policy, experiment: Experiment, config: AblationConfig, name:
         experiment.split.validation,
         statistics=experiment.processor.statistics[tag],
         train_episodes=experiment.split.train,
-        config=OpenLoopConfig(seed=experiment.seed, batch_size=32, stride=config.stride),
+        config=OpenLoopConfig.within(
+            policy.processor.codec.horizon, seed=experiment.seed, batch_size=32, stride=config.stride
+        ),
         name=name,
     ).save(folder / "open_loop.json")
     if config.rollouts:

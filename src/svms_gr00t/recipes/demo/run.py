@@ -109,8 +109,11 @@ class Demo:
                 experiment.split.validation,
                 statistics=experiment.processor.statistics[tag],
                 train_episodes=experiment.split.train,
-                config=OpenLoopConfig(
-                    seed=self.config.seed, batch_size=32, stride=self.config.stride if self.config.memory_frames else 6
+                config=OpenLoopConfig.within(
+                    experiment.processor.codec.horizon,
+                    seed=self.config.seed,
+                    batch_size=32,
+                    stride=self.config.stride if self.config.memory_frames else 6,
                 ),
                 name=name,
                 progress=self.progress,

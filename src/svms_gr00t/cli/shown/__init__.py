@@ -1,0 +1,1 @@
+"""How results are shown: tables that cut nothing, and the same numbers as JSON."""
