@@ -134,19 +134,23 @@ class Train:
     accept_changes: str = ""
     """data, code or data,code: go on although they are not those that the run began with, and write it down."""
     tracker: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-    """Besides metrics.jsonl, which is always written."""
+    """Besides metrics.jsonl, which is always written; their files are in the run folder, and a resumed run goes on."""
+    tracker_project: str | None = None
+    """W&B's and trackio's project; by default WANDB_PROJECT, then svms-gr00t."""
+    tracker_name: str | None = None
+    """What the run is called there; by default the name of its folder."""
 
     def run(self) -> int:
         """Train, say what the gates say and where the policy is."""
         from svms_gr00t.recipes.training.passport import parse_changes
         from svms_gr00t.recipes.training.run import run_training
+        from svms_gr00t.train.loop.trackers import Tracking
 
         output = self.output_dir if self.resume in ("auto", "never") else Path(self.resume)
         mode: Literal["auto", "never"] = "never" if self.resume == "never" else "auto"
         accept = parse_changes(self.accept_changes)
-        trained = run_training(
-            self.settings(), output, resume=mode, accept=accept, trackers=self.tracker, progress=Bars()
-        )
+        tracking = Tracking(names=self.tracker, project=self.tracker_project, name=self.tracker_name)
+        trained = run_training(self.settings(), output, resume=mode, accept=accept, tracking=tracking, progress=Bars())
         for gate in trained.gates:
             verdict = {True: "pass", False: "FAIL", None: "not measured"}[gate.passed]
             advice = "" if gate.passed else f" ({gate.advice})"

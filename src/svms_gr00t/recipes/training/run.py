@@ -7,8 +7,7 @@ RUN/policy/         the trained policy
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,7 @@ from svms_gr00t.recipes.training.memory import advised, check_card
 from svms_gr00t.recipes.training.passport import Change, Resume, claimed, write_passport
 from svms_gr00t.recipes.training.phases_in_turn import Trained, train_in_turn, turns
 from svms_gr00t.train.cache_features import cache_key, cache_layer
-from svms_gr00t.train.loop.trackers import Tracker, TrackerName, make_trackers
+from svms_gr00t.train.loop.trackers import Tracking
 from svms_gr00t.train.loop.trainer import LoopConfig, Validate
 from svms_gr00t.train.phases import Phase
 from svms_gr00t.train.processes.cluster import Cluster
@@ -53,7 +52,7 @@ def run_training(
     *,
     resume: Resume = "auto",
     accept: Collection[Change] = (),
-    trackers: Sequence[TrackerName] = (),
+    tracking: Tracking | None = None,
     labeler: Labeler | None = None,
     progress: Progress | None = None,
 ) -> Trained:
@@ -62,11 +61,13 @@ def run_training(
     A run that goes on has the data and the code that it began with, but for the changes that `accept` names. A
     `labeler` of your own labels the words instead of `config.lexicon`.
     """
+    tracking = tracking or Tracking()
+    tracking.check()
     here = cluster()
     base = starting_point(config.base_model_path or NONE)
     config = config.settled(base)
     with claimed(config, output, resume, here):
-        return _train(config, base, output, here, accept, trackers, labeler, progress or Silent())
+        return _train(config, base, output, here, accept, tracking, labeler, progress or Silent())
 
 
 def _train(
@@ -75,7 +76,7 @@ def _train(
     output: Path,
     here: Cluster,
     accept: Collection[Change],
-    trackers: Sequence[TrackerName],
+    tracking: Tracking,
     labeler: Labeler | None,
     progress: Progress,
 ) -> Trained:
@@ -98,7 +99,8 @@ def _train(
         if writes:
             write_passport(config, output, experiment, base=base, accept=accept)
             announce(model, base, begun=bool(plan[0].run.checkpoints()))
-    with _logging(trackers, output, config, here) as logs, advised(config):
+    following = tracking if here.rank == 0 else Tracking()
+    with following.follow(output, asdict(config)) as logs, advised(config):
         trained = train_in_turn(
             model,
             by_phase,
@@ -165,18 +167,6 @@ def announce(model: Gr00tN1d6, base: Path | None, *, begun: bool) -> None:
     elif model.svms is not None and not begun and not _is_ready(model, base):
         count = sum(p.numel() for p in model.svms.parameters())
         log.warning("FRESH RANDOM WEIGHTS: %s parameters of SVMS; %s carries no trained SVMS", f"{count:,}", base)
-
-
-@contextmanager
-def _logging(
-    names: Sequence[TrackerName], output: Path, config: TrainConfig, here: Cluster
-) -> Iterator[tuple[Tracker, ...]]:
-    """The trackers of the process that writes, closed in the end."""
-    with ExitStack() as stack:
-        logs = make_trackers(names, output, asdict(config)) if here.rank == 0 else ()
-        for one in logs:
-            stack.callback(one.close)
-        yield logs
 
 
 def _held_out(experiment: Experiment, shared: dict[str, Any]) -> Samples:

@@ -1,67 +1,90 @@
 """Where metrics go besides the run folder's metrics.jsonl, which is always written; libraries load when asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from svms_gr00t.core.errors import MissingExtra
+from svms_gr00t.train.loop.hosted import Trackio, Wandb
 
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
 
 
 @runtime_checkable
 class Tracker(Protocol):
-    """Takes one row of numbers at a step."""
+    """Takes rows of numbers, each at a step."""
 
-    def log(self, row: dict[str, Any], *, step: int) -> None: ...
+    def log(self, numbers: Mapping[str, float], *, step: int) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, *, failed: bool = False) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """Which libraries follow a run, and what it is called there."""
+
+    names: tuple[TrackerName, ...] = ()
+    project: str | None = None
+    """Of W&B and trackio; by default the one that the run began in, then WANDB_PROJECT, then svms-gr00t."""
+    name: str | None = None
+    """Of the run there; by default the one it had, then WANDB_NAME, then the name of its folder."""
+
+    def check(self) -> None:
+        """Raises MissingExtra for a library that is not installed."""
+        for name in self.names:
+            spec = find_spec(name)
+            if spec is None or spec.origin is None:  # a folder ./wandb of old runs is found too, and is no library
+                raise MissingExtra(f"--tracker {name}", package=name, extra="trackers")
+
+    @contextmanager
+    def follow(self, run: Path, config: dict[str, Any]) -> Iterator[tuple[Tracker, ...]]:
+        """The trackers of the run in folder `run`, made with `config`; closed in the end, as failed after an error.
+
+        Raises MissingExtra as `check` does, TrainingError when W&B refuses or the run is in another project.
+        """
+        self.check()
+        found: list[Tracker] = []
+        failed = True
+        try:
+            for name in dict.fromkeys(self.names):
+                found.append(self._start(name, run, config))
+            yield tuple(found)
+            failed = False
+        finally:
+            for one in found:
+                one.close(failed=failed)
+
+    def _start(self, name: TrackerName, run: Path, config: dict[str, Any]) -> Tracker:
+        if name == "tensorboard":
+            return TensorBoard(run)
+        return (Wandb if name == "wandb" else Trackio)(run, self.project, self.name, config)
 
 
 class TensorBoard:
     """Scalars as event files under `run/tensorboard`."""
 
     def __init__(self, run: Path) -> None:
-        try:
+        self._folder, self._writer = run / "tensorboard", None
+
+    def log(self, numbers: Mapping[str, float], *, step: int) -> None:
+        """Every number under its name. The first row of a resumed run hides what a killed one wrote after it."""
+        if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise MissingExtra("--tracker tensorboard", package="tensorboard", extra="trackers") from error
-        self._writer = SummaryWriter(str(run / "tensorboard"))
 
-    def log(self, row: dict[str, Any], *, step: int) -> None:
-        """Every number under its name."""
-        for name, value in numbers(row).items():
-            self._writer.add_scalar(name.replace(".", "/"), value, step)
+            self._writer = SummaryWriter(str(self._folder), purge_step=step)
+        for name, value in numbers.items():
+            self._writer.add_scalar(name, value, step)
 
-    def close(self) -> None:
+    def close(self, *, failed: bool = False) -> None:
         """Flush."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
-class Hosted:
-    """wandb, or trackio, which speaks the same three calls."""
-
-    def __init__(self, library: Literal["wandb", "trackio"], run: Path, config: dict[str, Any]) -> None:
-        try:
-            self._library = __import__(library)
-        except ImportError as error:
-            raise MissingExtra(f"--tracker {library}", package=library, extra="trackers") from error
-        self._library.init(project="svms-gr00t", name=run.name, config=config)
-
-    def log(self, row: dict[str, Any], *, step: int) -> None:
-        """One call for the row."""
-        self._library.log(numbers(row), step=step)
-
-    def close(self) -> None:
-        """Finish the remote run."""
-        self._library.finish()
-
-
-def make_trackers(names: Sequence[TrackerName], run: Path, config: dict[str, Any]) -> tuple[Tracker, ...]:
-    """Trackers by name. Raises MissingExtra for a library that is not installed."""
-    return tuple(TensorBoard(run) if name == "tensorboard" else Hosted(name, run, config) for name in names)
-
-
-def numbers(row: dict[str, Any]) -> dict[str, float]:
-    """The entries that are numbers, without the step itself."""
-    return {k: float(v) for k, v in row.items() if isinstance(v, int | float) and k != "step"}
+def grouped(row: Mapping[str, Any]) -> dict[str, float]:
+    """Numbers of a row as group/name: accuracy.visual is accuracy/visual, loss is train/loss; without the step."""
+    names = {k: k.replace(".", "/", 1) if "." in k else f"train/{k}" for k in row if k != "step"}
+    return {name: float(row[k]) for k, name in names.items() if isinstance(row[k], int | float)}

@@ -22,7 +22,7 @@ from svms_gr00t.train.loop.run_dir import Row, RunDir, SheafState, Snapshot, Sta
 from svms_gr00t.train.loop.saver import Saver
 from svms_gr00t.train.loop.shares import Parts
 from svms_gr00t.train.loop.step import Outcome, Precision, Stepper, arithmetic
-from svms_gr00t.train.loop.trackers import Tracker
+from svms_gr00t.train.loop.trackers import Tracker, grouped
 from svms_gr00t.train.optimizers.optimizer import OptimizerName, make_optimizer, set_learning_rate
 from svms_gr00t.train.phases import Phase, loss_weights
 from svms_gr00t.train.processes.cluster import Cluster
@@ -238,7 +238,7 @@ class Loop:
             row = {"step": step} | row
             self.run.append(row)
             for tracker in self.trackers:
-                tracker.log(row, step=self.config.first_step + step)
+                tracker.log(grouped(row), step=self.config.first_step + step)
 
     def _validated(self, step: int, ends: bool) -> Row:
         every = self.config.validate_every
