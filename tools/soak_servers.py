@@ -21,7 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing import Process, Queue
 from typing import Any
 
@@ -108,7 +108,7 @@ def attack(ports: dict[bool, int], count: int, seconds: float, seed: int, told: 
 class Good(threading.Thread):
     """Asks until the end, and keeps how long every answer took."""
 
-    def __init__(self, name: str, ask: Callable[[], None], pause: float, ends: float) -> None:
+    def __init__(self, name: str, ask: Callable[[], float | None], pause: float, ends: float) -> None:
         super().__init__(name=name)
         self.ask, self.pause, self.ends = ask, pause, ends
         self.took: list[float] = []
@@ -118,8 +118,8 @@ class Good(threading.Thread):
         while time.monotonic() < self.ends:
             began = time.monotonic()
             try:
-                self.ask()
-                self.took.append(time.monotonic() - began)
+                answered = self.ask()
+                self.took.append((answered or time.monotonic()) - began)
             except (ServerError, OSError, WebSocketException, AssertionError) as error:
                 self.lost.append(f"{type(error).__name__} {error}"[:120])
             time.sleep(self.pause)
@@ -128,6 +128,10 @@ class Good(threading.Thread):
         times = np.array(self.took or [np.inf])
         p50, p99, worst = np.quantile(times, 0.5), np.quantile(times, 0.99), times.max()
         return f"| {self.name} | {len(self.took)} | {len(self.lost)} | {p50:.3f} | {p99:.3f} | {worst:.3f} |"
+
+
+turned: Counter[str] = Counter()
+"""Why new websockets were turned away before they were answered."""
 
 
 def good_clients(server: Server, ends: float) -> list[Good]:
@@ -140,8 +144,11 @@ def good_clients(server: Server, ends: float) -> list[Good]:
     batch: dict[str, Any] = {key: value[None, None] for key, value in (video | state).items()}
     batch[config["language"].modality_keys[0]] = ["open the drawer"]
     steady = PolicyClient(port=server.zmq, timeout_ms=10_000)
-    web = connect(f"ws://127.0.0.1:{server.web}", ping_interval=None)
+    web = ExitStack().enter_context(connect(f"ws://127.0.0.1:{server.web}", ping_interval=None))
     web.recv()
+
+    def over_zmq() -> None:
+        steady.get_action(batch)
 
     def over_web() -> None:
         web.send(one)
@@ -151,7 +158,8 @@ def good_clients(server: Server, ends: float) -> list[Good]:
         with PolicyClient(port=server.zmq, timeout_ms=10_000) as robot:
             robot.get_action(batch)
 
-    def new_web() -> None:
+    def new_web() -> float:
+        """When it was answered; the goodbye takes its own time."""
         gives_up = time.monotonic() + 10
         while True:
             try:
@@ -159,13 +167,15 @@ def good_clients(server: Server, ends: float) -> list[Good]:
                     robot.recv(timeout=5)
                     robot.send(one)
                     assert isinstance(robot.recv(timeout=5), bytes)
-                    return
-            except (OSError, WebSocketException, AssertionError):
+                    return time.monotonic()
+            except (OSError, WebSocketException, AssertionError) as error:
+                turned[str(error)[:60] or type(error).__name__] += 1
                 if time.monotonic() > gives_up:
                     raise
                 time.sleep(0.05)
 
-    asked = {"zmq, one connection": lambda: steady.get_action(batch), "websocket, one connection": over_web}
+    asked: dict[str, Callable[[], float | None]]
+    asked = {"zmq, one connection": over_zmq, "websocket, one connection": over_web}
     asked |= {"zmq, a new connection each": new_zmq, "websocket, a new connection each": new_web}
     return [Good(name, ask, 0.5 if "new" in name else 0.1, ends) for name, ask in asked.items()]
 
@@ -205,13 +215,14 @@ def main() -> int:
     code, stopping = server.process.wait(30), time.monotonic() - stopped
     print("| good client | answers | lost | p50 s | p99 s | longest s |\n|---|---:|---:|---:|---:|---:|")
     print("\n".join(good.row() for good in goods))
-    print(
-        f"\n{given.minutes:g} minutes, {sum(made.values())} hostile connections, {4 * share} at a time: {dict(made)}."
-    )
+    kinds = ", ".join(f"{name} {number}" for name, number in made.most_common())
+    print(f"\n{given.minutes:g} minutes, {sum(made.values())} hostile connections, {4 * share} at a time: {kinds}.")
+    print(f"Load of the machine {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores.", end=" ")
     print(f"Memory {before:.0f} MB before, {most:.0f} at most, {after:.0f} after.", end=" ")
     print(f"Descriptors: {descriptors} of {given.descriptors} at most. Exit {code} after {stopping:.1f} s.")
     for lost in {lost for good in goods for lost in good.lost}:
         print("lost:", lost)
+    print("New websockets were turned away:", ", ".join(f"{why} {n}" for why, n in turned.items()) or "never")
     late = sum(took > SOON for good in goods for took in good.took)
     lost = sum(len(good.lost) for good in goods)
     print(f"{late} answers later than {SOON:g} s, {lost} lost.")

@@ -15,7 +15,11 @@ import zmq
 from svms_gr00t.policy import Policy
 from svms_gr00t.serve.client import PolicyClient, ServerError
 from svms_gr00t.serve.limits import Limits
+from svms_gr00t.serve.loop import Job
+from svms_gr00t.serve.places import Place
+from svms_gr00t.serve.service import Service
 from svms_gr00t.serve.wire import pack, unpack
+from svms_gr00t.serve.zmq_server import ZmqServer
 
 
 def request(observation: dict[str, Any]) -> bytes:
@@ -63,6 +67,24 @@ def test_a_killed_client_frees_its_slot(start: Any, slow: Any, observation: dict
         assert isinstance(unpack(patient.recv()), list)
         assert late.get_action(observation)[0]
     until(lambda: server._working is None and not server._waiting)  # a reply arrives just before its slot is free
+
+
+def test_a_full_queue_makes_room_for_who_waits_with_nothing_and_who_was_answered_before(policy: Policy) -> None:
+    server, told = ZmqServer(Service(policy=policy, limits=Limits(max_waiting=2)), port=0), list[str]()
+
+    def ask(client: str, place: Place) -> str | None:
+        job = Job(request={}, size=1, client=client, place=place, reply=lambda _reply: told.append(client))
+        return server.submit(job)
+
+    strangers = [Place(lambda: None) for _ in range(4)]
+    assert [ask(f"stranger {i}", one) for i, one in enumerate(strangers[:3])] == [None] * 3, "one works, two wait"
+    assert "too busy" in str(ask("stranger 3", strangers[3]))
+    assert told == []
+    robot = Place(lambda: None, known=True)
+    assert ask("robot", robot) is None
+    assert told == ["stranger 1"]
+    assert "too busy" in str(ask("robot", robot)), "a queue of two has a share of one for each"
+    server._socket.close()
 
 
 def test_a_request_that_waited_too_long_is_not_computed(start: Any, slow: Any, observation: dict[str, Any]) -> None:

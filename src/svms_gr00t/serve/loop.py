@@ -4,8 +4,8 @@
     worker    asks the policy, one request at a time
 
 Requests wait in one queue, bounded in number and in bytes. Clients have their turn one after the other, however many
-requests one of them sends; when the queue is full, who waits with most gives way to who waits with none. What a killed
-client had queued is computed once, and its reply goes nowhere.
+requests one of them sends; when the queue is full, who waits with most gives way to who waits with none, and who was
+never answered well to who was. What a killed client had queued is computed once, and its reply goes nowhere.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ GRACE_S = 1.0
 """What the request at work may still take when the server stops."""
 FAREWELL_S = 0.4
 """How long the last words of a server that stops may take to leave."""
-BURST = 4
+BURST = 8
 """Connections that are accepted at once, before any of them is turned away."""
 SHARE = 8
 """One client may have this part of the requests that wait."""
@@ -105,11 +105,11 @@ class LoopServer(ABC):
         if sum(one.size for one in self._waiting) + job.size > 2 * limits.max_bytes:
             return busy
         if len(self._waiting) >= limits.max_waiting:
-            greedy, most = waits.most_common(1)[0]
-            if most < waits[job.client] + 2:
+            most = max(self._waiting, key=lambda one: (job.place.known and not one.place.known, waits[one.client]))
+            if waits[most.client] < waits[job.client] + 2 and most.place.known >= job.place.known:
                 return busy
-            last = max(i for i, one in enumerate(self._waiting) if one.client == greedy)
-            self._settle(self._waiting.pop(last), self._refusal(busy), well=False)
+            self._waiting.remove(most)
+            self._settle(most, self._refusal(busy), well=False)
         job.place.waiting += job.size
         self._waiting.append(job)
         self._next()

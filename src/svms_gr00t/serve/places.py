@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from svms_gr00t.serve.limits import Limits
 
-RESERVE = 48
+RESERVE = 64
 """Descriptors that are left alone: for the servers, for files, and for connections that are just being turned away."""
 LOBBY = 64
 """Connections beside the clients: those whose handshake goes on, and health checks."""
