@@ -53,12 +53,15 @@ def check_size(observation: Mapping[Any, Any], limits: Limits) -> None:
             continue  # a picture without all its axes, which is refused by its shape
         if (letters := _letters(value)) > limits.max_letters:
             _refuse(f"a text of {letters} letters", f"at most {limits.max_letters}", "Shorten the instruction")
-        if (isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim)) and len(
-            value
-        ) > limits.max_robots:
-            _refuse(f"{len(value)} robots", f"at most {limits.max_robots}", "Ask in several requests")
+        if (rows := _rows(value)) > limits.max_robots:
+            _refuse(f"{rows} robots", f"at most {limits.max_robots}", "Ask in several requests")
         if isinstance(value, np.ndarray) and value.ndim == 5:
             _check_picture(value.shape[2:4] if value.shape[4] <= 4 else value.shape[3:], limits)  # or channels first
+
+
+def _rows(value: Any) -> int:
+    """Of a list or an array; numpy's own count would first make the list an array, as wide as its longest text."""
+    return len(value) if isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim) else 0
 
 
 def _letters(value: Any) -> int:
