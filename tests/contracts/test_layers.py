@@ -51,10 +51,11 @@ N1D6 = {"bounds", "parts", "config", "initial", "embodiment", "attention", "visi
 ROOMS = {
     "data": {
         "mp4": set(),
-        "parquet": set(),
+        "footer": set(),
+        "parquet": {"footer"},
         "paths": set(),
         "pictures": set(),
-        "lerobot": {"mp4", "parquet", "paths", "pictures"},
+        "lerobot": {"footer", "mp4", "parquet", "paths", "pictures"},
         "show": {"pictures", "lerobot"},
         "processor": {"pictures", "lerobot"},
         "labels": {"lerobot", "processor"},

@@ -17,6 +17,7 @@ from toy_dataset import pictures, write_toy
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.sizes import RAISED
+from svms_gr00t.data.footer import columns_of
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.table import read_columns, read_images
 from svms_gr00t.data.lerobot.video import VideoReader, encode_video
@@ -231,3 +232,49 @@ def test_a_text_that_stands_in_every_row_is_counted_as_it_is_unpacked(
     assert peak_of(refused) < 25 * MB
     monkeypatch.setenv(RAISED, "")
     assert len(read_parquet(path)) == 300
+
+
+def varint(number: int) -> bytes:
+    """As parquet's lists of columns write whole numbers."""
+    number, out = number << 1, b""
+    while number > 127:
+        out, number = out + bytes([number & 127 | 128]), number >> 7
+    return out + bytes([number])
+
+
+def test_what_pages_say_counts_whatever_the_list_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, size = tmp_path / "rows.parquet", 30 * MB + 12_345
+    options = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
+    pq.write_table(pa.table({"task": [b"\0" * size]}), path, **options)
+    assert path.stat().st_size < 10_000
+    truth = pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size
+    data, said = path.read_bytes(), varint(1 << 20)
+    changed = data[:-8].replace(varint(truth), said)  # for the column and its group of rows; the page has its own
+    footer = int.from_bytes(data[-8:-4], "little") - len(data[:-8]) + len(changed)
+    path.write_bytes(changed + struct.pack("<I", footer) + b"PAR1")
+    assert pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size == 1 << 20
+    monkeypatch.setenv(RAISED, "table_bytes=1e7")
+
+    def refused() -> None:
+        with pytest.raises(DataError, match=r"columns of 31,\d{3},\d{3} bytes or more"):
+            read_parquet(path)
+
+    assert peak_of(refused) < 8 * MB
+    monkeypatch.setenv(RAISED, "")
+    assert len(read_parquet(path)["task"][0].as_py()) == size
+
+
+def test_columns_are_listed_as_arrow_lists_them(tmp_path: Path) -> None:
+    rows = 3000
+    listed = pa.array([[float(i), 1.0] for i in range(rows)])
+    camera = [{"bytes": b"x" * 20, "path": None}] * rows
+    table = pa.table({"a.b": listed, "n": np.arange(rows), "t": ["a", "b"] * (rows // 2), "camera": camera})
+    for compression, version, group in (("snappy", "1.0", 700), ("zstd", "2.0", 3000), ("none", "1.0", 3000)):
+        path = tmp_path / f"{compression}.parquet"
+        pq.write_table(table, path, compression=compression, data_page_version=version, row_group_size=group)
+        known = pq.read_metadata(path)
+        theirs = [known.row_group(g).column(i) for g in range(known.num_row_groups) for i in range(known.num_columns)]
+        for mine, other in zip(columns_of(path), theirs, strict=True):
+            assert (mine.path, mine.packed) == (other.path_in_schema, other.total_compressed_size)
+            assert abs(mine.largest - other.total_uncompressed_size) < 200  # theirs count the heads too
+        assert read_parquet(path).equals(table)

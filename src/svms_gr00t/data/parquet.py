@@ -1,7 +1,7 @@
 """Parquet files, which say how much they hold before it is unpacked: runs and dictionaries make kilobytes gigabytes.
 
-Numbers take what the file's own list of columns says, rows times width. A text takes what it is, and one that a
-dictionary holds once may stand in a million rows, so columns of texts and bytes are unpacked in portions and counted.
+Numbers take their count times their width. A text takes what it is, and one that a dictionary holds once may stand in a
+million rows, so columns of texts and bytes are unpacked in portions and counted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.sizes import limit, within
+from svms_gr00t.data.footer import Column, columns_of
 
 WANT = "a parquet file of the dataset"
 HINT = "Fetch or convert that file again"
-_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 8, "FLOAT": 4, "DOUBLE": 8}
+BROKEN = (OSError, pa.ArrowException, ValueError, LookupError, TypeError, RuntimeError, OverflowError)
+"""What Arrow raises for a damaged file, by where the damage lies."""
 _PORTION = 1 << 16
 """Most rows unpacked at once where a row may be of any size."""
 
@@ -28,41 +30,35 @@ def read_parquet(
     Raises DataError for a file that is missing, broken or too large, and for a column that it does not have.
     """
     try:
+        chunks = columns_of(path, names)
         with pq.ParquetFile(path) as file:
             known = file.schema_arrow.names
             if missing := [name for name in names or () if name not in known]:
                 got, fix = f"no column {missing[0]}", "Correct meta/modality.json"
                 raise DataError(path, got=got, want=f"one of {', '.join(known)}", hint=fix)
-            chunks = _chunks(file.metadata, known if names is None else names)
-            declared = sum(
-                max(c.num_values * _WIDTHS.get(c.physical_type, 0), c.total_uncompressed_size) for c in chunks
-            )
-            _refuse_above(most, declared, path)
+            _refuse_above(most, sum(chunk.unpacked for chunk in chunks), path)
             columns = None if names is None else list(names)
-            if all(chunk.physical_type in _WIDTHS for chunk in chunks):
+            if all(chunk.numbers for chunk in chunks):
                 return file.read(columns=columns)
             return _in_portions(path, file, columns, chunks, most)
     except FileNotFoundError as error:
         raise DataError(path, got="no such file", want=want, hint=hint) from error
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(path, got=f"an unreadable file ({error})", want=want, hint=hint) from error
-
-
-def _chunks(metadata: pq.FileMetaData, names: Sequence[str]) -> list[pq.ColumnChunkMetaData]:
-    """What the file lists of the columns `names`, whose own names may hold dots, and of what lies inside them."""
-    paths = [metadata.schema.column(number).path for number in range(metadata.num_columns)]
-    wanted = [i for i, path in enumerate(paths) if any(path == name or path.startswith(f"{name}.") for name in names)]
-    return [metadata.row_group(group).column(i) for group in range(metadata.num_row_groups) for i in wanted]
+    except DataError:
+        raise
+    except BROKEN as error:
+        said = " ".join(str(error).split())  # Arrow's end in a new line
+        raise DataError(path, got=f"an unreadable file ({said})", want=want, hint=hint) from error
 
 
 def _in_portions(
-    path: Path, file: pq.ParquetFile, names: list[str] | None, chunks: Sequence[pq.ColumnChunkMetaData], most: str
+    path: Path, file: pq.ParquetFile, names: list[str] | None, chunks: Sequence[Column], most: str
 ) -> pa.Table:
     """The table, unpacked so many rows at a time that a portion stays small whatever a row may hold."""
-    largest = max((chunk.total_uncompressed_size for chunk in chunks), default=0)
+    largest = max((chunk.largest for chunk in chunks), default=0)
     rows = min(max(limit(most) // 4 // max(largest, 1), 1), _PORTION)
     batches, total = [], 0
     for batch in file.iter_batches(batch_size=rows, columns=names):
+        batch.validate(full=True)  # that texts are texts
         batches.append(_spelt_out(batch, path))
         total += batches[-1].nbytes
         _refuse_above(most, total, path)

@@ -12,7 +12,8 @@ RoboCasa's twelve are reordered by name to its published order. A raw file holds
 needs the simulator, so it is refused. Source: RoboCasa 1.0.1, robomimic's dataset layout, LIBERO's create_dataset.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,16 @@ import numpy as np
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.data.convert.hdf5_file import REPLAY, WANT, Film, check_declared, demonstrations, json_of, open_hdf5
+from svms_gr00t.data.convert.hdf5_file import (
+    REPLAY,
+    UNREADABLE,
+    WANT,
+    Film,
+    check_declared,
+    demonstrations,
+    json_of,
+    open_hdf5,
+)
 from svms_gr00t.data.convert.hdf5_plan import Plan, plan_of
 from svms_gr00t.data.lerobot.staging import check_free, content_of
 from svms_gr00t.data.lerobot.writer import LeRobotWriter
@@ -58,12 +68,11 @@ def convert_hdf5(
     """
     check_free(target)
     with open_hdf5(source) as file:
-        names = demonstrations(source, file, filter_key)
-        env_args = json_of(file["data"].attrs.get("env_args"), f"{source}, env_args")
-        try:
+        with _read_from(source):
+            names = demonstrations(source, file, filter_key)
+            env_args = json_of(file["data"].attrs.get("env_args"), f"{source}, env_args")
             plan = plan_of(source, file["data"], names, env_args)
-        except OSError as error:
-            raise DataError(source, got=f"unreadable data ({error})", want=WANT, hint="Fetch it again") from error
+            text = instruction or _problem(source, file["data"])
         key: dict[str, Any] = {"converter": "hdf5", "source": source.name, "content": content_of(source)}
         key |= {"demos": names, "fps": fps, "flip": flip}
         key |= {"instruction": instruction, "robot": plan.robot, "actions": plan.action_from}
@@ -71,17 +80,22 @@ def convert_hdf5(
         resumed = writer.done
         with writer, (progress or Silent()).task("converting demonstrations", len(names)) as task:
             task.advance(resumed)
-            text = instruction or _problem(source, file["data"])
             for name in names[resumed:]:
-                where = f"{source}, {name}"
-                try:
-                    _convert(writer, plan, where, file["data"][name], text, flip, name)
-                except (OSError, KeyError) as error:
-                    raise DataError(
-                        where, got=f"unreadable data ({error})", want=WANT, hint="Fetch it again"
-                    ) from error
+                with _read_from(f"{source}, {name}"):
+                    _convert(writer, plan, f"{source}, {name}", file["data"][name], text, flip, name)
                 task.advance()
     return Converted(root=target, episodes=len(names), resumed=resumed, notes=plan.notes)
+
+
+@contextmanager
+def _read_from(where: object) -> Iterator[None]:
+    """What reading a damaged file raises, as a DataError."""
+    try:
+        yield
+    except DataError:
+        raise
+    except UNREADABLE as error:
+        raise DataError(where, got=f"unreadable data ({error})", want=WANT, hint="Fetch it again") from error
 
 
 def _writer(target: Path, plan: Plan, fps: float | int, key: dict[str, Any]) -> LeRobotWriter:

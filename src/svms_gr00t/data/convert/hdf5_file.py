@@ -26,6 +26,8 @@ from svms_gr00t.data.pictures import as_uint8_rgb, check_pixels
 AGAIN = "Make the file again"
 WANT = "RoboCasa, robosuite, robomimic or LIBERO demonstrations (HDF5)"
 PICTURES = "uint8 (T, H, W, 3)"
+UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError)
+"""What h5py raises for a damaged file, by where the damage lies."""
 _SMALL, _PACKED = 1 << 20, 2000
 """Bytes that may have been left to a fill value; times that a stored byte may unpack to (gzip at its best: 1,032)."""
 REPLAY = "Make observations with robomimic's dataset_states_to_obs.py, or use RoboCasa365's LeRobot files"
@@ -45,7 +47,12 @@ def open_hdf5(source: Path) -> Iterator[Any]:
     except OSError as error:
         raise DataError(source, got=f"an unreadable file ({error})", want=WANT, hint="Fetch it again") from error
     with file:
-        _stay_inside(source, file, set())
+        try:
+            _stay_inside(source, file, set())
+        except DataError:
+            raise
+        except UNREADABLE as error:
+            raise DataError(source, got=f"an unreadable file ({error})", want=WANT, hint="Fetch it again") from error
         yield file
 
 

@@ -25,6 +25,7 @@ from svms_gr00t.data.lerobot.summary import (
     RunningSummary,
     Summary,
     colour_counts,
+    countable,
     counted,
     merged,
     picture_summary,
@@ -86,8 +87,8 @@ def v3_statistics(
 
 def _finite(column: pa.ChunkedArray, where: str) -> np.ndarray:
     values = as_array(column, where)
-    if not np.isfinite(values).all():
-        step = int(np.argwhere(~np.isfinite(values))[0, 0])
+    if not (fine := countable(values)).all():
+        step = int(np.argwhere(~fine)[0, 0])
         hint = "LeRobot's statistics would be NaN for the whole dataset; mend that file or take the episode out"
         raise DataError(where, got=f"NaN or infinity at step {step}", want="finite numbers", hint=hint)
     return values

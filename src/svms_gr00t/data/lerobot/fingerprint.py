@@ -8,10 +8,8 @@ import hashlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from svms_gr00t.core.files.digest import WHOLE, file_digest, folder_fingerprint, sampled_digest
+from svms_gr00t.data.footer import columns_of
 
 
 def fingerprint(
@@ -44,16 +42,12 @@ def _numbers(path: Path, pictures: Collection[str]) -> bytes:
     """Digest of the stored bytes of every column but the pictures; of nothing where the file is no parquet."""
     digest = hashlib.sha256()
     try:
-        groups = pq.read_metadata(path)
-    except (OSError, pa.ArrowException):
+        columns = columns_of(path)
+    except (OSError, ValueError):
         return b""
-    size = path.stat().st_size  # what the file lists may be any number
     with path.open("rb") as file:
-        for group in range(groups.num_row_groups):
-            for number in range(groups.num_columns):
-                column = groups.row_group(group).column(number)
-                if column.path_in_schema.split(".")[0] not in pictures:
-                    starts = (column.dictionary_page_offset, column.data_page_offset)
-                    file.seek(min(start for start in starts if start))
-                    digest.update(file.read(min(column.total_compressed_size, size)))
+        for column in columns:
+            if column.path.split(".")[0] not in pictures:
+                file.seek(column.first)
+                digest.update(file.read(column.packed))
     return digest.digest()

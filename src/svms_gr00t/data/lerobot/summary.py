@@ -35,7 +35,7 @@ class RunningSummary:
         """Take in the rows of one episode. Raises DataError for NaN, infinity or another width."""
         if len(rows) == 0:
             return
-        if not np.isfinite(rows).all():
+        if not countable(rows).all():
             raise DataError("statistics", got="NaN or infinity", want="finite numbers", hint="Drop that episode")
         if self.count and rows.shape[1] != len(self._mean):
             got, want = f"rows of {rows.shape[1]} numbers", f"{len(self._mean)} as before"
@@ -66,6 +66,12 @@ class RunningSummary:
 def counted(summary: RunningSummary) -> Summary:
     """LeRobot's form of an episode's or dataset's column: five quantiles and the number of rows."""
     return {**summary.result(LEROBOT_QUANTILES), "count": [summary.count]}
+
+
+def countable(rows: np.ndarray) -> np.ndarray:
+    """Where numbers are finite in float32: those of float64 that are larger overflow in statistics and when read."""
+    with np.errstate(over="ignore"):
+        return np.isfinite(rows.astype(np.float32))
 
 
 def colour_counts(frames: UInt8[np.ndarray, "T H W 3"]) -> Int[np.ndarray, "T 3 256"]:

@@ -91,7 +91,7 @@ def open_clip(path: Path) -> Any:
     if kind == "mp4":
         check_declared_frames(path)
     pixels = {"max_pixels": str(limit("picture_pixels"))}
-    container = av.open(str(path), format=kind, options=pixels)
+    container = av.open(str(path), format=kind, options=pixels, metadata_errors="replace")
     for stream in container.streams.video:
         if stream.codec_context is not None:
             check_pixels(stream.height, stream.width, path)

@@ -28,7 +28,7 @@ from svms_gr00t.core.files.documents import dump_json, dump_jsonl, read_raw
 from svms_gr00t.core.files.whole import whole_file
 from svms_gr00t.data.lerobot.modality import Kind, Modality
 from svms_gr00t.data.lerobot.staging import Staging, check_free, publish
-from svms_gr00t.data.lerobot.summary import RunningSummary, colour_counts, counted, picture_summary
+from svms_gr00t.data.lerobot.summary import RunningSummary, colour_counts, countable, counted, picture_summary
 from svms_gr00t.data.lerobot.table import read_columns
 from svms_gr00t.data.lerobot.video import encode_video
 from svms_gr00t.data.paths import safe_name
@@ -235,9 +235,9 @@ class LeRobotWriter:
             hint = "Give every column and camera the same number of steps"
             raise DataError(where, got=f"lengths {sorted(lengths)}", want="one length above 0", hint=hint)
         for name, value in columns.items():
-            if not np.isfinite(value).all():
-                hint = "Drop this episode"
-                raise DataError(f"{where}, {name}", got="NaN or infinity", want="finite numbers", hint=hint)
+            if not countable(value).all():
+                found = "numbers that float32 cannot hold" if np.isfinite(value).all() else "NaN or infinity"
+                raise DataError(f"{where}, {name}", got=found, want="finite numbers", hint="Drop this episode")
         if not instruction.strip():
             raise DataError(where, got="an empty instruction", want="a sentence", hint="Say what the robot does")
         return lengths.pop()
