@@ -14,7 +14,7 @@ from typing import Any
 import av
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.data.lerobot.video import Orientation, open_clip, orientation
+from svms_gr00t.data.lerobot.video import SAME_BYTES, Orientation, open_clip, orientation
 
 _HINT = "Copy or re-encode that video again"
 _OPTIONS = {"fflags": "+bitexact", "movflags": "+faststart"}
@@ -131,7 +131,7 @@ def _copy(out: Any, stream: Any, packets: list[Any], shift: int, source: Path) -
 
 
 def _encode_lossless(source: Path, times: set[int], target: Path, fps: Fraction) -> None:
-    options = {"qp": "0", "preset": "medium", "threads": "1", "g": "10", "bf": "0"}
+    options = SAME_BYTES | {"qp": "0", "preset": "medium", "threads": "1", "g": "10", "bf": "0"}
     with open_clip(source) as container, av.open(str(target), "w", format="mp4", options=_OPTIONS) as out:
         original = container.streams.video[0]
         stream = out.add_stream("libx264", rate=fps, options=options)
