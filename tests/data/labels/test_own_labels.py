@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from toy_dataset import write_toy
 
 from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.data.doctor.examine import examine
 from svms_gr00t.data.labels.coverage import coverage
 from svms_gr00t.data.labels.labeler import Labeler
 from svms_gr00t.data.labels.own import OwnLabeler, load_labeler
@@ -119,3 +121,13 @@ def test_tokens_take_the_labels_of_as_many_streams() -> None:
     found = coverage({"Hebe die Kiste": 2, "Greif zu": 1}, labeler)
     assert found.shares == pytest.approx({"ding": 2 / 8, "tun": 3 / 8, "gefahr": 2 / 8, "none": 3 / 8})
     assert torch.equal(torch.tensor(found.known_share), torch.tensor(5 / 8))
+
+
+def test_the_doctor_judges_the_words_by_the_lexicon_that_will_label_them(tmp_path: Path) -> None:
+    root = write_toy(tmp_path / "toy")  # "open the drawer", "open the door"
+    told = {finding.found for finding in examine(root).findings if finding.check == "labels"}
+    assert told == {"no word carries the state label"}
+    own = OwnLabeler.parse("[ding]\nwords = 'drawer'\n[tun]\nwords = 'hebe'")
+    told = {finding.found for finding in examine(root, labeler=own).findings if finding.check == "labels"}
+    assert "no word carries the tun label" in told
+    assert any("knows 22% of the words (not open, the, door)" in found for found in told), told

@@ -24,12 +24,17 @@ class Doctor:
     """Print the findings as JSON instead of text."""
     episodes: int = 200
     """Episodes to look into, spread evenly; 0 reads them all."""
+    lexicon: Path | None = None
+    """TOML of your own word labels, as for svms-gr00t train; by default English kitchen words."""
 
     def run(self) -> int:
         """Print the findings."""
         from svms_gr00t.data.doctor.examine import examine
+        from svms_gr00t.data.labels.own import load_labeler
 
-        report = examine(self.dataset_path, episodes=self.episodes, progress=None if self.json else Bars())
+        labeler = load_labeler(self.lexicon) if self.lexicon else None
+        bars = None if self.json else Bars()
+        report = examine(self.dataset_path, episodes=self.episodes, labeler=labeler, progress=bars)
         if self.json:
             print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
             return 0 if report.healthy else 1

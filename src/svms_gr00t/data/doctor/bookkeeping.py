@@ -14,7 +14,6 @@ from svms_gr00t.core.files.documents import read_raw
 from svms_gr00t.data.doctor.finding import Finding, Severity
 from svms_gr00t.data.doctor.subject import Subject
 from svms_gr00t.data.labels.coverage import coverage
-from svms_gr00t.data.labels.labeler import Labeler
 from svms_gr00t.data.processor.normalize import still
 
 _SHORT = 16
@@ -160,7 +159,7 @@ def check_language(subject: Subject) -> Iterator[Finding]:
         found = f"{text!r} is no instruction ({counts[text]} episodes)"
         todo = "Point modality.json's annotation at the column of instructions, or write them"
         yield Finding(severity="warning", check="language", where=where, found=found, todo=todo)
-    seen = coverage(counts, Labeler())
+    seen = coverage(counts, subject.labeler)
     if seen.known_share < _KNOWN_SHARE:
         words = ", ".join(word for word, _ in seen.unknown[:8])
         found = f"the label lexicon knows {seen.known_share:.0%} of the words (not {words})"

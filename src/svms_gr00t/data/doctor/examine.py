@@ -4,6 +4,7 @@ Checks are functions of what was read, so that a new one is a function and a lin
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from svms_gr00t.core.errors import DataError
@@ -31,6 +32,7 @@ from svms_gr00t.data.doctor.subject import Subject, open_dataset, read_subject
 from svms_gr00t.data.doctor.trial import try_training
 from svms_gr00t.data.doctor.units import check_jumps, check_units
 from svms_gr00t.data.doctor.watching import check_cameras
+from svms_gr00t.data.labels.tokens import Labeler
 from svms_gr00t.data.lerobot.dataset import spread
 
 CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
@@ -56,8 +58,13 @@ CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
 )
 
 
-def examine(root: Path | str, *, episodes: int = 200, progress: Progress | None = None) -> Report:
-    """Examine the dataset at `root`, reading at most `episodes` of its episodes (0: all). Never raises DataError."""
+def examine(
+    root: Path | str, *, episodes: int = 200, labeler: Labeler | None = None, progress: Progress | None = None
+) -> Report:
+    """Examine the dataset at `root`, reading at most `episodes` of its episodes (0: all). Never raises DataError.
+
+    `labeler` is who will label its instructions, by default the package's own English one.
+    """
     root = Path(root)
     try:
         dataset, findings = open_dataset(root)
@@ -65,6 +72,7 @@ def examine(root: Path | str, *, episodes: int = 200, progress: Progress | None 
         return Report(root=str(root), episodes=0, examined=0, findings=(from_error("metadata", error),))
     chosen = spread([episode.index for episode in dataset.episodes if episode.length], episodes)
     subject, unreadable = read_subject(dataset, chosen, progress)
+    subject = subject if labeler is None else replace(subject, labeler=labeler)
     findings += unreadable
     findings += check_videos(subject, progress)
     for check in CHECKS:

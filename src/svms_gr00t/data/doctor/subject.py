@@ -14,6 +14,8 @@ import numpy as np
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.doctor.finding import Finding, from_error
+from svms_gr00t.data.labels.labeler import Labeler
+from svms_gr00t.data.labels.tokens import Labeler as AnyLabeler
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.init_modality import propose_modality
 from svms_gr00t.data.lerobot.metadata import Info, read_info, read_metadata
@@ -37,6 +39,8 @@ class Subject:
     """Episode -> the bookkeeping and annotation columns that it has, (T, 1)."""
     widths: dict[int, dict[str, int]] = field(default_factory=dict)
     """Episode -> numbers of a row of each numeric column that modality.json names."""
+    labeler: AnyLabeler = field(default_factory=Labeler)
+    """Who will label the instructions."""
 
     def stacked(self, name: str) -> np.ndarray:
         """One key of all episodes that were read, (sum of T, D)."""
