@@ -1,4 +1,5 @@
 # make demo: environment, install, and the main job on the embedded kitchen. make test: environment and the test suite.
+# make lock: requirements.lock with the hash of every file; an environment is then made of these files and no others.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ JOBS ?= 2
 # Waiting threads sleep instead of spinning: on a busy machine a spinning pool is many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test slow lint env clean
+.PHONY: demo test slow lint env lock clean
 
 demo: env
 	$(BIN)/svms-gr00t demo $(DEMO_ARGS)
@@ -27,11 +28,26 @@ lint: env
 
 env: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+LOCK := $(wildcard requirements.lock)
+
+$(VENV)/.ready: pyproject.toml constraints.txt $(LOCK)
 	$(PYTHON) -m venv $(VENV)
+ifeq ($(LOCK),)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[sim,tokenizer,dev]'
+else
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement $(LOCK)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+endif
 	touch $@
+
+lock:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --dry-run --ignore-installed --quiet --report .lock.json \
+		--constraint constraints.txt 'setuptools>=77' '.[sim,tokenizer,dev]'
+	$(BIN)/python tools/lock.py < .lock.json > .requirements.lock
+	mv .requirements.lock requirements.lock
+	rm .lock.json
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

@@ -13,7 +13,7 @@ from train_cases import same, weights
 
 from svms_gr00t.cli.main import main, parse
 from svms_gr00t.cli.train import Train
-from svms_gr00t.core.errors import CheckpointError, ConfigError, DataError, TrainingError
+from svms_gr00t.core.errors import CheckpointError, DataError, SvmsError, TrainingError
 from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.groot.backbone import EagleBackbone
 from svms_gr00t.recipes.shipped import shipped
@@ -235,7 +235,7 @@ def test_gates_are_told_and_phase_three_needs_its_plain_reference(
 )
 def test_a_bad_configuration_file_is_one_sentence(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "c.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(SvmsError, match=says):
         TrainConfig.load(tmp_path / "c.yaml")
 
 

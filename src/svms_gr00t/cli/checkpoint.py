@@ -84,7 +84,7 @@ def _show_embodiments(summary: "Summary") -> None:
 
 
 def _line(text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ class Merge:
         whole, delta, _ = base_and_delta(folder, self.base_model_path, check=False)
         if (loss := rounding(weight_files(whole), delta, next(model.parameters()).dtype)) is not None:
             more = "" if self.dtype else "; --dtype float32 keeps every number"
-            console.print(f"{loss}{more}", soft_wrap=True, highlight=False)
+            console.print(f"{loss}{more}", soft_wrap=True)
         with whole_folder(self.output_dir) as target:
             model.write(target)
             if not _copy_processor(folder, target):

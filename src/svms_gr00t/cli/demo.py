@@ -50,6 +50,6 @@ class Demo:
         data = Recipe(self.config(), self.output_dir, Bars()).run()
         page = save_report(data, self.output_dir / "report")
         for line in data.summary:
-            console.print(line, highlight=False, soft_wrap=True)
-        console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
+        console.print(f"Report: {page}", soft_wrap=True)
         return 0

@@ -1,4 +1,6 @@
-"""`svms-gr00t`: one command, a subcommand for each job. Bad input ends with one sentence and exit code 2.
+"""`svms-gr00t`: one command, a subcommand for each job.
+
+Exit code 0: done. 1: a check found something. 2: one sentence says what to mend. 70: a fault of ours, with a report.
 
 --follow-links, anywhere, lets datasets hold links to files outside their folder; --limit NAME=NUMBER raises one of the
 sizes that files may declare (docs/data.md).
@@ -15,7 +17,7 @@ import tyro
 from svms_gr00t import __version__
 from svms_gr00t.cli import checkpoint, sim
 from svms_gr00t.cli.ablate import Ablate
-from svms_gr00t.cli.console import console, errors
+from svms_gr00t.cli.console import console, ended, errors
 from svms_gr00t.cli.data.group import Data
 from svms_gr00t.cli.demo import Demo
 from svms_gr00t.cli.evaluate import monitor, open_loop, rollout, streams
@@ -31,13 +33,11 @@ from svms_gr00t.cli.plan import PlanMemory
 from svms_gr00t.cli.serve import Serve
 from svms_gr00t.cli.shown.sheet import Tables, as_json
 from svms_gr00t.cli.train import Train, arguments
-from svms_gr00t.core.errors import SvmsError
 
 # Read when torch loads its thread pool, which no command has done yet: threads that spin while they wait make a step
 # many times slower as soon as another process wants the same cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-INTERRUPTED = "Stopped. What was finished is kept; run the same command again to go on."
 _named = tyro.conf.subcommand
 
 
@@ -141,27 +141,18 @@ def _told(args: list[str]) -> list[str]:
         return args
     line, notes = ours(spelled(args, found), found)
     for note in notes:
-        errors.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        errors.print(note, style="yellow", soft_wrap=True)
     return line
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
     if arguments(args) == ["--version"]:
-        console.print(f"svms-gr00t {__version__}", highlight=False)
+        console.print(f"svms-gr00t {__version__}")
         sys.exit(0)
-    try:
-        command = parse(args)
-        with as_json(_wants_json(command)):
-            code = command.run()
-    except SvmsError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        code = 2
-    except OSError as error:
-        text = f"error: {error}. Check the path and its permissions"
-        errors.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
-        code = 2
-    except KeyboardInterrupt as stop:
-        errors.print(INTERRUPTED)
-        code = 128 + (stop.args[0] if stop.args else 2)  # as a shell tells it: 130 after Ctrl-C, 143 after SIGTERM
-    sys.exit(code)
+    sys.exit(ended(lambda: _run(parse(args)), arguments(args)))
+
+
+def _run(command: Command) -> int:
+    with as_json(_wants_json(command)):
+        return command.run()

@@ -85,7 +85,7 @@ class PlanMemory:
             text = (
                 f"Estimated from simulated runs; not measured on a GPU: {said}. Saving takes nothing more of the card"
             )
-            console.print(f"{text}; a checkpoint takes its size of the host while it is written.", highlight=False)
+            console.print(f"{text}; a checkpoint takes its size of the host while it is written.")
         return int(not fits)
 
     def _planned(self) -> "tuple[Gr00tN1d6Config, tuple[Phase, ...]]":

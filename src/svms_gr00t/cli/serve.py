@@ -147,7 +147,7 @@ class Serve(Placement):
         return made
 
     def _say(self, scheme: str, port: int) -> None:
-        console.print(f"Serving {self.model_path} on {scheme}://{self.host}:{port}", highlight=False, soft_wrap=True)
+        console.print(f"Serving {self.model_path} on {scheme}://{self.host}:{port}", soft_wrap=True)
 
 
 def _stop_on_signals(service: "Service") -> None:
@@ -164,7 +164,7 @@ def _stop_on_signals(service: "Service") -> None:
 def _report(service: "Service") -> None:
     found = service.latency.summary()
     times = "" if not found["requests"] else f", p50 {found['p50_ms']:.1f} ms, p95 {found['p95_ms']:.1f} ms"
-    console.print(f"{found['requests']} actions, {service.errors} errors{times}", highlight=False)
+    console.print(f"{found['requests']} actions, {service.errors} errors{times}")
 
 
 def _replay(path: Path, service: "Service") -> int:
@@ -173,5 +173,5 @@ def _replay(path: Path, service: "Service") -> int:
     worst, count = 0.0, 0
     for one in replay(path, service):
         worst, count = max(worst, one.difference), count + 1
-    console.print(f"{count} requests asked again, largest difference {worst:.3g}", highlight=False)
+    console.print(f"{count} requests asked again, largest difference {worst:.3g}")
     return int(worst == float("inf"))

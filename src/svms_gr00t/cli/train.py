@@ -156,8 +156,8 @@ class Train:
             advice = "" if gate.passed else f" ({gate.advice})"
             found = "" if gate.measured is None else f" {gate.measured}:"
             text = f"{gate.phase}: {gate.criterion}:{found} {verdict}{advice}"
-            console.print(text, highlight=False, soft_wrap=True)
-        console.print(f"Policy: {output / 'policy'}", highlight=False, soft_wrap=True)
+            console.print(text, soft_wrap=True)
+        console.print(f"Policy: {output / 'policy'}", soft_wrap=True)
         return 0
 
     def settings(self) -> "TrainConfig":

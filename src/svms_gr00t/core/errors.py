@@ -1,9 +1,16 @@
 """What users and files can get wrong, each said in one sentence: where, what was found, what was needed, what next.
 
-Our own bugs are `assert`s; these classes are for input. The command line prints the message and exits with 2.
+Our own bugs are `assert`s; these classes are for input. The command line prints the message and exits with 2, and with
+70 for anything that it did not foresee.
 """
 
-from typing import Any
+from typing import Any, TypeVar
+
+from svms_gr00t.core.escape import plain
+
+Error = TypeVar("Error", bound="SvmsError")
+_MOST = 600
+"""Characters of a place, or of what was found there, that a sentence repeats."""
 
 MOST_ECHO = 200
 """Letters of somebody's input that an error repeats at most."""
@@ -22,16 +29,25 @@ class SvmsError(Exception):
         # Exceptions come out of a pipe by calling their class with the message alone; ours want more than that.
         return _restored, (type(self), str(self))
 
+    def at(self: "Error", where: object) -> "Error":
+        """The same sentence with the place before it: a file whose values a class refused without knowing the file."""
+        return _restored(type(self), f"{plain(where, most=_MOST)}: {self}")
 
-def _restored(kind: type[SvmsError], message: str) -> SvmsError:
+
+def _restored(kind: type[Error], message: str) -> Error:
     return kind.__new__(kind, message)
+
+
+def _sentence(where: str, got: str, want: str, hint: str) -> str:
+    """One line, however long and strange what it quotes is."""
+    return f"{plain(where, most=_MOST)}{plain(got, most=_MOST)}, but need {plain(want, most=2000)}. {plain(hint)}"
 
 
 class ConfigError(SvmsError, ValueError):
     """Reads: "sheaf.step = 3.0, but need 0 < step < 2. 0.5 is a safe start"."""
 
     def __init__(self, where: str, *, got: object, want: str, hint: str) -> None:
-        super().__init__(f"{where} = {got!r}, but need {want}. {hint}")
+        super().__init__(_sentence(f"{where}", f" = {got!r}", want, hint))
 
 
 class DataError(SvmsError, ValueError):
@@ -41,7 +57,7 @@ class DataError(SvmsError, ValueError):
     """
 
     def __init__(self, where: object, *, got: object, want: str, hint: str) -> None:
-        super().__init__(f"{where}: found {got}, but need {want}. {hint}")
+        super().__init__(_sentence(f"{where}", f": found {got}", want, hint))
 
 
 class CheckpointError(DataError):
@@ -59,4 +75,4 @@ class TrainingError(SvmsError, RuntimeError):
     """Training cannot start or go on; the last good checkpoint is untouched."""
 
     def __init__(self, where: str, *, got: object, want: str, hint: str) -> None:
-        super().__init__(f"{where}: {got}, but need {want}. {hint}")
+        super().__init__(_sentence(f"{where}", f": {got}", want, hint))

@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from svms_gr00t.core.errors import ConfigError, DataError, MissingExtra
+from svms_gr00t.core.escape import plain
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset, spread
 from svms_gr00t.data.lerobot.elements import keys_of
 from svms_gr00t.data.lerobot.sound import Skipped
@@ -88,7 +89,7 @@ def _strip(dataset: LeRobotDataset, index: int, view: str, count: int, height: i
 
     cells = list(dataset.frames(index, view, steps, cell))
     numbers = np.concatenate([_line(f"step {s}", c.shape[1]) for s, c in zip(steps, cells, strict=True)], axis=1)
-    text = f"episode {index}, {view}: {dataset.instruction(index, 0)}"
+    text = plain(f"episode {index}, {view}: {dataset.instruction(index, 0)}")
     return np.concatenate([_line(text, numbers.shape[1]), np.concatenate(cells, axis=1), numbers])
 
 
@@ -119,12 +120,12 @@ def _plot(dataset: LeRobotDataset, index: int, path: Path) -> None:
     for panel, key in zip(panels, moving, strict=False):
         for name, values in zip(key.elements, key.values.T, strict=True):
             panel.plot(seconds, values, linewidth=1, label=name)
-        panel.set_title(f"{key.kind}: {key.name}", fontsize=8, loc="left", parse_math=False)
+        panel.set_title(plain(f"{key.kind}: {key.name}"), fontsize=8, loc="left", parse_math=False)
         panel.set_ylabel(key.unit, fontsize=7)
         panel.tick_params(labelsize=7)
         panel.legend(fontsize=6, ncols=8, loc="lower right", bbox_to_anchor=(1, 0.97), borderpad=0, frameon=False)
     panels[-1].set_xlabel("seconds", fontsize=8)
     left = f"\nhardly change here: {', '.join(f'{key.kind}.{key.name}' for key in still)}" if still else ""
-    title = f"episode {index}: {dataset.instruction(index, 0)}{left}"
+    title = f"episode {index}: {plain(dataset.instruction(index, 0))}{plain(left, lines=True)}"
     figure.suptitle(title, fontsize=9, x=0.01, ha="left", parse_math=False)
     figure.savefig(path, dpi=110)

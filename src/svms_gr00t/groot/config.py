@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError
+from svms_gr00t.core.files.documents import filled, named, read_raw
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.groot.bounds import check_config
 from svms_gr00t.groot.parts import DiTConfig, TextConfig, VisionConfig, near, words
@@ -108,18 +109,19 @@ class Gr00tN1d6Config(SvmsConfig):
     def from_dict(cls, values: dict[str, Any]) -> "Gr00tN1d6Config":
         """The configuration in a `config.json` object; SVMS is off when the file names none of its keys.
 
-        Raises `CheckpointError` for another GR00T, `ConfigError` for an unknown key or a value that cannot be.
+        Raises `CheckpointError` for another GR00T, `ConfigError` for an unknown key or a value that cannot be,
+        `DataError` for one of another type.
         """
         _refuse_other_models(values)
         known = {f.name for f in fields(cls)} - {"extra"}
         for name in values.keys() - known - CARRIED - {"model_type"}:
             hint = f"{near(name, sorted(known))}"
             raise ConfigError(name, got=values[name], want="a key of GR00T N1.6 or SVMS", hint=hint)
-        given: dict[str, Any] = {k: _tuples(v) if k in _SVMS_KEYS else v for k, v in values.items() if k in known}
-        given |= {name: PARTS[name].from_dict(given[name]) for name in PARTS.keys() & given.keys()}
+        given: dict[str, Any] = {k: v for k, v in values.items() if k in known}
+        given |= {name: vars(PARTS[name].from_dict(given[name])) for name in PARTS.keys() & given.keys()}
         given.setdefault("use_sheaf_streams", bool(_SVMS_KEYS & given.keys()))
         extra = {k: v for k, v in values.items() if k in CARRIED and (k, v) != ("architectures", [MODEL_TYPE])}
-        return cls(**given, extra=extra)
+        return filled(cls, given | {"extra": extra}, "config.json", hint="take the value of the released config.json")
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that `from_dict` reads and, with SVMS off, NVIDIA's code too."""
@@ -144,23 +146,13 @@ class Gr00tN1d6Config(SvmsConfig):
         """Read `config.json`. Raises `CheckpointError` when it is absent or no JSON object."""
         path = Path(file)
         want, hint = "a GR00T N1.6 config.json", "pass the folder that holds config.json and model*.safetensors"
-        if not path.is_file():
-            raise CheckpointError(path, got="no such file", want=want, hint=hint)
-        try:
-            values = json.loads(path.read_text(encoding="utf-8-sig"))
-        except ValueError as error:
-            raise CheckpointError(path, got=f"broken JSON ({error})", want=want, hint="download it again") from error
-        if not isinstance(values, dict):
-            raise CheckpointError(path, got=f"a JSON {type(values).__name__}", want=want, hint=hint)
-        return cls.from_dict(values)
+        values = read_raw(path, want=want, hint=hint, fault=CheckpointError)
+        with named(path, want=want, hint=hint, fault=CheckpointError):
+            return cls.from_dict(values)
 
     def dumps(self) -> str:
         """The text of `config.json`, keys sorted."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def _refuse_other_models(values: dict[str, Any]) -> None:

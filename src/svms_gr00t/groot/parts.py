@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any, ClassVar, TypeVar
 
 from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.files.documents import filled
 
 Section = TypeVar("Section", bound="Part")
 
@@ -38,7 +39,9 @@ class Part:
 
     @classmethod
     def from_dict(cls: type[Section], values: dict[str, Any]) -> Section:
-        """The section from its JSON object; `ConfigError` for an unknown key."""
+        """The section from its JSON object; `ConfigError` for an unknown key, `DataError` for another type of value."""
+        if not isinstance(values, dict):
+            raise ConfigError(cls.SECTION, got=values, want="a JSON object", hint="see the released config.json")
         known = {f.name for f in fields(cls)} - {"extra"}
         for name in values.keys() & cls.FIXED.keys():
             if values[name] != cls.FIXED[name]:
@@ -50,7 +53,8 @@ class Part:
             where, hint = f"{cls.SECTION}.{name}", near(name, sorted(known))
             raise ConfigError(where, got=values[name], want="a key of GR00T N1.6", hint=hint)
         extra = {k: v for k, v in values.items() if k not in known}
-        return cls(**{k: v for k, v in values.items() if k in known}, extra=extra)
+        given = {k: v for k, v in values.items() if k in known}
+        return filled(cls, given | {"extra": extra}, cls.SECTION, hint="take the value of the released config.json")
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that `from_dict` reads."""

@@ -151,7 +151,7 @@ FAULTS = {
     "no tasks": (_drop("meta/tasks.jsonl"), "need the list of task texts"),
     "bad json": (_write("meta/info.json", '{"fps": 20,'), "broken JSON .* line 1"),
     "bad line": (_write("meta/tasks.jsonl", '{"task_index": 0, "task": "a"}\n{"task'), "line 2: found broken JSON"),
-    "not text": (lambda root: (root / "meta/info.json").write_bytes(b"\xff\xfe\xff"), "unreadable file"),
+    "not text": (lambda root: (root / "meta/info.json").write_bytes(b"\xff\xfe\xff"), "no UTF-8"),
     "zero fps": (_edit("meta/info.json", fps=0), "0 at fps, but need greater than 0"),
     "version 1": (_edit("meta/info.json", codebase_version="v1.6"), "need v2.0, v2.1 or v3.0"),
     "no camera": (_edit("meta/modality.json", video={"wrist": {}}), "camera wrist .* no feature"),

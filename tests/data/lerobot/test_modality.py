@@ -55,7 +55,7 @@ def test_the_instruction_is_found_among_the_annotations(keys, expected):
     ("value", "sentence"),
     [
         ({"state": {"arm": {"start": 3, "end": 3}}}, "state.arm.*an end greater than start"),
-        ({"state": {"arm": {"start": 0}}}, "state.arm.end, but need this field"),
+        ({"state": {"arm": {"start": 0}}}, "found no state.arm.end, but need this field"),
         ({"state": {"arm": {"start": "0", "end": 2}}}, "'0' at state.arm.start"),
         ({"action": {"arm": {"start": -1, "end": 2}}}, "-1 at action.arm.start"),
         ({"action": {"arm": {"start": 0, "end": 2, "orignal_key": "a"}}}, "orignal_key, but need only documented"),

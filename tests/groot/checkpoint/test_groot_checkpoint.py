@@ -161,7 +161,7 @@ def test_broken_files_are_named(tmp_path, config):
     with pytest.raises(CheckpointError, match="outside the folder"):
         weight_files(tmp_path)
     index.write_text("{}")
-    with pytest.raises(CheckpointError, match="broken index"):
+    with pytest.raises(CheckpointError, match=r"index\.json: found no weight_map"):
         weight_files(tmp_path)
     index.unlink()
     with pytest.raises(CheckpointError, match="shards without"):

@@ -153,7 +153,7 @@ def test_a_broken_delta_is_named(trained, tmp_path):
     whole = json.loads(file.read_text())
     name = next(iter(whole["base"]["tensors"]))
     broken = {
-        "broken file": "{",
+        "broken JSON": "{",
         "update svms-gr00t": whole | {"version": 2},
         "fingerprint": whole | {"base": whole["base"] | {"tensors": whole["base"]["tensors"] | {name: "0" * 16}}},
         "rows of": whole | {"rows": {BANK: [0, 1]}},

@@ -104,7 +104,7 @@ class Build(_Source):
         experiment = self._experiment()
         samples = self._samples(experiment)
         size = estimate_cache(samples, experiment.config, dtype=self.dtype, variants=self.variants)
-        console.print(f"{_human(size.total)} for {size.steps} steps, {self.variants} augmented copies", highlight=False)
+        console.print(f"{_human(size.total)} for {size.steps} steps, {self.variants} augmented copies")
         model = experiment.model(use_sheaf_streams=False, base=self._base()).to(device)
         build_cache(
             model,
@@ -115,7 +115,7 @@ class Build(_Source):
             batch_size=self.batch_size,
             progress=Bars(),
         )
-        console.print(f"Cache: {self.output_dir}", highlight=False, soft_wrap=True)
+        console.print(f"Cache: {self.output_dir}", soft_wrap=True)
         return 0
 
 
@@ -141,7 +141,7 @@ class Verify(_Source):
         model = experiment.model(use_sheaf_streams=False, base=self._base()).to(device)
         report = verify_cache(model, self._samples(experiment), FeatureCache.open(self.cache), samples=self.samples)
         for name in report.damaged:
-            console.print(f"damaged: {name}. Delete its two files and build again", style="red", highlight=False)
+            console.print(f"damaged: {name}. Delete its two files and build again", style="red")
         verdict = "pass" if report.passed else "FAIL"
         console.print(
             f"{report.episodes} episodes and copies whole, {report.recomputed} steps recomputed, "

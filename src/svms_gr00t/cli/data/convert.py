@@ -20,8 +20,8 @@ class _Conversion:
 
     def _done(self, *notes: str) -> int:
         for note in notes:
-            console.print(f"- {note}", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"{self.output}. Next: svms-gr00t data doctor {self.output}", highlight=False, soft_wrap=True)
+            console.print(f"- {note}", soft_wrap=True)
+        console.print(f"{self.output}. Next: svms-gr00t data doctor {self.output}", soft_wrap=True)
         return 0
 
 

@@ -1,6 +1,5 @@
 """`svms-gr00t data doctor`: what is wrong with a dataset, and what to do about it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from svms_gr00t.cli.console import Bars, console
+from svms_gr00t.core.escape import json_text
 from svms_gr00t.data.doctor.finding import SEVERITIES
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
@@ -36,18 +36,17 @@ class Doctor:
         bars = None if self.json else Bars()
         report = examine(self.dataset_path, episodes=self.episodes, labeler=labeler, progress=bars)
         if self.json:
-            print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+            print(json_text(report.to_dict()))
             return 0 if report.healthy else 1
         for finding in report.findings:
-            console.print(f"[{_COLOURS[finding.severity]}]{finding.severity}[/] {finding.check}: ", end="")
+            console.print(finding.severity, style=_COLOURS[finding.severity], end="")
             episodes = _listed(finding.episodes)
-            plain = {"markup": False, "highlight": False, "soft_wrap": True}
-            console.print(f"{finding.where}{episodes}: {finding.found}", **plain)  # type: ignore[arg-type]
-            console.print(f"    -> {finding.todo}", style="dim", **plain)  # type: ignore[arg-type]
+            console.print(f" {finding.check}: {finding.where}{episodes}: {finding.found}", soft_wrap=True)
+            console.print(f"    -> {finding.todo}", style="dim", soft_wrap=True)
         numbers = [(report.count(name), name) for name in SEVERITIES]
         counts = ", ".join(f"{count} {name}{'s' * (count != 1)}" for count, name in numbers)
         looked = f"looked into {report.examined} of {report.episodes} episodes"
-        console.print(f"{report.root}: {counts}; {looked}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{report.root}: {counts}; {looked}", soft_wrap=True)
         return 0 if report.healthy else 1
 
 

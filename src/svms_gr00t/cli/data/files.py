@@ -1,6 +1,5 @@
 """`svms-gr00t data init-modality | statistics`: what a dataset's columns mean, and how its numbers are spread."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ import tyro
 from svms_gr00t.cli.console import Bars, console, tell_skipped
 from svms_gr00t.cli.shown.sheet import Cell, Sheet, Tables, num, span
 from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.escape import json_text
 
 if TYPE_CHECKING:
     from svms_gr00t.data.lerobot.dataset import LeRobotDataset
@@ -33,15 +33,15 @@ class InitModality:
         from svms_gr00t.data.lerobot.init_modality import propose_for, write_modality
 
         proposal = propose_for(self.dataset_path)
-        console.print_json(json.dumps(proposal.modality.to_dict()))
+        print(json_text(proposal.modality.to_dict()))
         for reason in proposal.reasons:
-            console.print(f"- {reason}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"- {reason}", soft_wrap=True)
         if not self.dry_run:
             path = write_modality(self.dataset_path, proposal.modality, replace=self.replace)
             console.print(f"Wrote {path}. Check the names, then: svms-gr00t data doctor", soft_wrap=True)
         for fault in proposal.missing:
             text = f"{fault}. Name it by hand in modality.json (start, end, original_key): docs/data.md"
-            console.print(text, markup=False, highlight=False, soft_wrap=True, style="bold red")
+            console.print(text, soft_wrap=True, style="bold red")
         return 1 if proposal.missing else 0
 
 
@@ -114,7 +114,7 @@ class DataStatistics(Tables):
         table.show()
         for finding in report.findings:
             line = f"{finding.severity} {finding.where}: {finding.found}\n    -> {finding.todo}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
         console.print(f"{base} ({config.embodiment_tag}): {'fits' if report.fits else 'does NOT fit'}", soft_wrap=True)
         if self.output is not None:
             self._write(report.to_dict())

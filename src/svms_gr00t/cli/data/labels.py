@@ -65,7 +65,7 @@ class DataLabels(Tables):
 
         assert self.jsonl is not None
         rows = list(label_file(self.jsonl, load_tokenizer(self.tokenizer or "qwen"), load_labeler(self.lexicon)))
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        text = "".join(json.dumps(row, ensure_ascii=self.output is None) + "\n" for row in rows)
         if self.output is None:
             print(text, end="")
             return

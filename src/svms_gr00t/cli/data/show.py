@@ -33,5 +33,5 @@ class Show:
         made = draw_dataset(dataset, self.output_dir, episodes=self.episodes, count=self.count, frames=self.frames)
         tell_skipped(made.skipped)
         for path in (made.contact_sheet, *made.plots):
-            console.print(str(path), highlight=False, soft_wrap=True)
+            console.print(str(path), soft_wrap=True)
         return 0

@@ -29,5 +29,5 @@ class Card:
 
         text = render_card(CardSource.of(self.run_dir))
         path = write_text(self.output or policy_of(self.run_dir) / "README.md", text)
-        console.print(f"written to {path}", highlight=False, soft_wrap=True)
+        console.print(f"written to {path}", soft_wrap=True)
         return 0

@@ -39,9 +39,9 @@ class Compare(Tables):
         report = compare([Contender.load(path) for path in self.runs], force=self.force, width=self.width)
         for pair in report.pairs:
             for line in pair.differences:
-                console.print(f"not equal: {line}", style="yellow", markup=False, highlight=False)
+                console.print(f"not equal: {line}", style="yellow")
             for line in pair.unknown:
-                console.print(f"unknown: {line}", markup=False, highlight=False)
+                console.print(f"unknown: {line}")
             head = ("metric", report.reference, pair.candidate, "effect", "95 %", "p", "needed", "verdict")
             table = Sheet(*head, title=f"{pair.candidate} against {report.reference}")
             for metric in pair.metrics:
@@ -54,10 +54,10 @@ class Compare(Tables):
                 highlight=False,
             )
             for line in mcnemar_lines(report.reference, pair):
-                console.print(line, markup=False)
+                console.print(line)
         if self.output is not None:
             text = render_markdown(report) if self.output.suffix == ".md" else report.to_json() + "\n"
-            console.print(f"written to {write_text(self.output, text)}", highlight=False, soft_wrap=True)
+            console.print(f"written to {write_text(self.output, text)}", soft_wrap=True)
         return 0
 
 

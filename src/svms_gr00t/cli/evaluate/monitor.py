@@ -63,7 +63,7 @@ class TrainMonitor(Placement, Tables):
         name = self.model_path if not source.is_dir() else source.resolve().name
         monitor = train_monitor(policy, found.dataset, parts, config, name=name, progress=Bars())
         _tell(monitor.facts)
-        console.print(f"written to {save(monitor, self.output)}", highlight=False, soft_wrap=True)
+        console.print(f"written to {save(monitor, self.output)}", soft_wrap=True)
         return 0
 
 

@@ -79,7 +79,7 @@ class OpenLoop(Placement, Tables):
         if self.plots:
             self._draw(policy, dataset, split, config)
         if self.output is not None:
-            console.print(f"written to {result.save(self.output)}", highlight=False, soft_wrap=True)
+            console.print(f"written to {result.save(self.output)}", soft_wrap=True)
         return 0
 
     def _score(
@@ -128,12 +128,12 @@ class OpenLoop(Placement, Tables):
         for episode in split.validation[: self.plots]:
             drawn = draw(trace(policy, dataset, episode, statistics=statistics, config=config), specs)
             path = write_text(self.plot_dir / f"episode_{episode:06d}.svg", drawn)
-            console.print(f"drawn: {path}", highlight=False, soft_wrap=True)
+            console.print(f"drawn: {path}", soft_wrap=True)
 
 
 def tell(found: "HeldOut") -> None:
     """Say which episodes are judged on, and which were left out."""
-    console.print(found.says, style=None if found.known else "yellow", markup=False, highlight=False)
+    console.print(found.says, style=None if found.known else "yellow")
     tell_skipped(found.skipped)
 
 

@@ -33,5 +33,5 @@ class Placement:
 
         policy = Policy.from_pretrained(source, **self.place(), **rest)
         kind = str(next(policy.model.action_head.parameters()).dtype).removeprefix("torch.")
-        errors.print(f"{source}: {kind} on {policy.device}", highlight=False, soft_wrap=True)
+        errors.print(f"{source}: {kind} on {policy.device}", soft_wrap=True)
         return policy

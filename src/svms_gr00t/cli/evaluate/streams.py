@@ -81,9 +81,9 @@ class Calibrate(_OnHeldOut):
             f"had {low:.4f}, {middle:.4f} and {high:.4f} at 5, 50 and 95 %.",
             highlight=False,
         )
-        console.print(f"At most {monitor.alpha:.0%} of clean {monitor.per}s will be flagged.", highlight=False)
+        console.print(f"At most {monitor.alpha:.0%} of clean {monitor.per}s will be flagged.")
         path = monitor.save(policy_folder(self.model_path) / FILE)
-        console.print(f"written to {path}", highlight=False, soft_wrap=True)
+        console.print(f"written to {path}", soft_wrap=True)
         return 0
 
 
@@ -121,7 +121,7 @@ class Streams(_OnHeldOut, Tables):
             study = self._study(policy, dataset, episodes, monitor)
             _print(study)
             if self.output is not None:
-                console.print(f"written to {study.save(self.output)}", highlight=False, soft_wrap=True)
+                console.print(f"written to {study.save(self.output)}", soft_wrap=True)
         else:
             shared: Any = {"stride": self.stride, "alpha": self.alpha, "monitor": monitor, "progress": Bars()}
             _print_detectors(study_detectors(policy, dataset, episodes, **shared)[1], self.alpha)
@@ -141,7 +141,7 @@ class Streams(_OnHeldOut, Tables):
         _print_foresight(found)
         if self.output is not None:
             path = self.output.with_name(f"{self.output.stem}_foresight.json")
-            console.print(f"written to {found.save(path)}", highlight=False, soft_wrap=True)
+            console.print(f"written to {found.save(path)}", soft_wrap=True)
 
     def _study(self, policy: Any, dataset: Any, episodes: tuple[int, ...], monitor: Any) -> "StreamStudy":
         from svms_gr00t.data.labels.own import labeler_of

@@ -4,7 +4,6 @@ A table wider than the terminal folds: texts wrap, then columns go on below, the
 it is as wide as it needs to be.
 """
 
-import json
 import math
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from svms_gr00t.cli.console import console
+from svms_gr00t.core.escape import json_text
 
 if TYPE_CHECKING:
     from svms_gr00t.evaluate.statistics.stats import Interval
@@ -166,7 +166,7 @@ def as_json(asked: bool) -> Iterator[None]:
     try:
         yield
         if not console.quiet:
-            print(json.dumps({"tables": _asked}, indent=2, ensure_ascii=False), file=out)
+            print(json_text({"tables": _asked}), file=out)
     finally:
         console.file, _asked = None, None  # type: ignore[assignment]  # whatever sys.stdout is, as before
 

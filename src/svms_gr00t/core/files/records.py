@@ -3,6 +3,7 @@
 Not measured is None, never NaN (JSON has no NaN). Bytes (pictures) are base64.
 """
 
+import json
 import os
 import tempfile
 from codecs import BOM_UTF8
@@ -11,8 +12,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.files.documents import named
+from svms_gr00t.core.files.whole import written
 
 Record = TypeVar("Record", bound="JsonRecord")
 
@@ -28,20 +32,25 @@ class JsonRecord:
     __pydantic_config__ = ConfigDict(extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
 
     def to_json(self, *, indent: int | None = 2) -> str:
-        """The record as JSON text."""
-        return _adapter(type(self)).dump_json(self, indent=indent).decode()  # type: ignore[arg-type]  # hashable
+        """The record as JSON text. Half of a surrogate pair, which no UTF-8 holds, becomes a question mark."""
+        adapter = _adapter(type(self))  # type: ignore[arg-type]  # hashable
+        try:
+            return adapter.dump_json(self, indent=indent).decode()
+        except PydanticSerializationError:
+            text = json.dumps(adapter.dump_python(self, mode="json"), indent=indent, ensure_ascii=False)
+            return text.encode("utf-8", "replace").decode()
 
     @classmethod
     def from_json(cls: type[Record], text: str | bytes, *, where: object = "JSON text") -> Record:
         """The record that `to_json` wrote. Raises DataError for other fields or types; `where` names the source."""
-        try:
-            return _adapter(cls).validate_json(text)  # type: ignore[arg-type]  # hashable
-        except ValidationError as error:
-            first = error.errors()[0]
-            got = f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
-            raise DataError(
-                where, got=got, want=f"a {cls.__name__}", hint="Write it again with this version"
-            ) from error
+        hint = "Write it again with this version"
+        with named(where, want=f"a {cls.__name__}", hint=hint):
+            try:
+                return _adapter(cls).validate_json(text)  # type: ignore[arg-type]  # hashable
+            except ValidationError as error:
+                first = error.errors()[0]
+                got = f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
+                raise DataError(where, got=got, want=f"a {cls.__name__}", hint=hint) from error
 
     def save(self, path: Path | str) -> Path:
         """Write the JSON under a temporary name, then rename, so that a reader never sees half a file."""
@@ -62,7 +71,7 @@ def write_text(path: Path | str, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with written(path), os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         os.chmod(temporary, 0o644)  # mkstemp keeps it private; a report is to be shared
         os.replace(temporary, path)

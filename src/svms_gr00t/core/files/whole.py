@@ -9,13 +9,32 @@ A folder cannot be replaced in one step: the old one is renamed away, then the n
 import contextlib
 import logging
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 log = logging.getLogger(__name__)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """What keeps the block from writing `path`, such as a full disk, comes out as an OSError that names a file."""
+    try:
+        yield
+    except SafetensorError as error:  # it tells a full disk in words: "... (os error 28)"
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def partial_of(path: Path) -> Path:
@@ -31,7 +50,8 @@ def whole_file(path: Path | str) -> Iterator[Path]:
     partial = partial_of(path)
     mode = _usual_mode(partial)
     try:
-        yield partial
+        with written(path):
+            yield partial
         partial.chmod(mode)
         partial.replace(path)
     finally:
@@ -51,8 +71,9 @@ def whole_folder(folder: Path | str) -> Iterator[Path]:
         shutil.rmtree(left, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        yield partial
-        _settle(partial)
+        with written(folder):
+            yield partial
+            _settle(partial)
         if folder.exists():
             folder.rename(old)
         with contextlib.suppress(FileNotFoundError):  # a reader that came between the two renames did it for us

@@ -25,6 +25,7 @@ from svms_gr00t.data.lerobot.modality import Modality
 from svms_gr00t.data.processor.config import ProcessorConfig, known_robots
 from svms_gr00t.data.processor.embodiment import EmbodimentConfig
 from svms_gr00t.data.processor.normalize import still
+from svms_gr00t.data.processor.processor import read_statistics
 from svms_gr00t.data.processor.relative import relative_chunks, relative_keys
 
 CLIPPED = 0.01
@@ -270,7 +271,7 @@ def read_base(
         fitting = [config.embodiment_tag for config in configs if _has_keys(modality, config.embodiment)]
         embodiment_tag = fitting[0] if len(fitting) == 1 else None
     config = ProcessorConfig.from_dict(values, embodiment_tag=embodiment_tag, where=where)
-    statistics = read_raw(folder / "statistics.json")
+    statistics = read_statistics(folder)
     if config.embodiment_tag not in statistics:
         want = f"statistics of {config.embodiment_tag}"
         hint = "Pass one of its robots as embodiment tag"

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.files.documents import read_json, read_jsonl
+from svms_gr00t.core.files.documents import named, read_json, read_jsonl
 from svms_gr00t.data.parquet import read_parquet
 from svms_gr00t.data.paths import check_tree, safe_name
 
@@ -56,7 +56,7 @@ class Info(BaseModel):
 
     model_config = _LAX
     codebase_version: str
-    fps: Annotated[float, Field(gt=0)]
+    fps: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     features: dict[str, Feature]
     data_path: str
     video_path: str | None = None
@@ -203,7 +203,9 @@ _V3_HINT = "Fetch the dataset again, or convert it with a LeRobot release that w
 
 def _rows(path: Path, *, want: str) -> list[dict[str, Any]]:
     table = read_parquet(path, most="meta_bytes", want=want, hint=_V3_HINT)
-    return table.select([name for name in table.column_names if not name.startswith("stats/")]).to_pylist()
+    places = [i for i, name in enumerate(table.column_names) if not name.startswith("stats/")]
+    with named(path, want=want, hint=_V3_HINT):
+        return table.select(places).to_pylist()
 
 
 def read_v3(root: Path, info: Info) -> Metadata:
@@ -216,12 +218,8 @@ def read_v3(root: Path, info: Info) -> Metadata:
     data: dict[int, Path] = {}
     clips: dict[tuple[int, str], Clip] = {}
     for row in (row for file in files for row in _rows(file, want="the list of episodes")):
-        try:
+        with named(folder, want="LeRobot v3.0 columns", hint=_V3_HINT):
             episode, path, cameras = _episode_v3(root, info, row)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                folder, got=f"a row without a usable {error}", want="LeRobot v3.0 columns", hint=_V3_HINT
-            ) from error
         episodes.append(episode)
         data[episode.index] = path
         clips |= {(episode.index, key): clip for key, clip in cameras.items()}
@@ -253,4 +251,5 @@ def _tasks_v3(path: Path) -> dict[int, str]:
     name = next((n for n in ("task", "__index_level_0__") if rows and n in rows[0]), None)
     if name is None or "task_index" not in rows[0]:
         raise DataError(path, got="no task texts", want="the columns task and task_index", hint=_V3_HINT)
-    return {int(row["task_index"]): str(row[name]) for row in rows}
+    with named(path, want="the columns task and task_index", hint=_V3_HINT):
+        return {int(row["task_index"]): str(row[name]) for row in rows}

@@ -21,7 +21,7 @@ from svms_gr00t.core.files.digest import file_digest
 from svms_gr00t.core.files.documents import dump_json, read_raw
 from svms_gr00t.core.files.lock import NAME as LOCK
 from svms_gr00t.core.files.lock import only_one
-from svms_gr00t.core.files.whole import partial_of, whole_file
+from svms_gr00t.core.files.whole import partial_of, whole_file, written
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.provenance import source_digest
 from svms_gr00t.data.paths import inside
@@ -88,7 +88,8 @@ class Staging:
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".partial.{path.name}")
-        write(partial)
+        with written(path):
+            write(partial)
         partial.replace(path)
         return True
 

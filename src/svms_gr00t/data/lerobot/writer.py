@@ -25,7 +25,7 @@ from jaxtyping import Shaped
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.files.documents import dump_json, dump_jsonl, read_raw
-from svms_gr00t.core.files.whole import whole_file
+from svms_gr00t.core.files.whole import whole_file, written
 from svms_gr00t.data.lerobot.modality import Kind, Modality
 from svms_gr00t.data.lerobot.staging import Staging, check_free, publish
 from svms_gr00t.data.lerobot.summary import RunningSummary, colour_counts, countable, counted, picture_summary
@@ -338,4 +338,5 @@ def _write_parquet(path: Path, columns: dict[str, np.ndarray], scalars: dict[str
         table[name] = pa.ListArray.from_arrays(offsets, flat)
     for name, values in scalars.items():
         table[name] = pa.array(values).cast(_SCALARS[name])
-    pq.write_table(pa.table(table), path)
+    with written(path):
+        pq.write_table(pa.table(table), path)

@@ -8,12 +8,12 @@ Readers of N1.6 ignore the last part. Source: files that GR00T N1.6 writes besid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import RootModel
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError
-from svms_gr00t.core.files.documents import read_json
+from svms_gr00t.core.files.documents import filled, read_json, validate
 from svms_gr00t.data.processor.embodiment import EMBODIMENT_IDS, EmbodimentConfig, known_tag
 from svms_gr00t.data.processor.images import ColorJitter, ImagePipeline
 from svms_gr00t.data.processor.normalize import by_range
@@ -27,7 +27,53 @@ _IMAGES = (
     *("image_crop_size", "image_target_size", "use_albumentations"),
 )
 _JITTER = ("brightness", "contrast", "saturation", "hue")
+_WIDEST = 100_000
 _HINT = "Use a processor_config.json of GR00T N1.6 or of this package"
+
+
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+_Sides = Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+class _Kwargs(BaseModel):
+    """`processor_kwargs`; what is not named here must be empty."""
+
+    model_config = _STRICT
+    modality_configs: dict[str, Any]
+    max_state_dim: int | None = None
+    max_action_dim: int | None = None
+    max_action_horizon: int | None = None
+    use_percentiles: bool | None = None
+    clip_outliers: bool | None = None
+    apply_sincos_state_encoding: bool | None = None
+    use_relative_action: bool | None = None
+    formalize_language: bool | None = None
+    model_name: str | None = None
+    model_type: str | None = None
+    shortest_image_edge: int | None = None
+    crop_fraction: float | None = None
+    color_jitter_params: dict[str, float | None] | None = None
+    random_rotation_angle: float | None = None
+    image_crop_size: _Sides | None = None
+    image_target_size: _Sides | None = None
+
+
+class _Ours(BaseModel):
+    """`svms`."""
+
+    model_config = _STRICT
+    embodiment_tag: str | None = None
+    image_target: int | None = None
+    min_max_embedding_keys: dict[str, list[str]] = {}
+    clock_steps: NonNegativeInt = 0
+
+
+class _File(BaseModel):
+    """`processor_config.json`."""
+
+    model_config = _STRICT
+    processor_kwargs: _Kwargs
+    svms: _Ours = _Ours()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +122,9 @@ class ProcessorConfig:
             hint = "new_embodiment is free for any robot"
             raise ConfigError("embodiment_ids", got=sorted(self.embodiment_ids), want=f"an id for {tag}", hint=hint)
         for name in ("max_state_dim", "max_action_dim", "max_action_horizon"):
-            if getattr(self, name) < 1:
-                raise ConfigError(name, got=getattr(self, name), want="at least 1", hint="Take the model's own")
+            if not 1 <= getattr(self, name) <= _WIDEST:
+                want = f"at least 1, at most {_WIDEST:,}"
+                raise ConfigError(name, got=getattr(self, name), want=want, hint="Take the model's own")
         for robot, names in self.min_max_embedding_keys.items():
             _check_keys(self.embodiments, robot, names)
 
@@ -124,9 +171,8 @@ class ProcessorConfig:
 
         Raises CheckpointError for settings that this code does not have, ConfigError for values that cannot be.
         """
-        kwargs, ours = value.get("processor_kwargs"), value.get("svms", {})
-        if not isinstance(kwargs, Mapping) or not isinstance(kwargs.get("modality_configs"), Mapping):
-            raise CheckpointError(where, got="no modality_configs", want="processor_kwargs with them", hint=_HINT)
+        file = validate(_File, value, where, hint=_HINT, fault=CheckpointError)
+        kwargs, ours = value["processor_kwargs"], file.svms
         unknown = [name for name in kwargs if name not in (*_PLAIN, *_IMAGES, "modality_configs") and kwargs[name]]
         if unknown:
             raise CheckpointError(where, got=", ".join(unknown), want="only settings of N1.6", hint=_HINT)
@@ -134,15 +180,16 @@ class ProcessorConfig:
             tag: EmbodimentConfig.from_dict(config, f"modality_configs.{tag}")
             for tag, config in kwargs["modality_configs"].items()
         }
-        tag = embodiment_tag or ours.get("embodiment_tag") or (next(iter(configs)) if len(configs) == 1 else None)
+        tag = embodiment_tag or ours.embodiment_tag or (next(iter(configs)) if len(configs) == 1 else None)
         if tag is None:
             want = f"an embodiment tag among {', '.join(configs)}"
             raise CheckpointError(where, got="several embodiments", want=want, hint="Pass embodiment_tag")
         plain = {name: kwargs[name] for name in _PLAIN if kwargs.get(name) is not None}
         ids = dict(embodiment_ids) if embodiment_ids is not None else dict(EMBODIMENT_IDS)
-        plain |= {"min_max_embedding_keys": {t: tuple(n) for t, n in ours.get("min_max_embedding_keys", {}).items()}}
-        plain |= {"clock_steps": int(ours.get("clock_steps", 0))}
-        images = _images(kwargs, ours.get("image_target"))
+        ids = filled(dict[str, int], ids, "embodiment_id.json", hint=_HINT, fault=CheckpointError)
+        plain |= {"min_max_embedding_keys": {t: tuple(n) for t, n in ours.min_max_embedding_keys.items()}}
+        plain |= {"clock_steps": ours.clock_steps}
+        images = _images(kwargs, ours.image_target)
         return cls(embodiment_tag=tag, embodiments=configs, embodiment_ids=ids, images=images, **plain)
 
     def by_range(self, statistics: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,8 +225,8 @@ def _check_keys(robots: Mapping[str, EmbodimentConfig], tag: str, names: Sequenc
 def known_robots(folder: Path | str) -> tuple[str, ...]:
     """Embodiment tags that a checkpoint folder has settings for. Raises CheckpointError when it names none."""
     file = Path(folder) / "processor_config.json"
-    value = read_json(RootModel[dict[str, Any]], file, want="processor settings of N1.6", hint=_HINT).root
-    tags = tuple(value.get("processor_kwargs", {}).get("modality_configs", {}))
+    value = read_json(_File, file, want="processor settings of N1.6", hint=_HINT, fault=CheckpointError)
+    tags = tuple(value.processor_kwargs.modality_configs)
     if not tags:
         raise CheckpointError(file, got="no modality_configs", want="at least one robot", hint=_HINT)
     return tags
@@ -198,6 +245,6 @@ def _images(kwargs: Mapping[str, Any], target: int | None) -> ImagePipeline:
         short_side=256 if short is None else int(short),
         crop_fraction=0.95 if fraction is None else float(fraction),
         target=target,
-        jitter=ColorJitter(**{name: float(given.get(name, 0.0)) for name in _JITTER}),
+        jitter=ColorJitter(**{name: float(given.get(name) or 0.0) for name in _JITTER}),
         max_angle=float(kwargs.get("random_rotation_angle") or 0.0),
     )

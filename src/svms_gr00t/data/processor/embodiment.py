@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.core.files.documents import filled
 from svms_gr00t.data.lerobot.modality import Modality
 
 EMBODIMENT_IDS: dict[str, int] = {
@@ -42,6 +43,15 @@ _NAMES: dict[str, tuple[str, ...]] = {
 }
 
 
+_FARTHEST = 100_000
+_HINT = "Use a processor_config.json of GR00T N1.6 or of this package"
+
+
+def _refuse_no_object(value: Any, where: str) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigError(where, got=value, want="a JSON object", hint=_HINT)
+
+
 def _upper(value: str) -> str:
     return value.upper().replace("+", "_")
 
@@ -66,7 +76,8 @@ class ActionConfig:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "ActionConfig":
-        """Accepts names (XYZ_ROT6D) and values (xyz+rot6d). Raises ConfigError for others."""
+        """Accepts names (XYZ_ROT6D) and values (xyz+rot6d). Raises ConfigError or DataError for others."""
+        _refuse_no_object(value, "action_configs")
         chosen: dict[str, Any] = {"state_key": value.get("state_key")}
         for field, options in _NAMES.items():
             by_name = {_upper(option): option for option in options}
@@ -75,7 +86,7 @@ class ActionConfig:
                 hint = "See the action_configs of that embodiment"
                 raise ConfigError(f"action_configs.{field}", got=value[field], want=" or ".join(by_name), hint=hint)
             chosen[field] = by_name[given]
-        return cls(**chosen)
+        return filled(cls, chosen, "action_configs", hint=_HINT)
 
     def to_dict(self) -> dict[str, Any]:
         """The N1.6 JSON form."""
@@ -102,8 +113,9 @@ class ModalityConfig:
         if not self.modality_keys or len(set(self.modality_keys)) != len(self.modality_keys):
             hint = "Name each key once"
             raise ConfigError("modality_keys", got=self.modality_keys, want="distinct keys, at least one", hint=hint)
-        if not self.delta_indices:
-            raise ConfigError("delta_indices", got=(), want="at least one step", hint="(0,) is the current step")
+        if not self.delta_indices or max(map(abs, self.delta_indices)) > _FARTHEST:
+            want = f"at least one step, none more than {_FARTHEST:,} away"
+            raise ConfigError("delta_indices", got=self.delta_indices, want=want, hint="(0,) is the current step")
         if self.action_configs and len(self.action_configs) != len(self.modality_keys):
             got, want = len(self.action_configs), f"one for each of {len(self.modality_keys)} keys"
             raise ConfigError("action_configs", got=got, want=want, hint="Or leave it out for absolute actions")
@@ -125,15 +137,17 @@ class ModalityConfig:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any], where: str = "modality_configs") -> "ModalityConfig":
-        """Read the N1.6 JSON form. Raises ConfigError for unknown or missing fields."""
+        """Read the N1.6 JSON form. Raises ConfigError for unknown or missing fields, DataError for other types."""
+        _refuse_no_object(value, where)
         known = [field.name for field in fields(cls)]
         if unknown := set(value) - set(known):
             raise ConfigError(where, got=sorted(unknown), want=f"only {', '.join(known)}", hint="Remove the others")
         if not isinstance(value.get("modality_keys"), list | tuple):
             raise ConfigError(where, got=value.get("modality_keys"), want="a list modality_keys", hint="Name the keys")
-        lists = {name: tuple(value.get(name) or ()) for name in known if name != "action_configs"}
-        configs = tuple(ActionConfig.from_dict(action) for action in value.get("action_configs") or ())
-        return cls(**lists, action_configs=configs)
+        given: dict[str, Any] = {name: () if value.get(name) is None else value[name] for name in known}
+        if isinstance(given["action_configs"], list | tuple):
+            given["action_configs"] = [vars(ActionConfig.from_dict(action)) for action in given["action_configs"]]
+        return filled(cls, given, where, hint=_HINT)
 
     def to_dict(self) -> dict[str, Any]:
         """The N1.6 JSON form."""
@@ -169,7 +183,8 @@ class EmbodimentConfig:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any], where: str = "modality_configs") -> "EmbodimentConfig":
-        """Read the N1.6 JSON form. Raises ConfigError for unknown or missing modalities."""
+        """Read the N1.6 JSON form. Raises ConfigError for unknown or missing modalities, DataError for other types."""
+        _refuse_no_object(value, where)
         names = [field.name for field in fields(cls)]
         if set(value) != set(names):
             raise ConfigError(where, got=sorted(value), want=", ".join(names), hint="Each embodiment needs these four")

@@ -86,6 +86,13 @@ class LowDimCodec:
             if width > limit:
                 hint = f"Raise the model's max {name} or name fewer keys"
                 raise DataError(f"embodiment {name}", got=f"{width}", want=f"at most {limit}", hint=hint)
+        for name, normalizers in (("state", self.state), ("action", self.action)):
+            for key, one in normalizers.items():
+                bounds = getattr(one, "low", getattr(one, "mean", np.zeros(1)))
+                steps = name == "action" and key in self.relative and len(bounds) == self.horizon
+                if bounds.ndim > 1 and not (steps and bounds.ndim == 2):
+                    got, want = f"shape {bounds.shape}", "a number for each element, for relative actions at each step"
+                    raise DataError(f"statistics {name}.{key}", got=got, want=want, hint=_STATISTICS_HINT)
 
     def encode_state(self, state: Mapping[str, np.ndarray]) -> Float[np.ndarray, "T Ds"]:
         """Normalised, concatenated and zero-padded state history. Raises DataError for a missing key or width."""

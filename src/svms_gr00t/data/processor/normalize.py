@@ -158,7 +158,7 @@ def _column(summary: Mapping[str, Sequence[Any]], name: str, where: str) -> np.n
         raise DataError(where, got=f"statistics {', '.join(summary) or 'none'}", want=name, hint=_HINT)
     try:
         column = np.asarray(summary[name], dtype=np.float64)
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise DataError(f"{where}.{name}", got="ragged or non-numeric values", want="numbers", hint=_HINT) from error
     if column.ndim == 0 or column.size == 0 or not np.isfinite(column).all():
         raise DataError(f"{where}.{name}", got="no values, NaN or infinity", want="finite numbers", hint=_HINT)

@@ -20,7 +20,7 @@ from pydantic import RootModel
 from torch import Tensor
 
 from svms_gr00t.core.errors import CheckpointError, DataError
-from svms_gr00t.core.files.documents import dump_json, read_json
+from svms_gr00t.core.files.documents import dump_json, named, read_raw, validate
 from svms_gr00t.core.history import check_past
 from svms_gr00t.core.types import Pictures
 from svms_gr00t.data.processor.config import ProcessorConfig
@@ -30,6 +30,8 @@ from svms_gr00t.data.processor.observation import Observation
 from svms_gr00t.data.processor.text import PromptEncoder, PromptText
 from svms_gr00t.data.processor.tokenizer import TextTokenizer, load_tokenizer
 
+Statistics = dict[str, dict[str, dict[str, dict[str, Any]]]]
+"""By robot, kind and key."""
 TokenLabels = Callable[[PromptText], Float[Tensor, "T S"]]
 """What is said of each token of a prompt; see `data/labels/tokens.py`."""
 _FILES_HINT = "Give the folder of a checkpoint: an N1.6 release or one saved by this package"
@@ -217,19 +219,26 @@ class Processor:
         Raises CheckpointError or DataError for files that are missing or do not fit, MissingExtra without "qwen".
         """
         folder = Path(folder)
-        ids_file = folder / "embodiment_id.json"
-        config = ProcessorConfig.from_dict(
-            _mapping(folder / "processor_config.json"),
-            embodiment_tag=embodiment_tag,
-            embodiment_ids=_mapping(ids_file) if ids_file.is_file() else None,
-            where=folder / "processor_config.json",
-        )
+        file, ids_file = folder / "processor_config.json", folder / "embodiment_id.json"
+        with named(file, want="processor settings of N1.6", hint=_FILES_HINT, fault=CheckpointError):
+            config = ProcessorConfig.from_dict(
+                _mapping(file),
+                embodiment_tag=embodiment_tag,
+                embodiment_ids=_mapping(ids_file) if ids_file.is_file() else None,
+                where=file,
+            )
         if tokenizer is None:
             tokenizer = load_tokenizer(folder if (folder / "tokenizer.json").is_file() else "qwen")
-        return cls(config, tokenizer, _mapping(folder / "statistics.json"))
+        statistics = read_statistics(folder)
+        with named(folder, want="settings and statistics of one robot", hint=_FILES_HINT, fault=CheckpointError):
+            return cls(config, tokenizer, statistics)
+
+
+def read_statistics(folder: Path) -> Statistics:
+    """statistics.json of a checkpoint: robot -> "state", "action", ... -> key -> numbers. Raises CheckpointError."""
+    file = folder / "statistics.json"
+    return validate(RootModel[Statistics], _mapping(file), file, hint=_FILES_HINT, fault=CheckpointError).root
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(path, got="no such file", want="a processor file", hint=_FILES_HINT)
-    return read_json(RootModel[dict[str, Any]], path, want="a JSON object", hint=_FILES_HINT).root
+    return read_raw(path, want="a processor file", hint=_FILES_HINT, fault=CheckpointError)

@@ -7,7 +7,6 @@ each of them, and a leading space belongs to the word after it.
 Source: tokenizer files of the N1.6 backbone; the tiny vocabulary is trained by tools/make_tiny_tokenizer.py.
 """
 
-import json
 from base64 import b64decode
 from dataclasses import dataclass
 from importlib import import_module, resources
@@ -17,7 +16,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from svms_gr00t.core.errors import DataError, MissingExtra
-from svms_gr00t.core.files.documents import read_text
+from svms_gr00t.core.files.documents import named, read_raw, read_text, short
 
 IMAGE_TOKEN = "<IMG_CONTEXT>"
 PAD_TOKEN = "<|endoftext|>"
@@ -124,16 +123,17 @@ def _from_json(path: Path) -> TextTokenizer:
 
 
 def _from_vocabulary(folder: Path) -> TextTokenizer:
-    try:
-        vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8-sig"))
-        lines = (folder / "merges.txt").read_text(encoding="utf-8-sig").split("\n")
-        merges = [_pair(line) for line in lines if line.strip() and not line.startswith("#version")]
+    want = "vocab.json and merges.txt"
+    with named(folder, want=want, hint=_HINT):
+        vocab = read_raw(folder / "vocab.json", want=want, hint=_HINT)
+        lines = read_text(folder / "merges.txt", want=want, hint=_HINT).split("\n")
+        merges = [
+            _pair(line, folder / "merges.txt") for line in lines if line.strip() and not line.startswith("#version")
+        ]
         tokenizer = byte_level_bpe(vocab, merges)
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(folder, got=f"broken files ({error})", want="vocab.json and merges.txt", hint=_HINT) from error
     added = folder / "added_tokens.json"
     if added.is_file():
-        for token, index in json.loads(added.read_text(encoding="utf-8-sig")).items():
+        for token, index in read_raw(added, hint=_HINT).items():
             if tokenizer.token_to_id(token) != index:
                 got = f"{token} at {index} in added_tokens.json"
                 want = f"the N1.6 order, {tokenizer.token_to_id(token)}"
@@ -141,10 +141,12 @@ def _from_vocabulary(folder: Path) -> TextTokenizer:
     return TextTokenizer(tokenizer, where=folder)
 
 
-def _pair(line: str) -> tuple[str, str]:
-    """One line of merges.txt. Raises ValueError when it is not two pieces."""
-    left, right = line.split(" ")
-    return left, right
+def _pair(line: str, file: Path) -> tuple[str, str]:
+    """One line of merges.txt. Raises DataError when it is not two pieces."""
+    parts = line.split(" ")
+    if len(parts) != 2:
+        raise DataError(file, got=short(line), want="two parts on every line", hint=_HINT)
+    return parts[0], parts[1]
 
 
 def _qwen_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.escape import markdown
 from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.evaluate.comparison.contenders import Contender, Run
 from svms_gr00t.evaluate.statistics.seeds import BySeed, SeedComparison, compare_seeds
@@ -195,16 +196,17 @@ def _needed(a: BySeed, b: BySeed, width: float) -> int | None:
 
 def render_markdown(report: CompareReport) -> str:
     """GitHub-flavoured Markdown: what differs first, then one table for each candidate."""
-    parts = [f"# Against {report.reference}"]
+    parts = [f"# Against {markdown(report.reference)}"]
     for pair in report.pairs:
-        parts.append(f"## {pair.candidate}")
-        parts += [f"**Not equal:** {line}" for line in pair.differences]
-        parts += [f"*Unknown:* {line}" for line in pair.unknown]
-        head = ("metric", report.reference, pair.candidate, "difference (95 %)", "effect", "p", "p, permutation")
+        parts.append(f"## {markdown(pair.candidate)}")
+        parts += [f"**Not equal:** {markdown(line)}" for line in pair.differences]
+        parts += [f"*Unknown:* {markdown(line)}" for line in pair.unknown]
+        names = (markdown(name) for name in (report.reference, pair.candidate))
+        head = ("metric", *names, "difference (95 %)", "effect", "p", "p, permutation")
         lines: list[tuple[str, ...]] = [(*head, f"episodes for ±{50 * report.width:g} %", "verdict")]
         lines += [("---",) * 9, *(row(metric) for metric in pair.metrics)]
         parts.append("\n".join("| " + " | ".join(cells) + " |" for cells in lines))
-        parts += [f"{line}." for line in mcnemar_lines(report.reference, pair)]
+        parts += [f"{markdown(line)}." for line in mcnemar_lines(report.reference, pair)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -6,13 +6,13 @@ folder/seed_<k>/...                                       the same for several s
 open_loop.json                                            one result on its own
 """
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.core.files.documents import read_raw
 from svms_gr00t.evaluate.closed_loop.result import RolloutResult
 from svms_gr00t.evaluate.comparison.run_facts import RunFacts
 from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
@@ -75,12 +75,7 @@ class Contender:
 
 def _result(path: Path) -> Run:
     """The record in a JSON file, told apart by its fields."""
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        hint = "Pass what `svms-gr00t evaluate --output` wrote"
-        raise DataError(path, got="no JSON", want="a result", hint=hint) from error
-    if isinstance(fields, dict) and "rollouts" in fields:
+    if "rollouts" in read_raw(path, want="a result", hint="Pass what `svms-gr00t evaluate --output` wrote"):
         return Run(closed_loop=RolloutResult.load(path), facts=RunFacts.of(path.parent))
     return Run(open_loop=OpenLoopResult.load(path), facts=RunFacts.of(path.parent))
 

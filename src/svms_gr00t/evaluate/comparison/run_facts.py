@@ -5,18 +5,14 @@ passport.json, config.yaml       `svms-gr00t train`
 ../config.json                   a demo, which holds for both of its policies
 """
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.files.documents import filled, named, read_raw, read_yaml
 from svms_gr00t.core.files.records import JsonRecord
 
 FACTS = "facts.json"
+_WANT, _HINT = "what the run wrote", "Leave that run out, or restore the file"
 _BUDGET = (
     "preset",
     "phases",
@@ -67,37 +63,30 @@ class RunFacts(JsonRecord):
 
 
 def _of_training(folder: Path) -> RunFacts | None:
-    passport = _mapping(folder / "passport.json", json.loads)
-    config = _mapping(folder / "config.yaml", yaml.safe_load)
+    passport = read_raw(folder / "passport.json", want=_WANT, hint=_HINT)
+    config = read_yaml(folder / "config.yaml", want=_WANT, hint=_HINT)
     data = passport.get("data")
     if not isinstance(data, dict) or "fingerprint" not in data:
         return None
-    return RunFacts(
-        name=folder.name,
-        seed=int(config.get("seed", 0)),
-        data=str(data["fingerprint"]),
-        held_out=tuple(data.get("held_out", ())),
-        base=str(config.get("base_model_path") or "none"),
-        budget={name.replace("_", " "): str(config[name]) for name in _BUDGET if name in config},
-    )
+    facts = {
+        "name": folder.name,
+        "seed": config.get("seed", 0),
+        "data": data["fingerprint"],
+        "held_out": data.get("held_out", ()),
+        "base": config.get("base_model_path") or "none",
+        "budget": {name.replace("_", " "): str(config[name]) for name in _BUDGET if name in config},
+    }
+    return filled(RunFacts, facts, f"{folder}: passport.json, config.yaml", hint=_HINT)
 
 
 def _of_demo(file: Path, name: str) -> RunFacts | None:
     if not file.is_file():
         return None
-    c = _mapping(file, json.loads)
+    c = read_raw(file, want=_WANT, hint=_HINT)
     if not {"dataset_path", "base", "seed", "steps", "batch_size"} <= c.keys():
         return None
-    budget = {"steps": " + ".join(map(str, c["steps"])), "batch size": str(c["batch_size"])}
-    budget |= {"learning rates": ", ".join(map(str, c.get("learning_rates", ())))}
-    return RunFacts(name=name, seed=c["seed"], data=c["dataset_path"], held_out=(), base=c["base"], budget=budget)
-
-
-def _mapping(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """What a run folder's file says; nothing where it is no mapping. Raises DataError for a damaged file."""
-    try:
-        value = parse(file.read_text(encoding="utf-8-sig"))
-    except (ValueError, yaml.YAMLError) as error:
-        said, hint = str(error).splitlines()[0], "Leave that run out, or restore the file"
-        raise DataError(file, got=f"a damaged file ({said})", want="what the run wrote", hint=hint) from error
-    return value if isinstance(value, dict) else {}
+    with named(file, want=_WANT, hint=_HINT):
+        budget = {"steps": " + ".join(map(str, c["steps"])), "batch size": str(c["batch_size"])}
+        budget |= {"learning rates": ", ".join(map(str, c.get("learning_rates", ())))}
+        facts = {"name": name, "seed": c["seed"], "data": c["dataset_path"], "held_out": (), "base": c["base"]}
+        return filled(RunFacts, facts | {"budget": budget}, file, hint=_HINT)

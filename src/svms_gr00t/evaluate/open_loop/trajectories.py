@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from svms_gr00t.core.escape import plain
 from svms_gr00t.core.history import History
 from svms_gr00t.core.protocols import ActionPolicy, bare_keys, fixed_seed
 from svms_gr00t.evaluate.open_loop.metrics import KeySpec
@@ -76,7 +77,8 @@ def draw(trajectory: Trajectory, specs: Mapping[str, KeySpec]) -> str:
     """SVG text: one small plot for each action element that varies in the data."""
     elements = [(key, d) for key, spec in specs.items() for d in np.flatnonzero(spec.varying)]
     shown = elements[:ROWS]
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"episode {trajectory.episode}", "font.size": 8}):
+    style: dict[Any, Any] = {"svg.fonttype": "none", "font.size": 8, "text.parse_math": False}
+    with mpl.rc_context(style | {"svg.hashsalt": f"episode {trajectory.episode}"}):
         figure = Figure(figsize=(7, 0.6 + 0.85 * max(1, len(shown))), layout="constrained")
         plots = figure.subplots(max(1, len(shown)), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (key, d) in zip(plots, shown, strict=False):
@@ -86,11 +88,13 @@ def draw(trajectory: Trajectory, specs: Mapping[str, KeySpec]) -> str:
             axes.plot(
                 range(0, len(predicted), trajectory.executed), predicted[:: trajectory.executed], ".", color="#2f6fd0"
             )
-            axes.set_ylabel(f"{key}\n{d}", rotation=0, ha="right", va="center", fontsize=7)
+            axes.set_ylabel(f"{plain(key)}\n{d}", rotation=0, ha="right", va="center", fontsize=7)
             axes.spines[["top", "right"]].set_visible(False)
         plots[-1].set_xlabel("step; a dot marks where the policy was asked")
         left = "" if len(shown) == len(elements) else f" (first {len(shown)} of {len(elements)} elements)"
-        figure.suptitle(f"episode {trajectory.episode}: {trajectory.instruction}{left}", fontsize=9, x=0.01, ha="left")
+        figure.suptitle(
+            f"episode {trajectory.episode}: {plain(trajectory.instruction)}{left}", fontsize=9, x=0.01, ha="left"
+        )
         handles, labels = plots[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False)
         buffer = io.StringIO()

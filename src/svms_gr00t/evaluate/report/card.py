@@ -5,7 +5,6 @@ facts.json | passport.json | demo's config.json                             what
 config.json, monitor.json of the policy folder                              the model, its monitor
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,14 @@ from typing import Any
 from huggingface_hub import EvalResult
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.escape import code, markdown, plain
 from svms_gr00t.evaluate.comparison.contenders import Contender, Run
 from svms_gr00t.evaluate.comparison.run_facts import RunFacts
 from svms_gr00t.evaluate.report.comparison import build_comparison
 from svms_gr00t.evaluate.report.data import CAVEATS, ReportData
 from svms_gr00t.evaluate.report.markdown import comparison_table, facts_table, gates_table, tasks_table
 from svms_gr00t.groot.checkpoint.model_card import UNKNOWN, CardFacts, assemble, licence, metadata
+from svms_gr00t.groot.config import Gr00tN1d6Config
 from svms_gr00t.monitor import Monitor
 
 
@@ -28,8 +29,7 @@ class CardSource:
     """Everything the card may say."""
 
     name: str
-    config: dict[str, Any]
-    """The policy's config.json."""
+    config: Gr00tN1d6Config
     report: ReportData | None
     run: Run
     facts: RunFacts | None
@@ -49,7 +49,7 @@ class CardSource:
         report = next((ReportData.load(file) for file in files if file.is_file()), None)
         return cls(
             name=folder.resolve().name,
-            config=json.loads((policy / "config.json").read_text(encoding="utf-8-sig")),
+            config=Gr00tN1d6Config.load(policy / "config.json"),
             report=report,
             run=_results(run_folder),
             facts=RunFacts.of(run_folder),
@@ -62,10 +62,10 @@ class CardSource:
         return CardFacts(
             name=self.name,
             base=self.facts.base if self.facts is not None else UNKNOWN,
-            svms=bool(self.config.get("use_sheaf_streams", False)) and not self.config.get("memory_only", False),
-            streams=tuple(self.config.get("stream_names", ())),
-            d_stream=self.config.get("d_stream"),
-            d_overlap=self.config.get("d_overlap"),
+            svms=self.config.has_streams,
+            streams=self.config.stream_names,
+            d_stream=self.config.d_stream,
+            d_overlap=self.config.d_overlap,
             parameters=self.facts.parameters if self.facts is not None else None,
         )
 
@@ -105,7 +105,7 @@ def _measured(source: CardSource) -> list[EvalResult]:
         error = source.run.open_loop.scores.mse
         found.append(EvalResult(**shared, metric_type="mse", metric_name="normalised action error", metric_value=error))
     if source.run.closed_loop is not None and (rate := source.run.closed_loop.overall.rate) is not None:
-        driven = shared | {"dataset_name": "closed loop, " + ", ".join(source.run.closed_loop.config.tasks)}
+        driven = shared | {"dataset_name": plain("closed loop, " + ", ".join(source.run.closed_loop.config.tasks))}
         found.append(EvalResult(**driven, metric_type="success_rate", metric_value=rate.estimate))
     return found
 
@@ -139,4 +139,4 @@ def _training(source: CardSource) -> str:
         return "Not written down."
     f = source.facts
     rows = {"base": f.base, "data": f.data, "seed": str(f.seed)} | f.budget
-    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | `{value}` |" for name, value in rows.items())])
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {markdown(k)} | {code(v)} |" for k, v in rows.items())])

@@ -1,8 +1,9 @@
 """ReportData as the page wants it: figures drawn, rows chosen, examples picked. No number is made here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
+from svms_gr00t.core.escape import plain
 from svms_gr00t.evaluate.closed_loop.result import Rollout
 from svms_gr00t.evaluate.closed_loop.video import Clip, side_by_side
 from svms_gr00t.evaluate.open_loop.result import KeyResult, MethodResult
@@ -25,7 +26,8 @@ class TaskRow:
 
 
 def page(data: ReportData) -> dict[str, Any]:
-    """Everything that the template needs besides the data."""
+    """Everything that the template needs. Texts are plain; Jinja escapes them."""
+    data = _plain(data)
     driven = showcase(data)
     return {
         "data": data,
@@ -42,6 +44,19 @@ def page(data: ReportData) -> dict[str, Any]:
         "film": figures.data_uri(driven.video, "image/gif") if driven is not None and driven.video else None,
         "trace": _trace(data, driven),
     }
+
+
+def _plain(value: Any) -> Any:
+    """A record with every text in it as `plain` shows it."""
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, dict):
+        return {_plain(key): _plain(one) for key, one in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.init})
+    return value
 
 
 def stream_names(data: ReportData) -> tuple[str, ...]:

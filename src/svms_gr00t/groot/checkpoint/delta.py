@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, NonNegativeInt
 from torch import Tensor
 
 from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.core.files.documents import named, read_json, short
 from svms_gr00t.groot.checkpoint.hub import Hub, commit_of, locate
 from svms_gr00t.groot.checkpoint.loading import is_unused, read_config, some, weight_files
 from svms_gr00t.groot.checkpoint.saving import GIB, checkpoint_folder, save_weights
@@ -86,6 +88,23 @@ class Delta:
         got = "; ".join(f"{len(names)} {word}: {some(names)}" for word, names in parts.items() if names)
         want = f"the base that this delta was trained on ({self.source}, fingerprint {self.fingerprint[:12]})"
         raise CheckpointError(base, got=got, want=want, hint="pass that base")
+
+
+class _Base(BaseModel):
+    source: str
+    revision: str | None = None
+    relative: str | None = None
+    fingerprint: str
+    tensors: dict[str, str]
+
+
+class _File(BaseModel):
+    """delta.json."""
+
+    format: str
+    version: int
+    base: _Base
+    rows: dict[str, list[NonNegativeInt]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,23 +172,21 @@ def read_delta(folder: Path | str) -> Delta:
     """`delta.json` of a folder. Raises `CheckpointError` when it cannot be understood."""
     file = Path(folder) / FILE
     want, hint = f"a {FILE} of this package", "save the delta again"
-    try:
-        values = json.loads(file.read_text(encoding="utf-8-sig"))
-        if values["format"] != FORMAT or values["version"] > VERSION:
-            hint = "update svms-gr00t, or save the delta again"
-            raise CheckpointError(file, got=f"{values['format']!r} {values['version']}", want=want, hint=hint)
-        base = values["base"]
-        delta = Delta(
-            folder=Path(folder),
-            source=str(base["source"]),
-            revision=base.get("revision"),
-            relative=base.get("relative"),
-            digests={str(name): str(digest) for name, digest in base["tensors"].items()},
-            rows={str(name): tuple(map(int, rows)) for name, rows in values["rows"].items()},
-        )
-        intact = base["fingerprint"] == delta.fingerprint
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(file, got=f"a broken file ({error!r})", want=want, hint=hint) from error
+    values = read_json(_File, file, want=want, hint=hint, fault=CheckpointError)
+    if values.format != FORMAT or values.version > VERSION:
+        hint = "update svms-gr00t, or save the delta again"
+        raise CheckpointError(file, got=f"{short(values.format)} {values.version}", want=want, hint=hint)
+    base = values.base
+    delta = Delta(
+        folder=Path(folder),
+        source=base.source,
+        revision=base.revision,
+        relative=base.relative,
+        digests=base.tensors,
+        rows={name: tuple(rows) for name, rows in values.rows.items()},
+    )
+    with named(file, want=want, hint=hint, fault=CheckpointError):
+        intact = base.fingerprint == delta.fingerprint
     if not intact:
         raise CheckpointError(file, got="a fingerprint that is not that of its tensors", want=want, hint=hint)
     return delta

@@ -7,7 +7,6 @@ device, also into a model that was built on the meta device (`tensors.py`). Writ
 trained alone in `delta.py`.
 """
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -15,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.core.files.documents import read_json
 from svms_gr00t.core.sizes import within
 from svms_gr00t.groot.checkpoint.finite import refuse_not_finite_weights
 from svms_gr00t.groot.checkpoint.foreign import refuse_adapter, refuse_other_weights
@@ -40,6 +41,12 @@ __all__ = [
 _LAYER = re.compile(r"backbone\.model\.language_model\.model\.layers\.(\d+)\.")
 _WANT = "a GR00T N1.6 checkpoint"
 logger = logging.getLogger(__name__)
+
+
+class _Index(BaseModel):
+    """model.safetensors.index.json."""
+
+    weight_map: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +105,8 @@ def weight_files(folder: Path, stem: str = "model") -> dict[str, Stored]:
 
 def _indexed(folder: Path, index: Path) -> dict[str, Stored]:
     refuse_stand_in(index, index.read_bytes()[:LOOK_BYTES])
-    try:
-        places: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"])
-        outside = any(Path(file).name != file for file in places.values())
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise CheckpointError(index, got=f"a broken index ({error})", want="a weight_map", hint=AGAIN) from error
-    if outside:
+    places = read_json(_Index, index, want="a weight_map", hint=AGAIN, fault=CheckpointError).weight_map
+    if any(Path(file).name != file or not file.isprintable() for file in places.values()):
         raise CheckpointError(index, got="a shard outside the folder", want="plain file names", hint=AGAIN)
     held = {file: header(folder / file) for file in sorted(set(places.values()))}
     lacking = sorted(name for name, file in places.items() if name not in held[file])

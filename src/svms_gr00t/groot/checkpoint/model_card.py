@@ -10,6 +10,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from svms_gr00t.core.escape import code, literal, markdown, plain
+
 OWN = ("shipped", "none")
 """Bases whose weights are this project's own."""
 UNKNOWN = "unknown"
@@ -45,7 +47,7 @@ def metadata(facts: CardFacts, results: Sequence[EvalResult] = ()) -> ModelCardD
         "library_name": "svms-gr00t",
         "pipeline_tag": "robotics",
         "tags": ["robotics", "vla", "gr00t", *(["sheaf", "svms"] if facts.svms else [])],
-        "model_name": facts.name,
+        "model_name": plain(facts.name),
         "eval_results": list(results) or None,
     }
     if not own:
@@ -65,7 +67,9 @@ def what(facts: CardFacts) -> str:
     kind = "GR00T N1.6 with sheaf-coupled streams (SVMS)" if facts.svms else "plain GR00T N1.6"
     text = f"A vision-language-action policy: {kind}, saved by svms-gr00t."
     if facts.svms:
-        text += f" Streams: {', '.join(facts.streams)}; width {facts.d_stream}, overlap {facts.d_overlap}."
+        text += (
+            f" Streams: {', '.join(map(markdown, facts.streams))}; width {facts.d_stream}, overlap {facts.d_overlap}."
+        )
     if facts.parameters is not None:
         text += f" {facts.parameters:,} parameters."
     return text
@@ -74,17 +78,17 @@ def what(facts: CardFacts) -> str:
 def use(facts: CardFacts) -> str:
     """A snippet that runs."""
     if facts.entry == "model":
-        return f'''```python
+        return f"""```python
 from svms_gr00t import Gr00tN1d6
 
-model = Gr00tN1d6.from_pretrained("{facts.name}")  # weights alone; a policy has its processor's files too
-```'''
-    return f'''```python
+model = Gr00tN1d6.from_pretrained({literal(facts.name)})  # weights alone; a policy has its processor's files too
+```"""
+    return f"""```python
 from svms_gr00t.policy import Policy
 
-policy = Policy.from_pretrained("{facts.name}")
+policy = Policy.from_pretrained({literal(facts.name)})
 actions, evidence = policy.get_action(observation)  # policy.get_modality_config() lists the keys
-```'''
+```"""
 
 
 def licence(base: str) -> str:
@@ -92,14 +96,14 @@ def licence(base: str) -> str:
     if base in OWN:
         return "Apache-2.0, weights and code."
     return (
-        f"The code is Apache-2.0. The weights were made from `{base}` and keep its licence; those of NVIDIA's "
+        f"The code is Apache-2.0. The weights were made from {code(base)} and keep its licence; those of NVIDIA's "
         "GR00T N1.6 are under NVIDIA's own, to be read before use."
     )
 
 
 def assemble(facts: CardFacts, head: ModelCardData, parts: Sequence[str]) -> str:
     """README.md from its metadata and its sections; the first say what the model is and how it is used."""
-    sections = [f"---\n{head.to_yaml()}\n---", f"# {facts.name}", what(facts), use(facts), *parts]
+    sections = [f"---\n{head.to_yaml()}\n---", f"# {markdown(facts.name)}", what(facts), use(facts), *parts]
     return "\n\n".join(part for part in sections if part) + "\n"
 
 

@@ -1,6 +1,5 @@
 """What a checkpoint folder holds, from `config.json`, the processor's files and the headers of the weights alone."""
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from svms_gr00t.core.errors import CheckpointError
+from svms_gr00t.core.files.documents import named, read_raw
 from svms_gr00t.groot.bounds import check_layers
 from svms_gr00t.groot.checkpoint.delta import STEM, base_here, is_delta, read_delta
 from svms_gr00t.groot.checkpoint.foreign import refuse_other_weights
@@ -187,15 +187,12 @@ def component(name: str) -> str:
 
 def _embodiments(folder: Path) -> tuple[Embodiment, ...]:
     processor, statistics, ids = (_object(folder / name) for name in PROCESSOR_FILES[:3])
-    try:
+    hint = "take the files from the checkpoint's own release, or save it again"
+    with named(folder, want="processor files of N1.6", hint=hint, fault=CheckpointError):
         settings = processor.get("processor_kwargs", {})
         configs, relative = dict(settings.get("modality_configs", {})), bool(settings.get("use_relative_action", True))
         tags = sorted(configs.keys() | statistics.keys())
         return tuple(_embodiment(t, configs.get(t), statistics.get(t, {}), ids.get(t), relative) for t in tags)
-    except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
-        hint = "take the file from the checkpoint's own release, or save it again"
-        got = f"processor files of another form ({error!r})"
-        raise CheckpointError(folder, got=got, want="those of N1.6", hint=hint) from error
 
 
 def _embodiment(
@@ -245,10 +242,4 @@ def _object(file: Path) -> dict[str, Any]:
     """A JSON object, empty when the file is absent."""
     if not file.is_file():
         return {}
-    try:
-        value = json.loads(file.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise CheckpointError(file, got=f"broken JSON ({error})", want="a JSON object", hint=AGAIN) from error
-    if not isinstance(value, dict):
-        raise CheckpointError(file, got="no JSON object", want="a JSON object", hint=AGAIN)
-    return value
+    return read_raw(file, hint=AGAIN, fault=CheckpointError)

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from svms_gr00t.core.escape import code, markdown, plain
 from svms_gr00t.core.files.records import JsonRecord, write_text
 from svms_gr00t.evaluate.comparison.contenders import Contender
 from svms_gr00t.evaluate.statistics.seeds import SeedComparison, compare_seeds
@@ -123,7 +124,7 @@ def table(result: AblationResult) -> str:
     head += ["success", "points over plain (95 %)"] * driven + ["labels", "ρ", "rank"]
     lines = [head, ["---"] * len(head)]
     for row in result.rows:
-        cells = [row.says, _count(row.added), f"{row.error:.4f}", _percent(row.against_plain)]
+        cells = [markdown(row.says), _count(row.added), f"{row.error:.4f}", _percent(row.against_plain)]
         cells += [p_value(row.against_plain.p) if row.against_plain else "", _percent(row.against_full)]
         if driven:
             cells += ["" if row.success is None else f"{100 * row.success:.0f} %", _points(row.success_against_plain)]
@@ -136,9 +137,10 @@ def table(result: AblationResult) -> str:
     about = (
         f"Steps {' + '.join(map(str, c.steps))} at batch {c.batch_size}, rates {', '.join(map(str, c.learning_rates))} "
         f"(times {c.svms_rate:g} for SVMS and adapter), seeds {', '.join(map(str, seeds))}, data "
-        f"{c.dataset_path}, base {c.base}. Error: normalised, held-out episodes, whole chunk; less is better. Paired "
-        f"by seed and episode; intervals and p are those of {unit}. Labels: balanced accuracy of the streams' own "
-        "heads (0.5 is chance); ρ: disagreement before the correction, to be read beside the rank of the overlaps."
+        f"{code(c.dataset_path)}, base {code(c.base)}. Error: normalised, held-out episodes, whole chunk; less is "
+        f"better. Paired by seed and episode; intervals and p are those of {unit}. Labels: balanced accuracy of the "
+        "streams' own heads (0.5 is chance); ρ: disagreement before the correction, to be read beside the rank of the "
+        "overlaps."
     )
     return f"# Ablation\n\n{about}\n\n{text}\n\n![Effect of each variant](ablation.svg)\n"
 
@@ -162,7 +164,7 @@ def _span(interval: Interval | None, unit: str) -> str:
 def draw(result: AblationResult) -> str:
     """Effect against plain with its interval, one row a variant, as SVG text."""
     rows = [row for row in result.rows if row.against_plain is not None and row.against_plain.relative is not None]
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ablation", "font.size": 9}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ablation", "font.size": 9, "text.parse_math": False}):
         figure = Figure(figsize=(6.2, 0.8 + 0.34 * max(1, len(rows))), layout="constrained")
         axes = figure.subplots()
         axes.axvline(0, color="#888888", linewidth=0.8)
@@ -172,7 +174,7 @@ def draw(result: AblationResult) -> str:
             colour = "#2f6fd0" if row.variant == FULL else "#555555"
             axes.plot([effect.low, effect.high], [at, at], color=colour, linewidth=1.6, solid_capstyle="round")
             axes.plot([effect.estimate], [at], "o", color=colour, markersize=5)
-        axes.set_yticks(range(len(rows)), [row.says for row in rows])
+        axes.set_yticks(range(len(rows)), [plain(row.says) for row in rows])
         axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)

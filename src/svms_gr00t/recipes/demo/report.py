@@ -125,7 +125,8 @@ def curves(trained: Trained) -> tuple[PhaseCurves, ...]:
     """Training curves of the three phases."""
     found = []
     for number, (phase, rows) in enumerate(trained.rows.items(), start=1):
-        names = [key.removeprefix("term.") for key in rows[0] if key.startswith("term.")]
+        names = [key.removeprefix("term.") for key in (rows or ({},))[0] if key.startswith("term.")]
+        rows = [row for row in rows if all(f"{kind}.{name}" in row for kind in ("term", "weight") for name in names)]
         found.append(
             PhaseCurves(
                 name=f"{number} {phase}",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from svms_gr00t.core.escape import markdown
 from svms_gr00t.core.files.records import JsonRecord, write_text
 from svms_gr00t.evaluate.closed_loop.result import RolloutResult
 from svms_gr00t.evaluate.statistics.seeds import BySeed, SeedComparison, compare_seeds, success_rate
@@ -135,10 +136,10 @@ def table(result: StudyResult) -> str:
     """GitHub-flavoured Markdown."""
     tasks = next((list(row.tasks) for row in result.rows if row.tasks), [])
     head = ["side", "adds", "rate", "error where the past decides", "against plain (95 %)", "elsewhere"]
-    head += ["success (95 %)", "points over plain (95 %)", *tasks] * bool(tasks)
+    head += ["success (95 %)", "points over plain (95 %)", *map(markdown, tasks)] * bool(tasks)
     lines = [head, ["---"] * len(head)]
     for row in result.rows:
-        cells = [row.says, f"{row.added:,}", f"{row.rate:g}", f"{row.error:.4f}"]
+        cells = [markdown(row.says), f"{row.added:,}", f"{row.rate:g}", f"{row.error:.4f}"]
         cells += [_span(row.against_plain.relative if row.against_plain else None, " %"), f"{row.elsewhere:.4f}"]
         if tasks:
             difference = row.success_against_plain.difference if row.success_against_plain else None

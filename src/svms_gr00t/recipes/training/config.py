@@ -2,11 +2,12 @@
 
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 
 from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.files.documents import filled, named, read_yaml
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.data.loading.mixture import ALPHA, Part, soup
 from svms_gr00t.recipes.shipped import NONE, demonstrations
@@ -166,19 +167,16 @@ class TrainConfig:
 
     @classmethod
     def load(cls, file: Path | str) -> "TrainConfig":
-        """Read what `dumps` writes. Raises ConfigError for unknown names and for what is no YAML mapping."""
+        """Read what `dumps` writes. Raises DataError or ConfigError, which name file and setting."""
         path = Path(file)
-        if not path.is_file():
-            raise ConfigError("--config", got=str(path), want="a YAML file", hint="A run folder has config.yaml")
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(str(path), got="broken YAML", want="a mapping of settings", hint=str(error)) from error
-        if not isinstance(values, dict):
-            raise ConfigError(str(path), got=type(values).__name__, want="a mapping of settings", hint=HINT)
-        if unknown := sorted(values.keys() - {f.name for f in fields(cls)}):
+        values = read_yaml(path, want="a YAML mapping of settings", hint="A run folder has config.yaml")
+        if unknown := [name for name in values if name not in {f.name for f in fields(cls)}]:
             raise ConfigError(str(path), got=unknown, want="settings of a training run", hint=HINT)
-        return cls(**{name: _tuples(value) for name, value in values.items()})
+        with named(path, want="settings of a training run", hint=HINT):
+            found: TrainConfig = filled(cls, values, path, hint=HINT)
+            kinds = get_type_hints(SvmsConfig)
+            svms = {name: filled(kinds[name], v, f"{path}, svms.{name}", hint=HINT) for name, v in found.svms.items()}
+            return replace(found, svms=svms)
 
     def differences(self, other: "TrainConfig") -> list[str]:
         """Names of settings that differ and make another run."""
@@ -190,12 +188,6 @@ def _lists(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _lists(one) for key, one in value.items()}
     return [_lists(one) for one in value] if isinstance(value, tuple) else value
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tuples(one) for key, one in value.items()}
-    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
 
 
 def _shipped(part: Part) -> Part:

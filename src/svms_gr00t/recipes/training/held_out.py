@@ -5,13 +5,14 @@ passport, or on data that the run did not see, nobody can know what was trained 
 `HeldOut.known` is False.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from svms_gr00t.core.errors import DataError, SvmsError
-from svms_gr00t.core.files.documents import read_raw
+from svms_gr00t.core.files.documents import read_raw, validate
 from svms_gr00t.core.progress import Progress
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.sound import Skipped, open_sound
@@ -62,8 +63,7 @@ def held_out(
         split = split_episodes(everyone, validation=validation, seed=seed, broken=broken)
         return HeldOut(split=split, known=False, says=says, **shared)
     sound = {episode.index for episode in dataset.episodes}
-    left_out = {int(number) for number in part.get("skipped", {})}
-    chosen = {int(number) for number in part["held_out"]}
+    left_out, chosen = part.skipped.keys(), set(part.held_out)
     if not chosen & sound:
         got, hint = f"none of {sorted(chosen)[:5]}", "Mend the dataset, or evaluate on the one that was trained on"
         raise DataError(dataset.root, got=got, want=f"episodes that {checkpoint.name} held out", hint=hint)
@@ -78,14 +78,24 @@ def run_of(checkpoint: Path) -> Path | None:
     return next((place for place in near if (place / PASSPORT).is_file() and (place / CONFIG).is_file()), None)
 
 
-def _part(run: Path, dataset: LeRobotDataset) -> tuple[Mapping[str, Any] | None, str]:
+class _Part(BaseModel):
+    """What a passport says of a dataset."""
+
+    fingerprint: str | None = None
+    held_out: list[int]
+    skipped: dict[int, Any] = {}
+
+
+def _part(run: Path, dataset: LeRobotDataset) -> tuple[_Part | None, str]:
     """What the passport says of this dataset, and how it was recognised; None for data that the run did not see."""
-    data = read_raw(run / PASSPORT).get("data")
-    parts = data.get("parts", [data]) if isinstance(data, dict) else []
-    parts = [part for part in parts if isinstance(part, dict) and isinstance(part.get("held_out"), list)]
+    file, hint = run / PASSPORT, "Restore it, or move it away to choose held-out episodes by seed"
+    data = read_raw(file, hint=hint).get("data")
+    told = data.get("parts", [data]) if isinstance(data, dict) else []
+    told = [part for part in told if isinstance(part, dict) and "held_out" in part] if isinstance(told, list) else []
+    parts = [validate(_Part, part, file, hint=hint) for part in told]
     own = _fingerprint(dataset)
     for part in parts:
-        if part.get("fingerprint") == own:
+        if part.fingerprint == own:
             return part, f"Held-out episodes as {run.name} has them in its passport."
     for path, part in zip(_paths(run), parts, strict=False):
         if path == dataset.root.resolve():

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, TypeAdapter, ValidationError
 from torch import Tensor
 
 from svms_gr00t.core.errors import CheckpointError
-from svms_gr00t.core.files.whole import recover, whole_file, whole_folder
+from svms_gr00t.core.files.whole import recover, whole_file, whole_folder, written
 from svms_gr00t.groot.checkpoint.streaming import write_tensors
 from svms_gr00t.groot.checkpoint.tensors import Lazy, header
 from svms_gr00t.train.loop.seal import HINT, SUMS, WANT, check_seal, digest, seal
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 Row = dict[str, Any]
 _WEIGHTS = ("model.safetensors", "optimizer.safetensors")
 _STATE = "state.json"
+_ROW, _STEP = TypeAdapter(dict[str, float]), TypeAdapter(NonNegativeInt)
+"""A line of metrics.jsonl: numbers by name, and the step they are of."""
 _NAME = re.compile(r"\.?step_(\d{6,})(\.old)?")
 
 
@@ -123,7 +125,8 @@ class RunDir:
 
     def append(self, row: Row) -> None:
         """One line of metrics."""
-        with (self.root / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        path = self.root / "metrics.jsonl"
+        with written(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def rows(self, *, below: int | None = None) -> list[Row]:
@@ -139,8 +142,9 @@ class RunDir:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
-                int(row["step"])
-            except (ValueError, TypeError, KeyError, RecursionError):
+                _ROW.validate_python(row, strict=True)
+                _STEP.validate_python(row.get("step"), strict=True)
+            except (ValueError, RecursionError):
                 if number < len(lines):
                     log.warning("%s, line %d is damaged and left out: %.60r", path, number, line)
             else:
