@@ -67,7 +67,8 @@ class TensorBoard:
     """Scalars as event files under `run/tensorboard`."""
 
     def __init__(self, run: Path) -> None:
-        self._folder, self._writer = run / "tensorboard", None
+        self._folder = run / "tensorboard"
+        self._writer: Any = None
 
     def log(self, numbers: Mapping[str, float], *, step: int) -> None:
         """Every number under its name. The first row of a resumed run hides what a killed one wrote after it."""
