@@ -76,7 +76,7 @@ def page(found: Found, command: str, views: int) -> str:
     lines += [
         "",
         f"- {PLAIN_AIM:g} times faster than written down: {_met(reached >= PLAIN_AIM)} ({reached:.2f}).",
-        f"  It does {least:.2f} times the arithmetic; the rest",
+        f"  What is written down does {least:.2f} times the arithmetic; more",
         "  would have to come from faster products, which both sides take from the same library.",
         f"- SVMS at most {100 * SVMS_AIM:g} % of plain's latency: {_met(share <= SVMS_AIM)} ({100 * share:.2f} %).",
         f"- Its memory at most {100 * MEMORY_AIM:g} %: {_met(memory <= MEMORY_AIM)} ({100 * memory:.2f} %).",

@@ -54,5 +54,5 @@ def test_the_page_says_what_was_reached(acting, ours: float, verdict: str) -> No
         3,
     )
     assert verdict in text
-    assert "It does 1.50 times" in text.replace("\n", " ")
+    assert "does 1.50 times" in text.replace("\n", " ")
     assert f"met ({100 * 0.6 / ours:.2f} %)" in text
