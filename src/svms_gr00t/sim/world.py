@@ -35,7 +35,7 @@ def build_world(poses: CameraPoses = "close") -> Any:
         import robosuite.macros as macros
         from robosuite.controllers import load_composite_controller_config
     except ImportError as error:
-        raise MissingExtra("the embedded kitchen", package="robosuite", extra="sim") from error
+        raise MissingExtra("the embedded kitchen, on Python 3.11 or 3.12,", package="robosuite", extra="sim") from error
     finally:
         logging.disable(level)
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
