@@ -8,6 +8,7 @@ from evaluate_toys import LineEnv, Listener, Replay, ToyDataset, statistics
 
 from svms_gr00t.cli.main import main
 from svms_gr00t.core.errors import ConfigError, DataError
+from svms_gr00t.core.escape import markdown
 from svms_gr00t.evaluate.closed_loop.result import RolloutConfig
 from svms_gr00t.evaluate.closed_loop.rollout import rollout
 from svms_gr00t.evaluate.comparison.compare import SUCCESS, CompareReport, compare, render_markdown
@@ -72,7 +73,7 @@ def test_unfair_comparisons_are_refused_and_said(change, says):
         compare([a, b])
     report = compare([a, b], force=True)
     assert len(report.pairs[0].differences) == 1
-    assert report.pairs[0].differences[0] in render_markdown(report)
+    assert markdown(report.pairs[0].differences[0]) in render_markdown(report)
 
 
 def test_another_evaluation_is_another_question():
