@@ -23,6 +23,7 @@ from svms_gr00t.cli.demo import Demo
 from svms_gr00t.cli.evaluate import monitor, open_loop, rollout, streams
 from svms_gr00t.cli.evaluate.card import Card
 from svms_gr00t.cli.evaluate.compare import Compare
+from svms_gr00t.cli.evaluate.view import View
 from svms_gr00t.cli.flags import at_home, joined, set_aside
 from svms_gr00t.cli.gate import Gate
 from svms_gr00t.cli.inspect import InspectModel
@@ -109,6 +110,7 @@ Commands = (
     | Annotated[Monitor, _named("monitor")]
     | Annotated[Compare, _named("compare")]
     | Annotated[Ablate, _named("ablate")]
+    | Annotated[View, _named("view")]
     | Annotated[Card, _named("card")]
     | Annotated[InspectModel, _named("inspect")]
     | Annotated[Checkpoint, _named("checkpoint")]

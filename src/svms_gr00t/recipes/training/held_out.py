@@ -17,6 +17,7 @@ from svms_gr00t.core.progress import Progress
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.sound import Skipped, open_sound
 from svms_gr00t.data.loading.split import Split, split_episodes
+from svms_gr00t.recipes.shipped import demonstrations
 from svms_gr00t.recipes.training.config import TrainConfig
 
 PASSPORT, CONFIG = "passport.json", "config.yaml"
@@ -76,6 +77,21 @@ def run_of(checkpoint: Path) -> Path | None:
     folder = checkpoint.resolve()
     near = (folder, *folder.parents[:_UP])
     return next((place for place in near if (place / PASSPORT).is_file() and (place / CONFIG).is_file()), None)
+
+
+def data_of(checkpoint: Path) -> Path:
+    """The first dataset that the run or the demo around a checkpoint names. Raises DataError when there is none."""
+    run = run_of(checkpoint)
+    paths = _paths(run) if run is not None else []
+    folder = checkpoint.resolve()
+    for place in (folder, *folder.parents[:_UP]):  # a demo's configuration lies beside its policies
+        if not paths and (place / "config.json").is_file():
+            named = read_raw(place / "config.json").get("dataset_path")
+            paths = [demonstrations(named)] if isinstance(named, str) else []
+    if not paths:
+        want, hint = "a run that names its data", "Pass --dataset-path"
+        raise DataError(checkpoint, got="no dataset in its configuration", want=want, hint=hint)
+    return paths[0]
 
 
 class _Part(BaseModel):
