@@ -206,3 +206,25 @@ def test_chromium_shows_it_without_scrolling_sideways(data, tmp_path, width):
     assert (np.abs(pixels[:, 0] - paper).max(-1) == 0).mean() > 0.99, "nothing is cut off at the left edge"
     assert (np.abs(pixels[:, -1] - paper).max(-1) == 0).mean() > 0.99, "nothing runs out at the right edge"
     assert 0.03 < (np.abs(pixels - paper).max(-1) > 40).mean() < 0.5
+
+
+def test_failed_gates_open_the_page_and_a_pass_gets_no_advice(data):
+    passed, failed = data.gates[0], data.gates[2]
+    page = render_html(replace(data, gates=(replace(passed, advice="Label more words."), failed)))
+    opening = page[page.index('<section id="summary"') : page.index('<section id="closed-loop"')]
+    assert failed.criterion.split("'")[0] in opening
+    assert passed.criterion not in opening
+    assert "Label more words." not in page
+    assert "Train more seeds." in page
+    assert "had to reach" not in page
+    assert "had to reach" in render_html(replace(data, enforced=True))
+
+
+def test_words_carry_numbers_and_a_uniform_picture_is_a_sentence(data):
+    page = render_html(data)
+    assert "<small>12 76 12</small>" in page
+    same = replace(data.patches[0], routes=(((0.5, 0.3, 0.2),) * 5,) * 4)
+    shown = render_html(replace(data, patches=(same,)))
+    assert 'class="patches"' not in shown
+    assert "front: every patch goes the same way, visual 50" in shown
+    assert 'class="patches"' in page

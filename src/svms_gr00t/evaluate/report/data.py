@@ -160,6 +160,8 @@ class ReportData(JsonRecord):
     """`report.comparison.build_comparison` makes it from the results below."""
     training: tuple[PhaseCurves, ...] = ()
     gates: tuple[Gate, ...] = ()
+    enforced: bool = False
+    """Whether a failed gate stopped the training."""
     open_loop: tuple[OpenLoopResult, ...] = ()
     """One for each policy; baselines are taken from the first that has them."""
     closed_loop: tuple[RolloutResult, ...] = ()
@@ -174,6 +176,11 @@ class ReportData(JsonRecord):
     """When, in words; empty leaves it out (and makes the page reproducible)."""
     version: str = ""
     """Version of this package."""
+
+    @property
+    def failed(self) -> tuple[Gate, ...]:
+        """Gates that did not pass, in order."""
+        return tuple(gate for gate in self.gates if gate.passed is False)
 
     def __post_init__(self) -> None:
         if len(self.summary) > 5:

@@ -11,6 +11,8 @@ def render_markdown(data: ReportData) -> str:
     """GitHub-flavoured Markdown; what was not measured says so."""
     parts = [f"# {markdown(data.title)}", markdown(data.subtitle)]
     parts += ["\n".join(f"- {markdown(line)}" for line in data.summary) or NOT_MEASURED]
+    failed = [f"- Gate failed, {markdown(gate.phase)}: {markdown(gate.criterion)}" for gate in data.failed]
+    parts += ["\n".join(failed)]
     parts += ["## Success by task", tasks_table(data) or NOT_MEASURED]
     parts += ["## Comparison", comparison_table(data.comparison) if data.comparison else NOT_MEASURED]
     parts += [f"Intervals: {percent(data.level)}. Effects are against {markdown(data.reference)}, paired by episode."]
@@ -61,7 +63,7 @@ def gates_table(data: ReportData) -> str:
     rows = []
     for g in data.gates:
         said = (markdown(text) for text in (g.phase, g.criterion, g.measured or NOT_MEASURED))
-        rows.append((*said, word[g.passed], markdown(g.advice)))
+        rows.append((*said, word[g.passed], "" if g.passed else markdown(g.advice)))
     return _table(("Phase", "Criterion", "Measured", "Result", "Advice"), rows)
 
 

@@ -3,13 +3,16 @@
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from svms_gr00t.core.escape import plain
 from svms_gr00t.evaluate.closed_loop.result import Rollout
 from svms_gr00t.evaluate.closed_loop.video import Clip, side_by_side
 from svms_gr00t.evaluate.open_loop.result import KeyResult, MethodResult
 from svms_gr00t.evaluate.report import figures
-from svms_gr00t.evaluate.report.data import PhaseCurves, ReportData
+from svms_gr00t.evaluate.report.data import PatchExample, PhaseCurves, ReportData
 from svms_gr00t.evaluate.report.figures import Drawing, Line
+from svms_gr00t.evaluate.report.format import percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,7 @@ def page(data: ReportData) -> dict[str, Any]:
     """Everything that the template needs. Texts are plain; Jinja escapes them."""
     data = _plain(data)
     driven = showcase(data)
+    drawn = [(p, figures.patch_pictures(p)) for p in data.patches]  # a broken picture is refused, shown or not
     return {
         "data": data,
         "stream_names": stream_names(data),
@@ -37,7 +41,8 @@ def page(data: ReportData) -> dict[str, Any]:
         "key_rows": _key_rows(data),
         "angles": any(key.angle is not None for _, _, method in _methods(data) for key in method.keys.values()),
         "tasks": _tasks(data),
-        "patches": [(p.view, figures.patch_pictures(p)) for p in data.patches],
+        "patches": [(p.view, pictures) for p, pictures in drawn if not _uniform(p)],
+        "uniform": _alike(data),
         "clips": _clips(data),
         "ages": _ages(data),
         "driven": driven,
@@ -67,6 +72,21 @@ def stream_names(data: ReportData) -> tuple[str, ...]:
     shares += [p for example in data.patches for row in example.routes for p in row]
     shares += [r.routes for result in data.closed_loop for rollout in result.rollouts for r in rollout.replans]
     return tuple(f"stream {i + 1}" for i in range(max((len(s) for s in shares), default=0)))
+
+
+def _uniform(example: PatchExample) -> bool:
+    """Whether a picture of its routes would show one colour: no patch is 5 points from another."""
+    routes = np.array(example.routes, dtype=float)
+    return bool(np.ptp(routes, axis=(0, 1)).max(initial=0.0) < 0.05)
+
+
+def _alike(data: ReportData) -> list[str]:
+    """A sentence for each camera whose patches all go the same way."""
+    names, views = stream_names(data), {p.view: p for p in reversed(data.patches) if _uniform(p)}
+    means = {view: np.array(p.routes, dtype=float).mean(axis=(0, 1)) for view, p in views.items()}
+    text = "{}: every patch goes the same way, {}."
+    shares = {v: ", ".join(f"{n} {percent(s)}" for n, s in zip(names, m, strict=False)) for v, m in means.items()}
+    return [text.format(view, said) for view, said in reversed(shares.items())]
 
 
 def showcase(data: ReportData) -> Rollout | None:
