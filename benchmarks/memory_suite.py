@@ -107,7 +107,7 @@ def moment(env: KitchenEnv, name: str, expert: Expert) -> int | None:
     if name == "HoldTwoSeconds":
         return {20: 0, 32: 1}.get(getattr(env.progress, "steps", 0)) if leg == 4 else None
     if name == "PutBack":
-        return env.progress.hidden - 1 if leg == 6 and last else None
+        return env.progress.hidden - 1 if leg == 7 and last else None
     if name in ("OpenLitDrawer", "OrderByLight"):
         return env.progress.hidden - 1 if env.steps == env.layout.wait.release else None
     return MOMENTS[name].get(leg) if last else None

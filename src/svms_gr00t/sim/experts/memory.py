@@ -13,7 +13,7 @@ from numpy import ndarray
 from numpy.random import Generator
 
 from svms_gr00t.sim.env import KitchenEnv
-from svms_gr00t.sim.experts.plan import Place, Plan, Waypoint, fixed, grasp
+from svms_gr00t.sim.experts.plan import Place, Plan, Waypoint, fixed
 from svms_gr00t.sim.scene import COUNTER, PRESSED
 from svms_gr00t.sim.tasks.memory import HELD_STEPS, STATION
 from svms_gr00t.sim.tasks.progress import HeldFor
@@ -160,16 +160,20 @@ def in_order(env: KitchenEnv, rng: Generator, first: str) -> list[Waypoint]:
 
 
 def put_back(env: KitchenEnv, rng: Generator, to: tuple[float, float]) -> list[Waypoint]:
-    """Take the apple, show it in the middle, and lay it down at `to`."""
-    pace, home = _Pace(rng), _home(env)
-    high, low, over = (_spot(to, height) for height in (0.15, 0.04, 0.20))
-    station = _spot(STATION, 0.17)
+    """Take the apple, show it in the middle, and lay it down at `to`: there high above the counter, back low."""
+    pace, home, food = _Pace(rng), _home(env), fixed(env, "apple", 0.0, 0.0, 0.022)
+    lifted, high, station = fixed(env, "apple", -0.06, 0.0, 0.26), _spot(STATION, 0.26), _spot(STATION, 0.15)
+    above, low, over = (_spot(to, height) for height in (0.15, 0.04, 0.20))
     return [
         pace.rest(home, START, least=0, closed=False),
-        *grasp(env, "apple", 0.15, back=0.06),
+        pace.go(fixed(env, "apple", 0.0, 0.0, 0.12), closed=False, near=0.015),
+        Waypoint(place=food, closed=False, near=0.008, least=12, limit=30),
+        Waypoint(place=food, near=1.0, least=8, limit=10),
+        pace.go(lifted, near=0.025),
+        pace.go(high, near=0.02),
         pace.go(station, near=0.015),
-        pace.rest(station, least=SHOWN, most=SHOWN + 2 * PAUSE),
-        pace.go(high, near=0.012),
+        pace.rest(_wandering(station, rng, 0.012), least=2 * SHOWN, most=3 * SHOWN),
+        pace.go(above, near=0.012),
         pace.go(low, near=0.01, limit=25),
         pace.stay(low, 5, closed=False),
         pace.go(over, closed=False),
@@ -188,14 +192,14 @@ def hold(env: KitchenEnv, rng: Generator, due: Callable[[KitchenEnv], bool]) -> 
     return [
         *_to_button(env, pace),
         pace.go(down, near=1.0, until=lambda env: env.joint("coffee") > PRESSED),
-        pace.go(_wandering(lightly, rng), near=1.0, until=due, limit=80),
+        pace.go(_wandering(lightly, rng, 2 * SHIFT), near=1.0, until=due, limit=80),
         pace.go(hover, near=0.02, closed=False),
     ]
 
 
-def _wandering(place: Place, rng: Generator) -> Place:
-    """The place, but for another millimetre or two every 8 steps: a hand that only slides would be a clock."""
-    off = rng.normal(0, 2 * SHIFT, (64, 3)) * (1, 1, 0)
+def _wandering(place: Place, rng: Generator, far: float) -> Place:
+    """The place, but for other millimetres every 8 steps: a hand that stays still tells whence it came, or since when."""
+    off = rng.normal(0, far, (64, 3)) * (1, 1, 0)
     return lambda env: place(env) + off[env.steps // 8 % len(off)]
 
 

@@ -65,11 +65,11 @@ def handle(side: str, dx: float, height: float) -> Place:
     return beside(f"drawer_{side}", -0.065 + dx, 0.0, height)
 
 
-def grasp(env: KitchenEnv, food: str, lift: float, back: float = 0.0) -> list[Waypoint]:
-    """Take a food and lift it to this height above the counter, and so far towards the robot."""
+def grasp(env: KitchenEnv, food: str, lift: float) -> list[Waypoint]:
+    """Take a food and lift it to this height above the counter."""
     return [
         Waypoint(place=fixed(env, food, 0.0, 0.0, 0.12), closed=False, near=0.015),
         Waypoint(place=fixed(env, food, 0.0, 0.0, 0.022), closed=False, near=0.008, limit=30),
         Waypoint(place=fixed(env, food, 0.0, 0.0, 0.022), near=1.0, least=6, limit=8),
-        Waypoint(place=fixed(env, food, -back, 0.0, lift), near=0.025),
+        Waypoint(place=fixed(env, food, 0.0, 0.0, lift), near=0.025),
     ]
