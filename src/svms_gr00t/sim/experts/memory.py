@@ -198,7 +198,7 @@ def hold(env: KitchenEnv, rng: Generator, due: Callable[[KitchenEnv], bool]) -> 
 
 
 def _wandering(place: Place, rng: Generator, far: float) -> Place:
-    """The place, but for other millimetres every 8 steps: a hand that stays still tells whence it came or since when."""
+    """The place, but for other millimetres every 8 steps: a still hand tells whence it came, or since when."""
     off = rng.normal(0, far, (64, 3)) * (1, 1, 0)
     return lambda env: place(env) + off[env.steps // 8 % len(off)]
 
