@@ -111,11 +111,12 @@ class Gr00tN1d6(nn.Module, OnTheHub):
 
     def encode(self, inputs: ModelInputs, *, losses: bool = True) -> tuple[Features, StreamStates | None]:
         """The features that the action head reads, and what SVMS did to them."""
-        return self._through(self.observe(inputs), inputs, losses=losses)
+        return self.between(self.observe(inputs), inputs, losses=losses)
 
-    def _through(
-        self, features: Features, inputs: ModelInputs, *, losses: bool
+    def between(
+        self, features: Features, inputs: ModelInputs, *, losses: bool = True
     ) -> tuple[Features, StreamStates | None]:
+        """What stands between backbone and action head: SVMS, the memory alone, or nothing."""
         if self.svms is None:
             return features, None
         if isinstance(self.svms, MemoryAlone):
@@ -194,7 +195,7 @@ class Gr00tN1d6(nn.Module, OnTheHub):
     ) -> SampleOutput:
         """An action chunk by Euler steps from noise, with the evidence of the streams."""
         seen = self.observe(inputs)
-        features, states = self._through(seen, inputs, losses=False)
+        features, states = self.between(seen, inputs, losses=False)
         action = self.action_head.sample(features, inputs.state, inputs.embodiment_id, noise=noise, generator=generator)
         return SampleOutput(action=action, seen=seen, features=features, states=states)
 

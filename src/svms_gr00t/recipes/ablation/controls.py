@@ -103,9 +103,11 @@ class AdapterModel(PlainModel):
         super().__init__(config)
         self.svms = ResidualAdapter.as_large_as(config, config.backbone_embedding_dim)  # type: ignore[assignment]
 
-    def encode(self, inputs: ModelInputs, *, losses: bool = True) -> tuple[Features, StreamStates | None]:
+    def between(
+        self, features: Features, inputs: ModelInputs, *, losses: bool = True
+    ) -> tuple[Features, StreamStates | None]:
         """The adapted features."""
-        return self.svms(self.observe(inputs)), None  # type: ignore
+        return self.svms(features), None  # type: ignore
 
 
 class ShuffledLabels:
