@@ -278,3 +278,15 @@ def test_columns_are_listed_as_arrow_lists_them(tmp_path: Path) -> None:
             assert (mine.path, mine.packed) == (other.path_in_schema, other.total_compressed_size)
             assert abs(mine.largest - other.total_uncompressed_size) < 200  # theirs count the heads too
         assert read_parquet(path).equals(table)
+
+
+def test_a_parquet_file_that_changed_is_read_anew(tmp_path: Path) -> None:
+    """Columns are remembered for as long as the file is as it was, and no longer."""
+    path = tmp_path / "rows.parquet"
+    for name in ("before", "behind"):  # as long as one another, so that the size tells nothing
+        pq.write_table(pa.table({name: [1, 2, 3]}), path)
+        assert [column.path for column in columns_of(path)] == [name]
+        assert columns_of(path) == columns_of(path)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match="does not end like a parquet file"):
+        columns_of(path)

@@ -8,15 +8,19 @@ Source: Apache Parquet format 2.10 (parquet.thrift), Thrift's compact protocol.
 """
 
 import struct
+import time
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from svms_gr00t.core.sizes import within
+from svms_gr00t.core.sizes import limit, within
 
 _WIDTHS = {0: 1, 1: 4, 2: 8, 3: 8, 4: 4, 5: 8}
 """Bytes of a value of parquet's types: boolean, int32, int64, int96 (a timestamp), float, double. Bytes have none."""
 _DEEPEST, _HEAD, _LONGEST_HEAD, _MOST_PAGES = 16, 1 << 12, 1 << 24, 100_000
+_TICK = 100_000_000
+"""Nanoseconds after a write within which another one may leave the same times: a file so young is read every time."""
 _AS_OBJECTS = 64
 """Times that the list grows in memory."""
 
@@ -41,11 +45,20 @@ class Column(NamedTuple):
 def columns_of(path: Path, names: Collection[str] | None = None) -> list[Column]:
     """Every column of every group of rows, or those of `names` and what lies inside them; names may hold dots.
 
-    Raises ValueError for a file that is broken, DataError for a huge list.
+    A file that is as it was is not read again. Raises ValueError for a file that is broken, DataError for a huge list.
     """
+    found, wanted = path.stat(), None if names is None else tuple(names)
+    state = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    settled = time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _TICK
+    return list((_known if settled else _known.__wrapped__)(path, wanted, limit("meta_bytes"), state))
+
+
+@lru_cache(maxsize=4096)
+def _known(path: Path, names: tuple[str, ...] | None, most: int, state: tuple[int, ...]) -> tuple[Column, ...]:
+    """The columns of a file in this state, under this limit."""
     with path.open("rb") as file:
         try:
-            return _columns(file, path, names)
+            return tuple(_columns(file, path, names))
         except (LookupError, TypeError, AttributeError, EOFError) as error:
             raise ValueError(f"a broken list of columns ({type(error).__name__})") from error
 
