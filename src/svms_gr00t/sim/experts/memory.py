@@ -74,8 +74,12 @@ def presses(env: KitchenEnv, rng: Generator, times: int) -> list[Waypoint]:
 
 
 def _to_button(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
+    return [pace.rest(_home(env), START, 0), *_over_button(env, pace)]
+
+
+def _over_button(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
     hover = fixed(env, "button", 0.0, 0.0, 0.20)
-    return [pace.rest(_home(env), START, 0), pace.go(hover, near=0.025), pace.rest(hover)]
+    return [pace.go(hover, near=0.025), pace.rest(hover)]
 
 
 def _press(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
@@ -95,14 +99,17 @@ def open_then_close(env: KitchenEnv, rng: Generator, times: int = 1) -> list[Way
     above, hooked = (fixed(env, drawer, -0.034, 0.0, height) for height in (0.20, 0.105))
     return [
         pace.rest(home, START, 0),
-        pace.go(above, near=0.025),
-        pace.rest(above),
-        pace.go(hooked, near=0.012, limit=25),
+        *_to_handle(env, pace, drawer),
         pace.rest(hooked, least=SHOWN, most=SHOWN + PAUSE),
         *(leg for _ in range(times) for leg in _pull_and_push(env, pace, drawer)),
         pace.go(above, near=0.025),
         pace.go(_away),
     ]
+
+
+def _to_handle(env: KitchenEnv, pace: _Pace, drawer: str) -> list[Waypoint]:
+    above, hooked = (fixed(env, drawer, -0.034, 0.0, height) for height in (0.20, 0.105))
+    return [pace.go(above, near=0.025), pace.rest(above), pace.go(hooked, near=0.012, limit=25)]
 
 
 def _pull_and_push(env: KitchenEnv, pace: _Pace, drawer: str) -> list[Waypoint]:
@@ -123,29 +130,17 @@ def _pull_and_push(env: KitchenEnv, pace: _Pace, drawer: str) -> list[Waypoint]:
 def open_drawer(env: KitchenEnv, rng: Generator, side: str) -> list[Waypoint]:
     """Open the drawer of this side."""
     pace, drawer = _Pace(rng), f"drawer_{side}"
-    above, hooked = (fixed(env, drawer, -0.034, 0.0, height) for height in (0.20, 0.105))
-    return [
-        pace.go(above, near=0.025),
-        pace.rest(above),
-        pace.go(hooked, near=0.012, limit=25),
-        pace.go(fixed(env, drawer, -0.25, 0.0, 0.105), limit=60),
-    ]
+    return [*_to_handle(env, pace, drawer), pace.go(fixed(env, drawer, -0.25, 0.0, 0.105), limit=60)]
 
 
 def _coffee(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
-    hover = fixed(env, "button", 0.0, 0.0, 0.20)
-    return [pace.go(hover, near=0.025), pace.rest(hover), *_press(env, pace)]
+    return [*_over_button(env, pace), *_press(env, pace)]
 
 
 def _drawer(env: KitchenEnv, pace: _Pace) -> list[Waypoint]:
-    above, hooked, pulled, over = (
-        fixed(env, "drawer_left", dx, 0.0, height)
-        for dx, height in ((-0.034, 0.20), (-0.034, 0.105), (-0.25, 0.105), (-0.154, 0.20))
-    )
+    pulled, over = (fixed(env, "drawer_left", dx, 0.0, height) for dx, height in ((-0.25, 0.105), (-0.154, 0.20)))
     return [
-        pace.go(above, near=0.025),
-        pace.rest(above),
-        pace.go(hooked, near=0.012, limit=25),
+        *_to_handle(env, pace, "drawer_left"),
         pace.go(pulled, near=1.0, until=lambda env: env.joint("drawer_left") > 0.115, limit=60),
         pace.go(over, near=0.03),
     ]
