@@ -191,6 +191,16 @@ def spoiled(draw: st.DrawFn, message: bytes) -> bytes:
     return kept.get(what, message[:at] + more + message[at:] if what == "insert" else message)
 
 
+def packed(data: st.DataObject, tree: Any) -> bytes | None:
+    """The message of a tree that is almost right; None where no message can say it."""
+    for change in data.draw(st.lists(changes(), min_size=1, max_size=3)):
+        tree = changed(tree, change)
+    try:
+        return msgpack.packb(tree)
+    except (OverflowError, ValueError, UnicodeEncodeError, TypeError):
+        return None
+
+
 def over_zmq(port: int, message: bytes) -> Any:
     """The reply to one message."""
     with zmq.Context() as context, context.socket(zmq.REQ) as one:
@@ -204,12 +214,8 @@ def over_zmq(port: int, message: bytes) -> Any:
 @often
 @given(data=st.data())
 def test_requests_that_are_almost_right(attacked: Attacked, request_tree: dict[str, Any], data: st.DataObject) -> None:
-    tree: Any = request_tree
-    for change in data.draw(st.lists(changes(), min_size=1, max_size=3)):
-        tree = changed(tree, change)
-    try:
-        message = msgpack.packb(tree)
-    except (OverflowError, ValueError, UnicodeEncodeError, TypeError):
+    message = packed(data, request_tree)
+    if message is None:
         return
     reply = over_zmq(attacked.robots.port, data.draw(spoiled(message)))
     assert isinstance(reply, list) or "error" in reply or set(reply) & {"status", "video"} or reply == {}
@@ -224,11 +230,8 @@ def test_observations_of_openpi_that_are_almost_right(
     nested = request_tree["data"]["observation"]
     tree: Any = {f"{part}.{key}": value for part in ("video", "state") for key, value in nested[part].items()}
     tree |= {"prompt": "open the drawer"}
-    for change in data.draw(st.lists(changes(), min_size=1, max_size=3)):
-        tree = changed(tree, change)
-    try:
-        message = msgpack.packb(tree)
-    except (OverflowError, ValueError, UnicodeEncodeError, TypeError):
+    message = packed(data, tree)
+    if message is None:
         return
     with connect(f"ws://127.0.0.1:{attacked.web.port}") as robot:
         robot.recv(timeout=EVER)
