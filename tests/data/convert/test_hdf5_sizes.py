@@ -97,15 +97,15 @@ def test_values_of_other_kinds_are_named(tmp_path: Path) -> None:
 
 
 def test_a_demonstration_is_never_whole_in_memory(tmp_path: Path) -> None:
-    path, frames = tmp_path / "film.hdf5", np.zeros((160, 256, 256, 3), np.uint8)
-    frames[:, 3, 5] = np.arange(160)[:, None]
+    path, frames = tmp_path / "film.hdf5", np.zeros((400, 256, 256, 3), np.uint8)
+    frames[:, 3, 5] = np.arange(400)[:, None] % 251
     with h5py.File(path, "w") as file:
         file.create_dataset("film", data=frames, chunks=(7, 256, 256, 3), compression="gzip")
     with h5py.File(path) as file:
         film = Film("here", file["film"], lambda pictures: pictures[:, ::-1])
         assert film.shape == frames.shape
         np.testing.assert_array_equal(film[[3, 1]], frames[[3, 1], ::-1])
-        assert peak_of(lambda: [picture.max() for picture in film]) < 10 * MB
+        assert peak_of(lambda: [picture.max() for picture in film]) < 25 * MB
         for number, picture in enumerate(film):
             np.testing.assert_array_equal(picture, frames[number, ::-1])
-        assert peak_of(lambda: np.asarray(file["film"])) > 25 * MB, "mutant: read at once"
+        assert peak_of(lambda: np.asarray(file["film"])) > 70 * MB, "mutant: read at once"
