@@ -469,6 +469,8 @@ def test_relative_poses_of_an_end_effector_come_back(tmp_path: Path) -> None:
     np.testing.assert_allclose(codec.decode(sample.action[None], seen)["pose"][0], poses[1:], atol=1e-5)
     still = codec.encode(seen, {"pose": np.repeat(poses[:1], horizon, axis=0)}).action[:horizon]
     np.testing.assert_allclose(still, np.tile([0, 0, 0, 0.5, 0, 0, 0, 0.5, 0], (horizon, 1)), atol=1e-6)
+    corner = codec.decode(np.ones((1, horizon, 9), np.float32), seen)["pose"][0, :, 3:].reshape(horizon, 2, 3)
+    np.testing.assert_allclose(corner @ corner.transpose(0, 2, 1), np.tile(np.eye(2), (horizon, 1, 1)), atol=1e-6)
     policy = Policy(model(max_state_dim=9, max_action_dim=9), codec)
     request = {"video.front": seen.video["front"], "state.pose": seen.state["pose"], TEXT: ["go"]}
     rotations = policy.get_action(request)[0]["pose"][0, :, 3:].reshape(horizon, 2, 3)

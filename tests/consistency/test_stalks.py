@@ -76,6 +76,8 @@ def test_every_way_to_write_a_rotation_is_the_same_rotation():
         np.testing.assert_allclose(as_rot6d(values, form), matrix[:, :2].reshape(-1, 6), atol=1e-9)
     assert np.isnan(as_rot6d(np.zeros((1, 4)), "quaternion")).all(), "no rotation"
     np.testing.assert_allclose(as_rot6d(np.zeros((1, 3)), "axis_angle"), [[1, 0, 0, 0, 1, 0]])
+    two = np.array([[1.0] * 6, [1, 0, 0, 0, 1, 0]])
+    np.testing.assert_array_equal(np.isnan(as_rot6d(two, "rotation_6d")).all(axis=1), [True, False], "parallel rows")
 
 
 def test_phases_are_thirds_by_speed_and_the_gripper():

@@ -22,7 +22,7 @@ from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.data.labels.hand import Hand, find_hand
 from svms_gr00t.data.lerobot.modality import Modality
-from svms_gr00t.data.processor.rotations import matrix_to_rot6d, rot6d_to_matrix
+from svms_gr00t.data.processor.rotations import independent_rows, matrix_to_rot6d, rot6d_to_matrix
 
 _EULER = {
     f"euler_angles_{o}": o.translate(str.maketrans("rpy", "xyz")) for o in ("rpy", "ryp", "pry", "pyr", "yrp", "ypr")
@@ -140,9 +140,11 @@ class Body(JsonRecord):
 
 
 def as_rot6d(values: Float[ndarray, "N _d"], form: str) -> Float[ndarray, "N 6"]:
-    """Rotations in any form of modality.json; NaN where a row is none (zeros, or not finite)."""
+    """Rotations in any form of modality.json; NaN where a row is none (zeros, parallel, or not finite)."""
     none = -1.0 if form in ("axis_angle", *_EULER) else 1e-6  # no turn is a rotation in these two
     known = np.isfinite(values).all(1) & (np.linalg.norm(values, axis=1) > none)
+    if form == "rotation_6d":
+        known[known] = independent_rows(values[known])
     rows, found = values[known], np.full((len(values), 6), np.nan)
     if not known.any():
         return found

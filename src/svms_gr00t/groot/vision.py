@@ -53,7 +53,7 @@ class VisionTower(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.config = config
-        self.vision_model = Siglip2VisionModel(
+        tower = Siglip2VisionModel(
             Siglip2VisionConfig(
                 hidden_size=config.hidden_size,
                 intermediate_size=config.intermediate_size,
@@ -69,6 +69,7 @@ class VisionTower(nn.Module):
                 attn_implementation="sdpa",  # type: ignore[call-arg]  # a keyword of the base class
             )
         )
+        self.vision_model = getattr(tower, "vision_model", tower)  # transformers 5.4 and 5.5 wrap it once more
 
     def forward(self, pixels: Float[Tensor, "N c h w"]) -> Float[Tensor, "N _P C"]:
         """Patch states of N images of equal size, pixels in [-1, 1]."""

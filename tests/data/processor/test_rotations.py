@@ -14,6 +14,7 @@ from svms_gr00t.data.processor.rotations import (
     relative_pose,
     rot6d_to_matrix,
     rotvec_to_matrix,
+    some_rotation,
 )
 
 seeds = st.integers(0, 2**31)
@@ -98,3 +99,45 @@ def test_degenerate_rows_and_wrong_widths_are_refused():
         rot6d_to_matrix(np.array([1.0, 0, 0, 2.0, 0, 0]))
     with pytest.raises(DataError, match="found 7 numbers, but need 9"):
         relative_pose(np.zeros((2, 7)), np.zeros((2, 7)), "xyz+rot6d")
+
+
+LOST = [[0.0] * 6, [1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0], [1, 2, 3, -2, -4, -6], [1.0] * 6, [0, 1, 0, 0, 1, 0]]
+
+
+@pytest.mark.parametrize("rows", LOST)
+@pytest.mark.parametrize("size", [1.0, 1e-3, 1e9])
+def test_a_prediction_that_says_no_rotation_becomes_some_rotation(rows: list[float], size: float):
+    """Clipping to the range of the statistics puts both rows into one corner."""
+    turned = some_rotation(np.array(rows) * size)
+    np.testing.assert_allclose(turned @ turned.T, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(turned), 1.0, atol=1e-12)
+    given = np.array(rows[:3], float)
+    if given.any():
+        np.testing.assert_allclose(turned[0], given / np.linalg.norm(given), atol=1e-12)
+
+
+def test_no_rows_at_all_are_no_turn():
+    np.testing.assert_array_equal(some_rotation(np.zeros((2, 6))), np.broadcast_to(np.eye(3), (2, 3, 3)))
+
+
+@given(seeds)
+def test_rows_that_say_a_rotation_give_the_same_bits_as_ever_beside_lost_ones(seed):
+    rows = np.random.default_rng(seed).normal(size=(6, 6))
+    first = rows[:, :3] / np.linalg.norm(rows[:, :3], axis=-1, keepdims=True)
+    second = rows[:, 3:] - (first * rows[:, 3:]).sum(axis=-1, keepdims=True) * first
+    second = second / np.linalg.norm(second, axis=-1, keepdims=True)
+    plain = np.stack([first, second, np.cross(first, second)], axis=-2)
+    np.testing.assert_array_equal(rot6d_to_matrix(rows), plain)
+    np.testing.assert_array_equal(some_rotation(np.concatenate([LOST, rows]))[len(LOST) :], plain)
+
+
+@pytest.mark.parametrize("rows", LOST)
+def test_only_predictions_are_forgiven(rows: list[float]):
+    """A saturated chunk is acted on; recorded actions and measured states of that kind are refused."""
+    bad, good = np.concatenate([np.ones((1, 3)), [rows]], axis=-1), poses("xyz+rot6d", 0, 1)
+    moved = absolute_pose(bad, good, "xyz+rot6d")[0, 3:].reshape(2, 3)
+    np.testing.assert_allclose(moved @ moved.T, np.eye(2), atol=1e-9)
+    with pytest.raises(DataError, match="zero or parallel"):
+        relative_pose(bad, good, "xyz+rot6d")
+    with pytest.raises(DataError, match="zero or parallel"):
+        absolute_pose(good, bad, "xyz+rot6d")

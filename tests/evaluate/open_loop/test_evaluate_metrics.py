@@ -139,6 +139,14 @@ def test_every_way_to_write_a_rotation_gives_the_same_angle(form):
         geodesic(np.zeros((2, 5)), np.zeros((2, 5)), form)
 
 
+def test_an_answer_that_says_no_rotation_is_scored_as_some_rotation():
+    """Clipped to the corner of its range, both rows of a prediction are parallel."""
+    meant = matrix_to_rot6d(Rotation.random(3, random_state=1).as_matrix())
+    angles = geodesic(np.ones((3, 6)), meant, "rotation_6d")
+    assert np.isfinite(angles).all()
+    assert (angles > 0.1).all()
+
+
 def test_what_the_dataset_calls_a_rotation_is_scored_as_one():
     limits = {"turn": {"min": [-1.0] * 4, "max": [1.0] * 4}, "gripper_close": {"min": [0.0], "max": [1.0]}}
     specs = key_specs(limits, rotations={"turn": "quaternion", "not_an_action": "matrix"})

@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.files.records import JsonRecord
-from svms_gr00t.data.processor.rotations import rot6d_to_matrix
+from svms_gr00t.data.processor.rotations import some_rotation
 
 KeyKind = Literal["continuous", "binary", "rotation"]
 BINARY_KEYS = ("gripper_close", "control_mode")
@@ -147,7 +147,7 @@ def _rotation(rows: Float[ndarray, "n D"], form: str) -> Rotation:
         lost = np.linalg.norm(rows, axis=-1, keepdims=True) < 1e-9  # a policy may answer zero, which is no rotation
         return Rotation.from_quat(np.where(lost, [0.0, 0.0, 0.0, 1.0], rows))
     if form == "rotation_6d":
-        return Rotation.from_matrix(rot6d_to_matrix(rows))
+        return Rotation.from_matrix(some_rotation(rows))  # a policy may answer parallel rows, too
     if form == "matrix":
         return Rotation.from_matrix(rows.reshape(-1, 3, 3))
     letters = form.removeprefix("euler_angles_").translate(str.maketrans("rpy", "xyz"))
