@@ -13,8 +13,10 @@ from safetensors.torch import load_file
 
 from svms_gr00t.cli.demo import Demo as Command
 from svms_gr00t.cli.main import main, parse
+from svms_gr00t.consistency.file import check, load
 from svms_gr00t.core.provenance import commit
 from svms_gr00t.groot.checkpoint.loading import read_config
+from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.demo.config import POLICIES, DemoConfig, DemoSuite
 from svms_gr00t.recipes.demo.run import Demo
 from svms_gr00t.recipes.shipped import shipped
@@ -80,6 +82,29 @@ def test_another_seed_gives_other_numbers(config: DemoConfig, alone: Path, tmp_p
     for name in POLICIES:
         file = f"open_loop_{name}.json"
         assert (tmp_path / "demo" / file).read_text() != (alone / file).read_text()
+
+
+def test_too_few_episodes_for_a_monitor_are_named_and_stop_nothing(
+    config: DemoConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    demo = Demo(replace(config, monitor_alpha=0.02), tmp_path / "demo")
+    assert demo._monitor(demo._experiment(None)) is None
+    assert "51 held-out episodes or more" in caplog.text
+    assert Demo(replace(config, monitor_steps=0), tmp_path / "demo")._monitor(demo._experiment(None)) is None
+
+
+@pytest.mark.slow
+def test_one_monitor_watches_both_policies(tmp_path: Path) -> None:
+    short = {"steps": (1, 1, 1), "rollouts": 1, "batch_size": 4, "memory_frames": 2, "monitor_steps": 20}
+    data = Demo(DemoConfig(**short), tmp_path / "demo").run()
+    for result in data.closed_loop:
+        for driven in result.rollouts:
+            assert [look.step for look in driven.sensors] == list(range(0, driven.steps, 8))
+    thresholds = {look.threshold for r in data.closed_loop for one in r.rollouts for look in one.sensors}
+    assert len(thresholds) == 1
+    monitor = load(tmp_path / "demo" / "monitor.safetensors")
+    for policy in policies(tmp_path / "demo"):
+        check(monitor.facts, Policy.from_pretrained(policy))  # raises for another backbone
 
 
 @pytest.mark.parametrize("suite", ["memory", "single"])

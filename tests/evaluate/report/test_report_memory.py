@@ -10,10 +10,10 @@ from PIL import Image, ImageSequence
 from report_sample import sample
 
 from svms_gr00t.evaluate.closed_loop.episode import read_evidence
-from svms_gr00t.evaluate.closed_loop.result import Replan, Rollout, RolloutResult
+from svms_gr00t.evaluate.closed_loop.result import Replan, Rollout, RolloutResult, SensorCheck
 from svms_gr00t.evaluate.closed_loop.video import BAR, GAP, LOST, RUNNING, WON, Clip, encode_gif, side_by_side
 from svms_gr00t.evaluate.report.data import ReportData
-from svms_gr00t.evaluate.report.figures import ages_figure
+from svms_gr00t.evaluate.report.figures import ages_figure, sensors_figure
 from svms_gr00t.evaluate.report.html import render_html
 
 SIDE = 32
@@ -131,3 +131,38 @@ def test_steps_before_the_episode_have_no_share() -> None:
     assert Replan.from_json(found.to_json()) == found
     del info["ages"]
     assert read_evidence(info, 8, (-16, -8)).ages == {}
+
+
+def looked(rollout: Rollout, scores: list[float], threshold: float = 4.0) -> Rollout:
+    looks = [SensorCheck(step=8 * i, score=s, threshold=threshold, residuals={}) for i, s in enumerate(scores)]
+    return replace(rollout, sensors=tuple(looks))
+
+
+def test_the_page_counts_alarms_of_both_in_the_first_scene_of_a_task(data: ReportData) -> None:
+    task = data.closed_loop[0].config.tasks[0]
+    scores = {"svms": [1.0, 4.5, 4.0], "plain": [9.0, 1e300, 2.0, 1.0]}  # a pair that is infinitely far apart
+    watched = tuple(
+        replace(r, rollouts=tuple(looked(o, scores[r.policy]) if o.task == task else o for o in r.rollouts))
+        for r in data.closed_loop
+        if r.policy in scores
+    )
+    page = render_html(replace(data, closed_loop=watched[::-1]))
+    assert f"{task}, scene 0: the largest gap between sensors at each plan. Alarms: svms 1 of 3, plain 2 of 4." in page
+    assert page.count("Alarms:") == 1
+    assert "Alarms:" not in render_html(data)
+
+
+def test_the_alarm_line_stands_at_the_threshold() -> None:
+    """Half of the range's height for a score of twice the threshold, whatever the unit; 1e300 does not flatten it."""
+
+    def heights(scores: list[float], threshold: float) -> list[float]:
+        drawn = sensors_figure([("svms", looked(remembering(SHARES), scores, threshold))])
+        line = re.search(r'<path d="M [\d.]+ ([\d.]+) \nL [\d.]+ ([\d.]+) *\n?" [^>]*stroke-dasharray', drawn)
+        assert line is not None
+        return [float(value) for value in line.groups()]
+
+    small, large = heights([1.0, 2.0], 1.0), heights([100.0, 200.0], 100.0)
+    assert small == pytest.approx(large)
+    assert small[0] == small[1]
+    assert heights([1.0, 1e300], 1.0) != small
+    assert heights([1.0, 1e300], 1.0) == pytest.approx(heights([1.0, 3.0], 1.0))

@@ -240,6 +240,22 @@ def ages_figure(rollout: Rollout) -> str:
 
 
 @mpl.rc_context(STYLE)
+def sensors_figure(rollouts: Sequence[tuple[str, Rollout]]) -> str:
+    """How far apart a consistency monitor found the sensors of each policy's rollout, and where it alarms."""
+    figure, axes = _axes()
+    tops = []
+    for number, (name, rollout) in enumerate(rollouts):
+        threshold, scores = rollout.sensors[0].threshold, [look.score for look in rollout.sensors]
+        steps = [look.step for look in rollout.sensors]
+        axes.plot(steps, scores, color=ACCENT if number == 0 else SOFT, label=name, marker="o", markersize=2.5)
+        tops += [min(score, 3 * threshold) for score in scores] + [threshold]
+    axes.axhline(threshold, color=INK, linestyle=(0, (2, 2)), linewidth=0.9, label="alarm")
+    axes.set(xlabel="step at which it plans", ylabel="clean spreads apart", ylim=(0, 1.1 * max(tops)))
+    _legend(figure, axes)
+    return inline_svg(figure, f"sensors over time, {rollouts[0][1].task}")
+
+
+@mpl.rc_context(STYLE)
 def routes_figure(rollout: Rollout, streams: Sequence[str]) -> str:
     """Router shares along one rollout, stacked to 1."""
     figure, axes = _axes()

@@ -45,6 +45,7 @@ def page(data: ReportData) -> dict[str, Any]:
         "uniform": _alike(data),
         "clips": _clips(data),
         "ages": _ages(data),
+        "sensors": _sensors(data),
         "driven": driven,
         "film": figures.data_uri(driven.video, "image/gif") if driven is not None and driven.video else None,
         "trace": _trace(data, driven),
@@ -189,6 +190,23 @@ def _ages(data: ReportData) -> list[Drawing]:
     first = {r.task: r for r in reversed(rollouts) if any(replan.ages for replan in r.replans)}
     says = "{}, scene {}: each column is a plan, each cell a step it remembers; the darker, the more of its attention."
     return [Drawing(figures.ages_figure(r), says.format(task, r.index)) for task, r in sorted(first.items())]
+
+
+def _sensors(data: ReportData) -> list[Drawing]:
+    """What a consistency monitor said in each task's first scene, of the candidate and of the reference."""
+    sides = [(r.policy, r.rollouts) for r in data.closed_loop if r.policy in (data.candidate, data.reference)]
+    sides.sort(key=lambda side: side[0] != data.candidate)
+    found: dict[str, list[tuple[str, Rollout]]] = {}
+    for name, rollouts in sides:
+        for task, first in {r.task: r for r in reversed(rollouts) if r.sensors}.items():
+            found.setdefault(task, []).append((name, first))
+    return [Drawing(figures.sensors_figure(both), _alarms(task, both)) for task, both in sorted(found.items())]
+
+
+def _alarms(task: str, rollouts: list[tuple[str, Rollout]]) -> str:
+    said = [(name, sum(s.score > s.threshold for s in r.sensors), len(r.sensors)) for name, r in rollouts]
+    counts = ", ".join(f"{name} {alarms} of {looks}" for name, alarms, looks in said)
+    return f"{task}, scene {rollouts[0][1].index}: the largest gap between sensors at each plan. Alarms: {counts}."
 
 
 def _trace(data: ReportData, driven: Rollout | None) -> list[Drawing]:

@@ -40,6 +40,11 @@ class DemoConfig(JsonRecord):
     """With memory: share of every batch, of both models, from steps right before a change of intent."""
     rollouts: int = 8
     """Closed-loop episodes for each task and policy; 0 skips the simulator."""
+    monitor_steps: int = 400
+    """Optimiser steps of the consistency monitor that watches them; 0 does without. It reads the backbone alone, so
+    both policies share one where their backbone stays as it was."""
+    monitor_alpha: float = 0.1
+    """Share of the looks of a clean episode at which it may alarm; a smaller one needs more episodes."""
     workers: int = 2
     """Processes for the closed loop."""
 
@@ -95,5 +100,6 @@ SINGLE: dict[str, Any] = {
     "svms_rate": 1.0,
     "memory_frames": 0,
     "rollouts": 2,
+    "monitor_steps": 0,
 }
 """The demo without memory, on the nine tasks."""

@@ -1,17 +1,20 @@
 """The main job, end to end: SVMS in three phases and the plain model beside it, compared open and closed loop.
 
-    data -> experiment -> { plain, SVMS } x three phases -> gates -> open loop, closed loop, streams -> report
+    data -> experiment -> { plain, SVMS } x three phases -> gates -> open loop, monitored closed loop, streams -> report
 
 Each finished piece is a file in the output folder; running again goes on after the last one.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from svms_gr00t.core.errors import MissingExtra
+from svms_gr00t.consistency.file import save
+from svms_gr00t.consistency.train import MonitorConfig, deal, train_monitor
+from svms_gr00t.core.errors import ConfigError, MissingExtra
 from svms_gr00t.core.files.lock import only_one
 from svms_gr00t.core.files.records import JsonRecord
 from svms_gr00t.core.progress import Progress, Silent
@@ -32,6 +35,7 @@ from svms_gr00t.train.cache_features import cache_layer
 from svms_gr00t.train.loop.trainer import LoopConfig
 
 Result = TypeVar("Result", bound=JsonRecord)
+log = logging.getLogger(__name__)
 
 
 class Demo:
@@ -57,7 +61,7 @@ class Demo:
         open_loop = {name: self._open_loop(experiment, name) for name in POLICIES}
         if base is not None:
             open_loop[BASE] = self._open_loop(experiment, BASE)
-        closed_loop = {name: self._closed_loop(name) for name in POLICIES} if self.config.rollouts else {}
+        closed_loop = self._closed_loop(experiment) if self.config.rollouts else {}
         seen = experiment.first_samples(train=False, stride=4, memory=trained["svms"].model.config.remembered)
         seconds = time.monotonic() - self.began
         return assemble(self.config, experiment, trained, open_loop, closed_loop, seen, seconds=seconds)
@@ -126,7 +130,26 @@ class Demo:
             return experiment.policy(experiment.model(use_sheaf_streams=False, base=starting_point(self.config.base)))
         return Policy.from_pretrained(self.output / name / "policy")
 
-    def _closed_loop(self, name: str) -> RolloutResult:
+    def _monitor(self, experiment: Experiment) -> Path | None:
+        """The one consistency monitor of both policies; None where there is none, or too few episodes for one."""
+        c, file = self.config, self.output / "monitor.safetensors"
+        if file.is_file() or not c.monitor_steps:
+            return file if c.monitor_steps else None
+        everyone = [episode.index for episode in experiment.dataset.episodes]  # the frozen backbone saw none of them
+        asked = MonitorConfig(lag=c.stride, alpha=c.monitor_alpha, steps=c.monitor_steps, seed=c.seed)
+        try:
+            parts = deal(everyone, (), alpha=c.monitor_alpha, seed=c.seed)
+        except ConfigError as error:
+            log.warning("no consistency monitor in this demo: %s", error)
+            return None
+        policy = self._policy(experiment, "plain")
+        return save(train_monitor(policy, experiment.dataset, parts, asked, name=c.base, progress=self.progress), file)
+
+    def _closed_loop(self, experiment: Experiment) -> dict[str, RolloutResult]:
+        monitor = self._monitor(experiment)
+        return {name: self._driven(name, monitor) for name in POLICIES}
+
+    def _driven(self, name: str, monitor: Path | None) -> RolloutResult:
         from svms_gr00t.recipes.benchmarks.closed_loop import drive_kitchen
 
         c = self.config
@@ -142,6 +165,7 @@ class Demo:
                 n_action_steps=c.stride,
                 seed=c.seed + 77,
                 videos=1,
+                monitor=monitor,
                 workers=c.workers,
                 progress=self.progress,
             ),
