@@ -163,3 +163,23 @@ def test_memory_starts_fresh_on_checkpoints_without_it_and_comes_back(tmp_path: 
     again = Gr00tN1d6.from_pretrained(model.save_pretrained(tmp_path / "memory"))
     assert again.config == model.config
     assert all(torch.equal(again.state_dict()[n], v) for n, v in model.state_dict().items())
+
+
+def test_losses_of_each_sample_make_up_the_batch_s_and_hear_no_other_sample() -> None:
+    model = build(MEMORY, trained=True)
+    now = step(9)
+    mask = torch.ones_like(now.state.new_zeros(3, 4, 5))
+    mask[1, 2:] = 0
+    action = torch.randn(3, 4, 5)
+    inputs = replace(now, past=past(model, [step(n) for n in range(K)], VALID), action=action, action_mask=mask)
+    drawn = {"noise": torch.randn(3, 4, 5), "time": torch.tensor([0.2, 0.5, 0.8])}
+    output = model(inputs, **drawn)
+    share = mask.sum((1, 2)) / mask.sum()
+    assert set(output.by_sample) == {"flow", "recall"}
+    for name, own in output.by_sample.items():
+        torch.testing.assert_close((own * share).sum(), output.terms[name], rtol=1e-5, atol=1e-6)
+    moved = action.clone()
+    moved[2] += 1
+    other = model(replace(inputs, action=moved), **drawn).by_sample
+    for name, own in output.by_sample.items():
+        assert (own - other[name]).abs().gt(1e-4).tolist() == [False, False, True], name

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from svms_gr00t.groot.config import Gr00tN1d6Config as Gr00tN1d6Config
     from svms_gr00t.model import Gr00tN1d6 as Gr00tN1d6
     from svms_gr00t.policy import Policy as Policy
+    from svms_gr00t.recipes.setup import Robot as Robot
+    from svms_gr00t.recipes.setup import set_up as set_up
     from svms_gr00t.svms import SheafStreams as SheafStreams
 
 __version__ = "0.1.0"
@@ -25,8 +27,10 @@ _HOMES = {
     "LeRobotWriter": "svms_gr00t.data.lerobot.writer",
     "Modality": "svms_gr00t.data.lerobot.modality",
     "Policy": "svms_gr00t.policy",
+    "Robot": "svms_gr00t.recipes.setup",
     "SheafStreams": "svms_gr00t.svms",
     "SvmsConfig": "svms_gr00t.core.svms_config",
+    "set_up": "svms_gr00t.recipes.setup",
 }
 __all__ = [
     "Features",
@@ -37,9 +41,11 @@ __all__ = [
     "LeRobotWriter",
     "Modality",
     "Policy",
+    "Robot",
     "SheafStreams",
     "SvmsConfig",
     "__version__",
+    "set_up",
 ]
 
 

@@ -49,6 +49,8 @@ class ModelOutput:
     """What the action head read."""
     states: StreamStates | None
     """What SVMS did; None for the plain model."""
+    by_sample: dict[str, Float[Tensor, " B"]]
+    """Losses that a sample has of its own, over its real elements: flow, and with memory recall."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,19 +173,26 @@ class Gr00tN1d6(nn.Module, OnTheHub):
     ) -> ModelOutput:
         """Losses of the recorded actions by name; noise and flow time are drawn unless given."""
         features, states = self.encode(inputs)
-        flow = self.action_head.loss(features, inputs, noise=noise, time=time, generator=generator).loss
-        terms = {"flow": flow} | (states.terms if states is not None else {})
-        return ModelOutput(terms=terms | self._recall(features, inputs), states=states, features=features)
+        flow = self.action_head.loss(features, inputs, noise=noise, time=time, generator=generator)
+        recall = self._recall(features, inputs)
+        own = {"flow": flow.per_element} | recall
+        return ModelOutput(
+            terms={"flow": flow.loss}
+            | (states.terms if states is not None else {})
+            | {name: _mean(errors, inputs.action_mask) for name, errors in recall.items()},
+            states=states,
+            features=features,
+            by_sample={name: _mean(errors, inputs.action_mask, each=True) for name, errors in own.items()},
+        )
 
-    def _recall(self, features: Features, inputs: ModelInputs) -> dict[str, Float[Tensor, ""]]:
-        """The recall loss of a model with memory: mean squared error over the real elements of the chunk."""
+    def _recall(self, features: Features, inputs: ModelInputs) -> dict[str, Float[Tensor, "B H Da"]]:
+        """The squared errors behind the recall loss of a model with memory, 0 where a chunk is padded."""
         if features.recalled is None or inputs.action is None:
             return {}
         assert self.svms is not None
         assert self.svms.memory is not None
         error = (self.svms.memory.tells(features.recalled.present) - inputs.action).square()
-        mask = torch.ones_like(error) if inputs.action_mask is None else inputs.action_mask.to(error.dtype)
-        return {"recall": (error * mask).sum() / (mask.sum() + 1e-6)}
+        return {"recall": error if inputs.action_mask is None else error * inputs.action_mask.to(error.dtype)}
 
     @torch.no_grad()
     def sample(
@@ -286,6 +295,16 @@ class Gr00tN1d6(nn.Module, OnTheHub):
             raise CheckpointError(folder, got="a model that was not loaded from a checkpoint", want="a base", hint=hint)
         hub = self.hub if base is None else self.hub.at(None)
         return save_delta(self.state_dict(), self.config, folder, base=chosen, hub=hub, extra=extra)
+
+
+def _mean(
+    errors: Float[Tensor, "B H Da"], mask: Float[Tensor, "B H Da"] | None, *, each: bool = False
+) -> Float[Tensor, "*b"]:
+    """Over the real elements of the batch, or of `each` sample; 0 where there is none."""
+    real = torch.ones_like(errors) if mask is None else mask.to(errors.dtype)
+    if each:
+        return errors.sum((1, 2)) / (real.sum((1, 2)) + 1e-6)
+    return errors.sum() / (real.sum() + 1e-6)
 
 
 def _streams(config: Gr00tN1d6Config) -> SheafStreams:

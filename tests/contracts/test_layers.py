@@ -109,6 +109,7 @@ ROOMS = {
         "settings": set(),
         "modality_config": set(),
         "training": {"shipped", "modality_config"},
+        "setup": {"shipped", "training"},
         "dataflow": {"training"},
         "pretrain": {"training"},
         "benchmarks": {"shipped", "training"},

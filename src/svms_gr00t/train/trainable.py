@@ -31,10 +31,15 @@ def prepare(model: Gr00tN1d6, phase: Phase, optimizer: OptimizerName = "adamw") 
         parameter.grad = None
         if name in chosen:
             parameter.data = parameter.data.to(master_dtype(optimizer))
+    to_training_mode(model)
+    return {name: parameter for name, parameter in model.named_parameters() if name in chosen}
+
+
+def to_training_mode(model: nn.Module) -> None:
+    """What `prepare` does to modes alone, for loops that call `train()` before every step."""
     model.train()
     for module in _frozen(model):
         module.eval()
-    return {name: parameter for name, parameter in model.named_parameters() if name in chosen}
 
 
 def _frozen(model: nn.Module) -> Iterator[nn.Module]:

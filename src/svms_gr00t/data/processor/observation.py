@@ -5,7 +5,7 @@ Axes: B robots, T past steps (1 for most robots), H and W pixels, D numbers of a
 Here is what an observation must be; how others write it down is read in `request.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Never
 
@@ -13,6 +13,8 @@ import numpy as np
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.history import STEP
+from svms_gr00t.data.lerobot.modality import Kind, Modality
+from svms_gr00t.data.pictures import as_uint8_rgb
 from svms_gr00t.data.processor.embodiment import EmbodimentConfig
 
 
@@ -51,6 +53,25 @@ class Observation:
             state={key: one_robot(_float32(np.asarray(numbers)), 1) for key, numbers in state.items()},
             language=(language,),
         )
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Any], modality: Modality, language: Sequence[str]) -> "Observation":
+        """B robots of now from a dataset's own columns, arrays or tensors, as LeRobot's batches hold them.
+
+        Pictures are (B, H, W, 3) or (B, 3, H, W), bytes or fractions of one; vectors are (B, D). Columns that are not
+        there are left out. Raises DataError for other shapes and types, and for another number of robots.
+        """
+        video, want = {}, f"({len(language)}, height, width, 3) or ({len(language)}, 3, height, width)"
+        for key in modality.video:
+            name = modality.column("video", key)
+            if name not in columns:
+                continue
+            frames = as_uint8_rgb(name, _host(columns[name]), want=want)
+            if frames.ndim != 4:
+                _refuse(name, f"shape {frames.shape}", want)
+            video[key] = frames[:, None]
+        state = {key: values[:, None] for key, values in by_key(columns, modality, "state").items()}
+        return cls(video=video, state=state, language=tuple(language))
 
     def check(self, config: EmbodimentConfig, *, video: bool = True) -> None:
         """Raises DataError, listing what the embodiment needs, when a key or a number of past steps is wrong."""
@@ -117,3 +138,25 @@ def _float32(numbers: np.ndarray) -> np.ndarray:
 
 def _refuse(where: str, got: str, want: str, hint: str = "See the modality config of the checkpoint") -> Never:
     raise DataError(where, got=got, want=want, hint=hint)
+
+
+def by_key(columns: Mapping[str, Any], modality: Modality, kind: Kind) -> dict[str, np.ndarray]:
+    """The named slices of state or action vectors (..., D), float32; columns that are not there are left out.
+
+    Raises DataError for a vector that is too short.
+    """
+    found = {}
+    for key, part in getattr(modality, kind).items():
+        name = modality.column(kind, key)
+        if name not in columns:
+            continue
+        values = np.asarray(_host(columns[name]), np.float32)
+        if values.ndim < 1 or values.shape[-1] < part.end:
+            _refuse(name, f"shape {values.shape}", f"{part.end} or more numbers, for {kind}.{key}")
+        found[key] = values[..., part.start : part.end]
+    return found
+
+
+def _host(values: Any) -> Any:
+    """A tensor's numbers where numpy can see them; anything else as it is."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else values

@@ -147,6 +147,22 @@ class Processor:
             label_mask=None if labels is None else text.mask,
         )
 
+    def encode_each(
+        self,
+        observation: Observation,
+        actions: Mapping[str, np.ndarray] | None = None,
+        action_pad: Bool[np.ndarray, "B h"] | None = None,
+        rngs: Sequence[np.random.Generator] | None = None,
+        labels: TokenLabels | None = None,
+    ) -> list[Sample]:
+        """`encode` for B robots: a sample each, for `collate`. Actions are (B, horizon, D), `rngs` one for each."""
+        seen = observation.split()
+        chunks = [None if actions is None else {key: v[i] for key, v in actions.items()} for i in range(len(seen))]
+        pads = [None] * len(seen) if action_pad is None else list(action_pad)
+        draws = [None] * len(seen) if rngs is None else list(rngs)
+        rows = zip(seen, chunks, pads, draws, strict=True)
+        return [self.encode(one, chunk, pad, rng, labels) for one, chunk, pad, rng in rows]
+
     def decode(
         self, actions: Tensor | np.ndarray, observation: Observation | None = None
     ) -> dict[str, Float[np.ndarray, "B _h _d"]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.progress import Progress, Silent
+from svms_gr00t.data.lerobot.modality import Modality
 from svms_gr00t.data.lerobot.summary import RunningSummary, Summary
 from svms_gr00t.data.processor.embodiment import EmbodimentConfig
 from svms_gr00t.data.processor.relative import relative_chunks, relative_keys
@@ -74,3 +75,27 @@ def compute_statistics(
             running.update(dataset.lowdim(index))
             task.advance()
     return running.result()
+
+
+_KINDS = ("min", "max", "mean", "std", "q01", "q99")
+
+
+def statistics_by_key(columns: Mapping[str, Mapping[str, Any]], modality: Modality) -> Statistics:
+    """Statistics of every state and action key, cut from those of whole columns: LeRobot's meta/stats.json.
+
+    Columns hold min, max, mean, std and, where they have them, q01 and q99, as lists, arrays or tensors of D numbers.
+    Raises DataError for a column that is not there, and for one of fewer numbers than the modality names.
+    """
+    result: Statistics = {"state": {}, "action": {}}
+    for kind in ("state", "action"):
+        for key, part in getattr(modality, kind).items():
+            name = modality.column(kind, key)  # type: ignore[arg-type]
+            if name not in columns:
+                got, hint = f"only {', '.join(columns) or 'nothing'}", "Give the statistics of the same dataset"
+                raise DataError("statistics", got=got, want=f"the column {name}", hint=hint)
+            found = {stat: np.asarray(columns[name][stat], np.float64) for stat in _KINDS if stat in columns[name]}
+            if short := [stat for stat, values in found.items() if values.ndim != 1 or len(values) < part.end]:
+                got, hint = f"shape {found[short[0]].shape}", "Give the statistics of the same dataset"
+                raise DataError(f"statistics {name}.{short[0]}", got=got, want=f"({part.end} or more,)", hint=hint)
+            result[kind][key] = {stat: values[part.start : part.end].tolist() for stat, values in found.items()}
+    return result

@@ -76,6 +76,19 @@ class TextTokenizer:
         """Text of the ids, special tokens included."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=False)
 
+    def to_text(self) -> str:
+        """The text of a tokenizer.json, which `from_text` reads: for a checkpoint that is no folder."""
+        return self._tokenizer.to_str()
+
+    @classmethod
+    def from_text(cls, text: str, where: object = "tokenizer") -> "TextTokenizer":
+        """Read the text of a tokenizer.json. Raises DataError for anything else."""
+        try:
+            tokenizer = Tokenizer.from_str(text)
+        except Exception as error:
+            raise DataError(where, got=f"a broken file ({error})", want="a tokenizer.json", hint=_HINT) from error
+        return cls(tokenizer, where=where)
+
     def save(self, folder: Path | str) -> Path:
         """Write `tokenizer.json` into `folder` and return its path."""
         path = Path(folder) / "tokenizer.json"
@@ -114,12 +127,7 @@ def load_tokenizer(source: Path | str) -> TextTokenizer:
 
 
 def _from_json(path: Path) -> TextTokenizer:
-    text = read_text(path, want="a tokenizer", hint=_HINT)
-    try:
-        tokenizer = Tokenizer.from_str(text)
-    except Exception as error:
-        raise DataError(path, got=f"a broken file ({error})", want="a tokenizer.json", hint=_HINT) from error
-    return TextTokenizer(tokenizer, where=path)
+    return TextTokenizer.from_text(read_text(path, want="a tokenizer", hint=_HINT), where=path)
 
 
 def _from_vocabulary(folder: Path) -> TextTokenizer:

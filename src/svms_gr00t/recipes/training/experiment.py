@@ -140,11 +140,9 @@ class Experiment:
         if labeler is not None and (base is None or not read_config(base).use_sheaf_streams):
             named = streams_of(labeler)
             svms = {"stream_names": named, "n_streams": len(named)} | svms
-        if base is not None:
-            processor = _looking(_taught(base, tag, described, anew=robot is not None), dataset.modality, views)
-            config = continued(base, chosen.config(processor.tokenizer), svms)
-        else:
-            processor, config = _new(chosen, tag, described, svms)
+        processor, config = processor_and_config(
+            chosen, base, tag, described, svms, modality=dataset.modality, views=views, anew=robot is not None
+        )
         _check_labels(labeler or Labeler(), config)
         processor = augmented(processor, color_jitter_params, random_rotation_angle)
         if min_max_embedding_keys:
@@ -169,17 +167,8 @@ class Experiment:
 
     def model(self, *, use_sheaf_streams: bool, base: Path | None = None) -> Gr00tN1d6:
         """A model with or without SVMS, from `base` or fresh; both variants of one seed start from the same weights."""
-        config = Gr00tN1d6Config.from_dict(self.config.to_dict() | {"use_sheaf_streams": use_sheaf_streams})
-        if base is not None:
-            torch.manual_seed(self.seed)
-            return self.scaled(Gr00tN1d6.from_pretrained(base, config=config, dtype=self.dtype))
-        torch.manual_seed(self.seed)
-        plain = Gr00tN1d6(Gr00tN1d6Config.from_dict(self.config.to_dict() | {"use_sheaf_streams": False}))
-        if not use_sheaf_streams:
-            return plain.to(self.dtype)
-        model = Gr00tN1d6(config)
-        model.load_state_dict(plain.state_dict(), strict=False)
-        return self.scaled(model.to(self.dtype))
+        found = begun(self.config, base, use_sheaf_streams=use_sheaf_streams, dtype=self.dtype, seed=self.seed)
+        return self.scaled(found)
 
     @cached_property
     def hand(self) -> Hand:
@@ -271,12 +260,46 @@ def _sources(mixture: Mixture, validation: float, seed: int) -> Iterator[Source]
         yield Source(dataset=dataset, split=split, weight=weight, skipped=skipped)
 
 
-def continued(base: Path, fresh: Gr00tN1d6Config, svms: dict[str, object]) -> Gr00tN1d6Config:
+def processor_and_config(
+    chosen: Preset,
+    base: Path | None,
+    tag: str,
+    described: Described,
+    svms: Mapping[str, object],
+    *,
+    modality: Modality,
+    views: tuple[str, ...] = (),
+    anew: bool = False,
+) -> tuple[Processor, Gr00tN1d6Config]:
+    """For robot `tag`: the base's with what it must learn of the robot, or the preset's without a base."""
+    if base is None:
+        return _new(chosen, tag, described, svms)
+    processor = _looking(_taught(base, tag, described, anew=anew), modality, views)
+    return processor, continued(base, chosen.config(processor.tokenizer), svms)
+
+
+def begun(
+    config: Gr00tN1d6Config, base: Path | None, *, use_sheaf_streams: bool, dtype: torch.dtype, seed: int
+) -> Gr00tN1d6:
+    """A model with or without SVMS, from `base` or fresh; both variants of one seed start from the same weights."""
+    config = Gr00tN1d6Config.from_dict(config.to_dict() | {"use_sheaf_streams": use_sheaf_streams})
+    torch.manual_seed(seed)
+    if base is not None:
+        return Gr00tN1d6.from_pretrained(base, config=config, dtype=dtype)
+    plain = Gr00tN1d6(Gr00tN1d6Config.from_dict(config.to_dict() | {"use_sheaf_streams": False}))
+    if not use_sheaf_streams:
+        return plain.to(dtype)
+    model = Gr00tN1d6(config)
+    model.load_state_dict(plain.state_dict(), strict=False)
+    return model.to(dtype)
+
+
+def continued(base: Path, fresh: Gr00tN1d6Config, svms: Mapping[str, object]) -> Gr00tN1d6Config:
     """The base's own dimensions; a plain base gets the SVMS fields of the preset."""
     stored = read_config(base)
     own = stored if stored.use_sheaf_streams else fresh
     streams = {field.name: getattr(own, field.name) for field in fields(SvmsConfig)}
-    return replace(stored, **(streams | svms))  # type: ignore[arg-type]
+    return replace(stored, **(streams | dict(svms)))  # type: ignore[arg-type]
 
 
 def _taught(base: Path, tag: str, described: Described, *, anew: bool) -> Processor:
@@ -291,7 +314,9 @@ def _taught(base: Path, tag: str, described: Described, *, anew: bool) -> Proces
     return Processor(config, old.tokenizer, old.statistics | {tag: statistics})
 
 
-def _new(chosen: Preset, tag: str, described: Described, svms: dict[str, object]) -> tuple[Processor, Gr00tN1d6Config]:
+def _new(
+    chosen: Preset, tag: str, described: Described, svms: Mapping[str, object]
+) -> tuple[Processor, Gr00tN1d6Config]:
     """The preset's processor and configuration for robot `tag`."""
     _check_tag(tag, chosen.embodiment_ids)
     tokenizer = load_tokenizer(chosen.tokenizer)
