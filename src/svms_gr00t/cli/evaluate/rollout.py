@@ -51,6 +51,8 @@ class ClosedLoop(Placement, Tables):
     """Processes; the result does not depend on their number."""
     horizon: int | None = None
     """Steps after which an episode has failed; by default what the benchmark says."""
+    fault: str = ""
+    """What a sensor suffers: "VIEW black", "cameras black", "state 20 steps stale", "cameras 20 steps stale", ..."""
     videos: int = 0
     """Filmed episodes for each task, as GIF beside --output."""
     monitor: Path | None = None
@@ -94,6 +96,7 @@ class ClosedLoop(Placement, Tables):
             "seed": self.seed,
             "n_action_steps": self.n_action_steps,
             "videos": self.videos,
+            "fault": self.fault,
             "workers": self.workers,
             "progress": bars,
             "placement": self.place(),

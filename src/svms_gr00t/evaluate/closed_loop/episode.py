@@ -25,6 +25,7 @@ from svms_gr00t.core.protocols import (
     bare_keys,
     fixed_seed,
 )
+from svms_gr00t.evaluate.closed_loop.faults import Faulty
 from svms_gr00t.evaluate.closed_loop.libero_action import Gripper
 from svms_gr00t.evaluate.closed_loop.libero_action import assemble as assemble_libero
 from svms_gr00t.evaluate.closed_loop.result import Ending, Replan, Rollout, RolloutConfig, SensorCheck
@@ -111,7 +112,7 @@ class Driver:
             assert self._make_env is not None, "an environment that was passed in is never dropped"
             env: Environment = _built(self._make_env, "environment")
             self._env = env
-        return self._env, self._policy
+        return (Faulty(self._env, self.config.fault) if self.config.fault else self._env), self._policy
 
     def _rebuild(self) -> None:
         """A fresh environment after a failure, where one can be built."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.files.records import JsonRecord
+from svms_gr00t.evaluate.closed_loop.faults import check_fault
 from svms_gr00t.evaluate.statistics.stats import Interval, McNemar, mcnemar, paired_rates, wilson
 
 Ending = Literal["success", "failed", "horizon", "stuck", "error"]
@@ -46,6 +47,8 @@ class RolloutConfig(JsonRecord):
     """In the unit of `position_key`, metres."""
     stop_when_stuck: bool = False
     """End the episode then; off, being stuck is only reported."""
+    fault: str = ""
+    """What a sensor suffers while the policy acts, in the words of `closed_loop.faults`; empty: nothing."""
     videos: int = 0
     """For each task, so many episodes are filmed."""
     video_view: str = ""
@@ -61,6 +64,8 @@ class RolloutConfig(JsonRecord):
         for name in ("episodes", "n_action_steps", "horizon", "stuck_steps", "video_stride"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"rollout.{name}", got=getattr(self, name), want="at least 1", hint="Choose more")
+        if self.fault:
+            check_fault(self.fault, "rollout.fault")
         if unknown := sorted(self.horizons.keys() - set(self.tasks)):
             hint = "Name tasks that are driven"
             raise ConfigError("rollout.horizons", got=unknown, want=f"tasks among {self.tasks}", hint=hint)

@@ -48,6 +48,7 @@ class Asked(TypedDict, total=False):
     seed: Required[int]
     n_action_steps: int
     videos: int
+    fault: str
 
 
 def load_policy(
