@@ -1,9 +1,9 @@
-"""Do streams and sheaf help where a sensor fails? The finished policies of a memory study, driven once more with faults.
+"""Do streams and sheaf help where a sensor fails? A memory study's finished policies, driven once more with faults.
 
     python benchmarks/memory_faults.py STUDY --faults "cameras black" --arms full alone --output page.md
 
-The scenes are the study's. Nothing is trained: a policy that never met a fault meets it. Every driven policy is a file in
-STUDY/faults; the same command goes on. Intervals are those of a new seed, sides paired by seed and scene.
+The scenes are the study's. Nothing is trained: a policy that never met a fault meets it. Every driven policy is a file
+in STUDY/faults; the same command goes on. Intervals are those of a new seed, sides paired by seed and scene.
 """
 
 import argparse
