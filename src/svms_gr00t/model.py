@@ -67,15 +67,15 @@ class SampleOutput:
     """What SVMS did; None for the plain model."""
 
     def on_host(self) -> dict[str, Float[np.ndarray, "..."]]:
-        """ "action", and with streams "rho", "weights" and, remembering, "ages", in float32 by one transfer.
+        """ "action", with streams "rho" and "weights", and remembering "ages", in float32 by one transfer.
 
         It is the only moment at which acting waits for the device.
         """
         wanted = {"action": self.action}
         if self.states is not None:
             wanted |= {"rho": self.states.rho, "weights": self.states.weights}
-            if self.features.recalled is not None:
-                wanted["ages"] = self.features.recalled.ages
+        if self.features.recalled is not None:
+            wanted["ages"] = self.features.recalled.ages
         flat = torch.cat([value.float().flatten() for value in wanted.values()]).cpu()
         parts = flat.split([value.numel() for value in wanted.values()])
         return {name: part.view(wanted[name].shape).numpy() for name, part in zip(wanted, parts, strict=True)}

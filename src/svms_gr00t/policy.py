@@ -188,8 +188,8 @@ class Policy(OnTheHub):
         those alone and keeps nothing.
 
         Evidence of an SVMS policy: "rho" (B, T, E), "weights" (B, T, S), "mask" and "image_mask" (B, T), "tokens"
-        (token texts of each row, left-padding included), and with memory "ages" (B, K + 1), what each step was given of
-        the present's attention, oldest first. Raises DataError for observations that do not fit, and for a
+        (token texts of each row, left-padding included); with memory, also alone, "ages" (B, K + 1), what each step was
+        given of the present's attention, oldest first. Raises DataError for observations that do not fit, and for a
         chunk that is not finite.
         """
         seen, inputs = self._read_in(observations)
@@ -268,8 +268,8 @@ class Policy(OnTheHub):
         """The normalised chunk and the evidence on the host, in one transfer; `inputs` are those on the host."""
         evidence: dict[str, Any] = sampled.on_host()
         action = evidence.pop("action")
-        if not evidence:
-            return action, {}
+        if "rho" not in evidence:
+            return action, evidence
         real = inputs.attention_mask
         image = (inputs.input_ids == self.model.config.image_token_index) & real
         evidence |= {"mask": real.float().numpy(), "image_mask": image.float().numpy()}

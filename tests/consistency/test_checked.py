@@ -174,11 +174,12 @@ def test_the_command_trains_shows_and_refuses(small_kitchen, tmp_path, capsys):
 
 
 def test_the_study_of_a_plain_policy_shows_the_monitor_beside_the_others(trained, small_kitchen, tmp_path, capsys):
-    path = save(trained.monitor, tmp_path / "m.safetensors")
+    path, page = save(trained.monitor, tmp_path / "m.safetensors"), tmp_path / "page.html"
     asked = ["--checkpoint", str(shipped("tiny_base")), "--dataset-path", str(small_kitchen)]
     with pytest.raises(SystemExit) as stopped:
-        main(["evaluate", "streams", *asked, "--validation", "0.45", "--monitor", str(path)])
+        main(["evaluate", "streams", *asked, "--validation", "0.45", "--monitor", str(path), "--html", str(page)])
     assert stopped.value.code == 0
+    assert '<th scope="row">state 1 s stale</th>' in page.read_text()
     said = capsys.readouterr().out
     assert "state 1 s stale" in said
     assert "Paired difference of AUROC" in said

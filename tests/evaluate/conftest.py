@@ -1,4 +1,6 @@
-"""A page in headless Chromium, inside a frame of the width of a phone or a screen, and what a script measures in it."""
+"""A dataset with a policy for it, and a page in headless Chromium: inside a frame of the width of a phone or a screen,
+with what a script measures in it.
+"""
 
 import json
 import re
@@ -9,6 +11,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.policy import Policy
+from svms_gr00t.recipes.training.experiment import Experiment
 
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 LAYOUT = """
@@ -32,6 +39,22 @@ PROBE = """<script>addEventListener("load", () => setTimeout(async () => {{
   pre.textContent = JSON.stringify(found);
   document.body.append(pre);
 }}, 300))</script>"""
+
+
+@pytest.fixture(scope="session")
+def dataset(small_kitchen: Path) -> LeRobotDataset:
+    return LeRobotDataset.open(small_kitchen)
+
+
+@pytest.fixture(scope="session")
+def policy(small_kitchen: Path) -> Policy:
+    """Fresh weights with streams that say something. Who changes it puts it back."""
+    experiment = Experiment.prepare(small_kitchen, seed=0)
+    model = experiment.model(use_sheaf_streams=True)
+    assert model.svms is not None
+    torch.manual_seed(1)
+    torch.nn.init.normal_(model.svms.merge.weight, std=0.2)
+    return experiment.policy(model)
 
 
 @pytest.fixture(scope="session")

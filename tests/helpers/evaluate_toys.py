@@ -120,7 +120,8 @@ class LineEnv:
         assert set(action[[6, 11]]) <= {-1.0, 1.0}
         self.x += 0.1 * float(action[0])
         success = self.x > 0.5 if self.task == "right" else self.x < -0.5
-        return self.look(), float(success), success, False, {"success": success}
+        stage = "there" if success else "half way" if abs(self.x) > 0.25 else "near the start"
+        return self.look(), float(success), success, False, {"success": success, "stage": stage}
 
     def close(self) -> None:
         self.closed = True

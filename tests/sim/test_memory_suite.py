@@ -198,6 +198,22 @@ def test_presses_are_judged_when_the_hand_leaves(wanted: int, count: int, ends: 
     assert story(progress, Scene(at=OVER), *presses(2), Scene(at=GONE)) == ends, "too late"
 
 
+def test_a_stage_says_in_words_what_happened_so_far() -> None:
+    """It is for people: whatever a task follows has a word for it from the first step on, and ends as it is judged."""
+    progress = Presses(2)
+    said = [progress.stage]
+    for scene in (Scene(at=OVER), *presses(2), Scene(at=GONE)):
+        progress.see(scene)
+        said.append(progress.stage)
+    assert list(dict.fromkeys(said)) == ["pressed 0 of 2", "pressed 1 of 2", "pressed 2 of 2", "done"]
+    lost = Presses(1)
+    assert story(lost, *presses(2)) == lost.stage == "failed"
+    others = {OpenedThenClosed("left"): "not opened yet", LitDrawer("left"): "left was lit"}
+    others |= {InOrder("drawer"): "drawer was lit", HeldFor(40, 10): "down for 0 of 40 steps"}
+    others |= {Returned("apple", SLOTS, STATION, 1): "not shown yet"}
+    assert {one: one.stage for one in others} == others
+
+
 def test_a_button_held_down_is_one_press() -> None:
     progress = Presses(2)
     story(progress, *[Scene(at=OVER, joints=DOWN)] * 9, Scene(at=OVER, joints={"coffee": 0.011}), *presses(1))

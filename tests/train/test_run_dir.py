@@ -254,10 +254,15 @@ def test_validation_changes_nothing_in_training(tmp_path: Path) -> None:
     def validate(model: torch.nn.Module) -> dict[str, float]:
         return {"flow": float(torch.rand(()))}  # draws from the global generator, as sampling does
 
-    with_it, without = fresh(), fresh()
+    with_it, without, drawn = fresh(), fresh(), []
     every = LoopConfig(validate_every=1)
+    torch.manual_seed(0)
     train_phase(with_it, short(SPECIALISE), labelled, RunDir(tmp_path / "a"), config=every, validate=validate)
+    drawn.append(float(torch.rand(())))
+    torch.manual_seed(0)
     train_phase(without, short(SPECIALISE), labelled, RunDir(tmp_path / "b"))
+    drawn.append(float(torch.rand(())))
+    assert drawn[0] == drawn[1], "what a validation draws is drawn from a copy"
     theirs = without.state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in with_it.state_dict().items())
 

@@ -34,6 +34,12 @@ class PlainConsole(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """In a pipe or a file a text is one line, however long: 80 columns are nobody's there."""
+        if not self.is_terminal and all(isinstance(one, (str, Text)) for one in objects):
+            options.setdefault("soft_wrap", True)
+        super().print(*objects, **options)
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Before the layout, so that escapes have their room."""
         return super().render_str(plain(text, lines=True), **options)

@@ -115,7 +115,8 @@ class KitchenEnv(gymnasium.Env[dict[str, Any], ndarray]):
         self.progress = self.task.progress(self.target) if self.task.progress else None
         self._restore(layout)
         self.steps, self._held = 0, 0
-        return self._observation(), {"success": False, "task": self.task.name, "target": self.target}
+        told = {"success": False, "task": self.task.name, "target": self.target, "stage": self.stage}
+        return self._observation(), told
 
     def step(self, action: Shaped[ndarray, "12"]) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Act for 50 ms; success is a goal that has held for `HOLD` steps. Actions beyond +-1 are clipped.
@@ -131,7 +132,8 @@ class KitchenEnv(gymnasium.Env[dict[str, Any], ndarray]):
         if self.progress is not None:
             self.progress.see(self)
         self._held = self._held + 1 if self.task.success(self, self.target) else 0
-        return self._observation(), float(self.success), self.over, False, {"success": self.success}
+        told = {"success": self.success, "stage": self.stage}
+        return self._observation(), float(self.success), self.over, False, told
 
     @property
     def held(self) -> bool:
@@ -147,6 +149,15 @@ class KitchenEnv(gymnasium.Env[dict[str, Any], ndarray]):
     def over(self) -> bool:
         """Whether the goal is reached, or cannot be any more."""
         return self.success or (self.progress is not None and self.progress.failed)
+
+    @property
+    def stage(self) -> str:
+        """How far the task is, for whoever looks on; no observation holds it."""
+        if self.held:
+            return "held still"
+        if self.progress is not None:
+            return self.progress.stage
+        return "done" if self.success else "under way"
 
     def _observation(self) -> dict[str, Any]:
         """The flat observation; without pictures unless `drawing`."""

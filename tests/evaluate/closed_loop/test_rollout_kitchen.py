@@ -55,11 +55,12 @@ def test_the_expert_succeeds_through_the_loop():
 @pytest.mark.slow
 @pytest.mark.parametrize(("given", "steps"), [(("--horizon", "3"), {3}), ((), {TASKS["CloseDrawer"].horizon})])
 def test_the_horizon_is_the_tasks_own_unless_given(given: tuple[str, ...], steps: set[int], tmp_path: Path) -> None:
-    out = tmp_path / "result.json"
+    out, page = tmp_path / "result.json", tmp_path / "page.html"
     words = ["evaluate", "rollout", "--checkpoint", str(shipped("tiny_base")), "--tasks", "CloseDrawer"]
     with pytest.raises(SystemExit) as stopped:
-        main([*words, "--episodes", "1", "--workers", "2", "--output", str(out), *given])
+        main([*words, "--episodes", "1", "--workers", "2", "--output", str(out), "--html", str(page), *given])
     assert stopped.value.code == 0
+    assert '<th scope="row">CloseDrawer</th>' in page.read_text()
     result = RolloutResult.load(out)
     assert {result.config.horizon_of(task) for task in result.config.tasks} == steps
     assert {r.steps for r in result.rollouts} <= set(range(max(steps) + 1))

@@ -231,11 +231,18 @@ def test_the_command_prints_and_writes(tmp_path, capsys):
         main(["compare", str(tmp_path / "a"), str(tmp_path / "b")])
     assert stopped.value.code == 2
     assert "data: d1 against d2" in capsys.readouterr().err
-    out = tmp_path / "report.json"
+    out, page = tmp_path / "report.json", tmp_path / "report.html"
     with pytest.raises(SystemExit) as stopped:
-        main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--force", "--output", str(out)])
+        main(
+            ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--force", "--output", str(out), "--html", str(page)]
+        )
     assert stopped.value.code == 0
     printed = capsys.readouterr().out
+    text = page.read_text()
+    assert f"svms-gr00t compare {tmp_path}/a {tmp_path}/b --html {page} --force --output {out}" in text, "what was run"
+    assert "<h1>b against a</h1>" in text
+    assert "<h3>b against a</h3>" in text, "the printed table"
+    assert "Not equal: data: d1 against d2." in text
     assert "not equal: data" in printed
     assert "McNemar" in printed
     assert CompareReport.load(out).pairs[0].candidate == "b"

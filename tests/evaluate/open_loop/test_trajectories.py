@@ -53,7 +53,7 @@ def test_the_command_scores_listens_draws_and_writes(small_kitchen, tmp_path, ca
         "30",
         "--language-tests",
     ]
-    arguments += ["--plots", "1", "--plot-dir", tmp_path / "plots", "--output", out]
+    arguments += ["--plots", "1", "--plot-dir", tmp_path / "plots", "--output", out, "--html", tmp_path / "page.html"]
     with pytest.raises(SystemExit) as stopped:
         main(["evaluate", "open-loop", *map(str, arguments)])
     assert stopped.value.code == 0
@@ -61,6 +61,7 @@ def test_the_command_scores_listens_draws_and_writes(small_kitchen, tmp_path, ca
     for words in ("by action key", "by step of the chunk", "Language tests", "paraphrased", "swapped", "rotation"):
         assert words in printed
     result = OpenLoopResult.load(out)
+    assert f"tiny_base {result.scores.mse:.4f}" in (tmp_path / "page.html").read_text()
     rotation = result.scores.keys["end_effector_rotation"]
     assert rotation.kind == "rotation"
     assert 0 < rotation.angle < np.pi

@@ -216,8 +216,7 @@ def test_failed_gates_open_the_page_and_a_pass_gets_no_advice(data):
     assert passed.criterion not in opening
     assert "Label more words." not in page
     assert "Train more seeds." in page
-    assert "had to reach" not in page
-    assert "had to reach" in render_html(replace(data, enforced=True))
+    assert "had to reach" not in page, "no gate stops a training"
 
 
 def test_words_carry_numbers_and_a_uniform_picture_is_a_sentence(data):

@@ -11,10 +11,12 @@ from report_sample import sample
 
 from svms_gr00t.evaluate.closed_loop.episode import read_evidence
 from svms_gr00t.evaluate.closed_loop.result import Replan, Rollout, RolloutResult, SensorCheck
+from svms_gr00t.evaluate.closed_loop.strip import HEIGHT, LINE, RHO, Told, strip
 from svms_gr00t.evaluate.closed_loop.video import BAR, GAP, LOST, RUNNING, WON, Clip, encode_gif, side_by_side
 from svms_gr00t.evaluate.report.data import ReportData
 from svms_gr00t.evaluate.report.figures import ages_figure, sensors_figure
 from svms_gr00t.evaluate.report.html import render_html
+from svms_gr00t.evaluate.report.view import clip_of
 
 SIDE = 32
 
@@ -69,6 +71,34 @@ def test_a_robot_that_stands_still_keeps_its_time() -> None:
     assert len(shown) == 10
     dark = [near(frame[5, SIDE // 2], (0, 0, 0)) for frame in shown]
     assert dark == [True] * 9 + [False]
+
+
+def test_stage_and_disagreement_stand_under_a_film_as_far_as_it_has_come() -> None:
+    rho = ((0, 0.1), (16, 0.4), (32, 0.4))
+    told = Told(name="svms", stages={0: "begins", 20: "goes on"}, rho=rho)
+    assert [told.stage(step) for step in (0.0, 19.9, 20.0, 99.0)] == ["begins", "begins", "goes on", "goes on"]
+    at = {now: strip(told, now, width=200, steps=40, top=0.4).astype(int) for now in (0.0, 16.0, 40.0)}
+    curve = {now: np.abs(one[2 * LINE :] - np.array(RHO)).max(-1) < 40 for now, one in at.items()}
+    ends = {now: int(np.flatnonzero(found.any(0)).max()) for now, found in curve.items() if found.any()}
+    assert ends[40.0] > 190
+    assert 70 < ends[16.0] < 95, "not further than now"
+    tops = {now: int(np.flatnonzero(curve[now].any(1)).min()) for now in (16.0, 40.0)}
+    assert tops[16.0] == tops[40.0] < 8, "0.4 of 0.4 is the top"
+    assert not np.array_equal(at[0.0][:LINE], at[16.0][:LINE]), "the step counts"
+    silent = strip(Told(name="plain"), 16.0, width=200, steps=40, top=0.4).astype(int)
+    assert not (np.abs(silent - np.array(RHO)).max(-1) < 40).any(), "no streams, no curve"
+
+
+def test_a_rollout_keeps_the_stages_that_its_environment_tells(data: ReportData) -> None:
+    for one in data.closed_loop[0].rollouts:
+        said = list(one.stages.values())
+        assert said == sorted(set(said), key=["near the start", "half way", "there"].index)
+        assert ("there" in said) == one.success
+        assert max(one.stages) <= one.steps
+    clip = clip_of(next(r for r in data.closed_loop[0].rollouts if r.video and r.replans), "svms")
+    alone = frames_of(side_by_side([replace(clip, told=None)]))[-1]
+    shown = frames_of(side_by_side([clip]))[-1]
+    assert shown.shape == (2 * alone.shape[0] + HEIGHT, 2 * alone.shape[1], 3)
 
 
 def test_the_page_opens_with_one_pair_a_task_and_success(data: ReportData) -> None:

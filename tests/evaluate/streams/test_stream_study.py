@@ -13,6 +13,8 @@ from svms_gr00t.data.labels.labeler import Labeler
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.evaluate.open_loop.scoring import Recorded
+from svms_gr00t.evaluate.report.html import render_html
+from svms_gr00t.evaluate.report.pages import streams_page
 from svms_gr00t.evaluate.statistics.detection import separation_interval
 from svms_gr00t.evaluate.streams.detectors import detect, detectors
 from svms_gr00t.evaluate.streams.knockout import OFF, silenced
@@ -21,24 +23,9 @@ from svms_gr00t.evaluate.streams.shifts import shifts
 from svms_gr00t.evaluate.streams.study import StreamStudy, by_time, cut, monitor_of, study_streams
 from svms_gr00t.monitor import Monitor, chunk_rho
 from svms_gr00t.policy import Policy
-from svms_gr00t.recipes.training.evidence import read_streams
+from svms_gr00t.recipes.training.evidence import examples, read_routes, read_streams
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.streams.metrics import auroc
-
-
-@pytest.fixture(scope="module")
-def dataset(small_kitchen) -> LeRobotDataset:
-    return LeRobotDataset.open(small_kitchen)
-
-
-@pytest.fixture(scope="module")
-def policy(small_kitchen) -> Policy:
-    """Fresh weights, with a merge that says something."""
-    experiment = Experiment.prepare(small_kitchen, seed=0)
-    model = experiment.model(use_sheaf_streams=True)
-    torch.manual_seed(1)
-    torch.nn.init.normal_(model.svms.merge.weight, std=0.2)
-    return experiment.policy(model)
 
 
 def looks(rng: np.random.Generator, episodes, *, rho=0.3, norm=1.0, variance=0.1, shift=0.0, chunks=12) -> list[Look]:
@@ -286,6 +273,10 @@ def test_the_study_reads_a_real_policy(policy, dataset, tmp_path):
     assert "nearest state" in study.detectors["clean"]
     assert len(study.by_task) == len({dataset.instructions(e)[0] for e in episodes})
     assert all(sum(part.routes) == pytest.approx(1, abs=1e-4) for part in (*study.by_time, *study.by_task.values()))
+    page = render_html(streams_page("mine", study, *read_routes(policy.model, steps, examples(steps))))
+    assert f"{study.whole:.4f}" in page
+    assert f"Without the streams: {study.knockout['all'].mse:.4f}" in page
+    assert page.count('<ul class="sentence">') == len(examples(steps)) > 0
     study.save(tmp_path / "study.json")
     assert StreamStudy.load(tmp_path / "study.json") == study
     with pytest.raises(DataError, match="four"):

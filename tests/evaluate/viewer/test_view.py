@@ -10,14 +10,14 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from svms_gr00t.cli.main import parse
 from svms_gr00t.core.errors import ConfigError, DataError, MissingExtra
+from svms_gr00t.core.history import History
 from svms_gr00t.core.protocols import bare_keys, fixed_seed
 from svms_gr00t.data.labels.labeler import Labeler
-from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.labels.own import OwnLabeler
 from svms_gr00t.evaluate.open_loop.recorded import recorded
 from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig
 from svms_gr00t.evaluate.open_loop.trajectories import trace
@@ -28,28 +28,10 @@ from svms_gr00t.evaluate.viewer.watch import watch
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.demo.config import DemoConfig
 from svms_gr00t.recipes.shipped import shipped
+from svms_gr00t.recipes.training.config import TrainConfig
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.held_out import data_of
-
-
-@pytest.fixture(scope="module")
-def dataset(small_kitchen) -> LeRobotDataset:
-    return LeRobotDataset.open(small_kitchen)
-
-
-@pytest.fixture(scope="module")
-def policy(small_kitchen) -> Policy:
-    """Fresh weights with streams that say something."""
-    experiment = Experiment.prepare(small_kitchen, seed=0)
-    model = experiment.model(use_sheaf_streams=True)
-    torch.manual_seed(1)
-    torch.nn.init.normal_(model.svms.merge.weight, std=0.2)
-    return experiment.policy(model)
-
-
-@pytest.fixture(scope="module")
-def watched(dataset, policy) -> Recording:
-    return watch(dataset, [3, 1], title="kitchen", policy=policy, name="svms", split={3: "held out"})
+from svms_gr00t.recipes.training.run import run_training
 
 
 def test_recorded_numbers_and_pictures_are_those_of_the_dataset(dataset, watched):
@@ -102,6 +84,49 @@ def test_words_have_the_labels_of_the_labeler(watched):
     spans = Labeler()(text.lower())
     assert [len(word.labels) > 0 for word in watched.episodes[0].sayings[0].words] == [any(v) for _, _, v in spans]
     assert watched.episodes[0].sayings[0].words[3].labels == ("visual",)
+
+
+WAREHOUSE = """
+[visual]
+words = "stove"
+[safety]
+words = "careful*"
+phrases = "turn off; the stove"
+"""
+
+
+def test_words_have_the_labels_of_the_policys_own_lexicon(dataset, small_kitchen, tmp_path):
+    """Not those of the package: it says which stream a word was taught to."""
+    labeler = OwnLabeler.parse(WAREHOUSE)
+    found = watch(dataset, [3], title="x", stride=60, labeler=labeler)
+    assert found.labels == ("visual", "safety")
+    said = {word.text: word.labels for word in found.episodes[0].sayings[0].words}
+    assert said == {"turn": ("safety",), "off": ("safety",), "the": ("safety",), "stove": ("safety",)}
+    run = tmp_path / "run"
+    values = {"base_model_path": str(shipped("tiny_base")), "max_steps": (1,), "global_batch_size": (4,)}
+    (tmp_path / "own.toml").write_text(WAREHOUSE.replace("[safety]", "[temporal]"), encoding="utf-8")
+    config = TrainConfig(dataset_path=str(small_kitchen), lexicon=str(tmp_path / "own.toml"), phases=(1,), **values)
+    run_training(config, run)
+    out = tmp_path / "v.html"
+    assert parse(["view", str(run), "--output", str(out), "--episodes", "3", "--stride", "60"]).run() == 0
+    shown = Recording.from_json(Reader(out.read_text(encoding="utf-8")).scripts[0][1])
+    assert shown.labels == ("visual", "temporal")
+    assert {word.labels for word in shown.episodes[0].sayings[0].words} == {("temporal",)}
+
+
+@pytest.mark.parametrize("streams", [True, False], ids=["with streams", "alone"])
+def test_a_policy_that_remembers_shows_where_it_looks(small_kitchen, dataset, streams):
+    offsets = (-16, -8)
+    changes = {"memory_offsets": offsets, "memory_only": not streams}
+    experiment = Experiment.prepare(small_kitchen, seed=0, svms=changes)
+    policy = experiment.policy(experiment.model(use_sheaf_streams=True))
+    plans = watch(dataset, [3], title="x", policy=policy, stride=60).episodes[0].plans
+    assert [sorted(plan.ages) for plan in plans[:4]] == [[0], [0, 8], [0, 8, 16], [0, 8, 16]]
+    assert all(sum(plan.ages.values()) == pytest.approx(1, abs=1e-3) for plan in plans)
+    seen = recorded(dataset, 3, History.of(policy)).at([24])
+    said = policy.act(seen, seeds=[fixed_seed(0, 3, 24)])[1]["ages"][0]
+    assert [plans[3].ages[back] for back in (16, 8, 0)] == pytest.approx(said.tolist(), abs=1e-3)
+    assert bool(plans[0].rho) == streams
 
 
 class Reader(HTMLParser):

@@ -1,12 +1,12 @@
 """The viewer in a real browser: sliders move everything, the console stays empty, a phone shows it, names stay text."""
 
+from dataclasses import replace
+
 import pytest
-from test_view import dataset, poisoned, policy, watched
+from test_view import poisoned
 
 from svms_gr00t.evaluate.viewer import page
 from svms_gr00t.evaluate.viewer.page import save_view
-
-__all__ = ["dataset", "policy", "watched"]
 
 MOVE = """
   const $ = (id) => page.getElementById(id);
@@ -72,6 +72,38 @@ def test_sliders_move_everything(show, watched, tmp_path):
     assert found["played"]["text"] == "Stop"
     assert 0 < found["played"]["step"] < two.length - 1, "from the end it begins again"
     assert found["stopped"] == "Play"
+
+
+AGES = """
+  const $ = (id) => page.getElementById(id);
+  found.head = $("streams-head").textContent;
+  const memory = [...page.querySelectorAll("#streams .card")].at(-1);
+  found.cells = memory.querySelectorAll("rect").length;
+  $("step").value = 24;
+  $("step").dispatchEvent(new Event("input"));
+  found.most = memory.querySelector(".legend li").textContent;
+"""
+
+
+def test_memory_is_a_picture_of_where_it_looks(show, watched, tmp_path):
+    def remembers(one):
+        backs = [min(number, 2) for number in range(len(one.plans))]
+        shares = [{8 * k: 0.1 for k in range(back + 1)} | {0: 0.5, 8 * back: 0.7} for back in backs]
+        plans = (replace(plan, ages=ages) for plan, ages in zip(one.plans, shares, strict=True))
+        return replace(one, plans=tuple(plans))
+
+    found, console = show(
+        save_view(replace(watched, episodes=tuple(map(remembers, watched.episodes))), tmp_path / "view.html"),
+        tmp_path,
+        390,
+        AGES,
+    )
+    assert console == []
+    assert "error" not in found
+    assert found["head"] == "Streams and memory"
+    assert found["cells"] == 1 + 2 + 3 * (len(watched.episodes[0].plans) - 2)
+    assert found["most"] == "most 16 steps back 70 %"
+    assert found["wide"] == []
 
 
 def test_a_phone_can_read_it(show, watched, tmp_path):

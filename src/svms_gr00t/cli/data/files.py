@@ -38,7 +38,9 @@ class InitModality:
             console.print(f"- {reason}", soft_wrap=True)
         if not self.dry_run:
             path = write_modality(self.dataset_path, proposal.modality, replace=self.replace)
-            console.print(f"Wrote {path}. Check the names, then: svms-gr00t data doctor", soft_wrap=True)
+            console.print(
+                f"Wrote {path}. Check the names, then: svms-gr00t data doctor {self.dataset_path}", soft_wrap=True
+            )
         for fault in proposal.missing:
             text = f"{fault}. Name it by hand in modality.json (start, end, original_key): docs/data.md"
             console.print(text, soft_wrap=True, style="bold red")

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from svms_gr00t.cli.console import console
-from svms_gr00t.cli.shown.sheet import Sheet, Tables, chance, effect, num
+from svms_gr00t.cli.shown.page import Paged
+from svms_gr00t.cli.shown.sheet import Sheet, chance, effect, num
 
 if TYPE_CHECKING:
-    from svms_gr00t.evaluate.comparison.compare import MetricComparison
+    from svms_gr00t.evaluate.comparison.compare import CompareReport, MetricComparison
+    from svms_gr00t.evaluate.comparison.contenders import Contender
+    from svms_gr00t.evaluate.report.data import ReportData
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Tables):
+class Compare(Paged):
     """Compare runs with the first one, paired by training seed and episode.
 
     A run is a folder with open_loop.json or closed_loop.json, a folder of seed_* folders, a policy of a demo
@@ -36,7 +39,8 @@ class Compare(Tables):
         from svms_gr00t.evaluate.comparison.compare import compare, mcnemar_lines, render_markdown
         from svms_gr00t.evaluate.comparison.contenders import Contender
 
-        report = compare([Contender.load(path) for path in self.runs], force=self.force, width=self.width)
+        contenders = [Contender.load(path) for path in self.runs]
+        report = compare(contenders, force=self.force, width=self.width)
         for pair in report.pairs:
             for line in pair.differences:
                 console.print(f"not equal: {line}", style="yellow")
@@ -58,7 +62,16 @@ class Compare(Tables):
         if self.output is not None:
             text = render_markdown(report) if self.output.suffix == ".md" else report.to_json() + "\n"
             console.print(f"written to {write_text(self.output, text)}", soft_wrap=True)
+        self.write_page("compare", lambda: self._page(report, contenders))
         return 0
+
+    def _page(self, report: "CompareReport", contenders: "list[Contender]") -> "ReportData":
+        from svms_gr00t.evaluate.report.pages import compare_page
+        from svms_gr00t.recipes.training.evidence import curves_of_run
+
+        sides = zip(contenders, self.runs, strict=True)
+        found = [curves_of_run(side.name, run) for side, run in sides if len(side.runs) == 1]
+        return compare_page(report, contenders, [curves for curves in found if curves.steps])
 
 
 def _cells(m: "MetricComparison") -> tuple[Any, ...]:

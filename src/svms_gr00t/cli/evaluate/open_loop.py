@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from svms_gr00t.cli.console import Bars, console, tell_skipped
 from svms_gr00t.cli.evaluate.placement import Placement
 from svms_gr00t.cli.evaluate.rollout import policy_folder
-from svms_gr00t.cli.shown.sheet import Cell, Sheet, Tables, chance, effect, num, span
+from svms_gr00t.cli.shown.page import Paged
+from svms_gr00t.cli.shown.sheet import Cell, Sheet, chance, effect, num, span
 
 if TYPE_CHECKING:
     from svms_gr00t.data.lerobot.dataset import LeRobotDataset
@@ -23,7 +24,7 @@ SHOWN_STEPS = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenLoop(Placement, Tables):
+class OpenLoop(Placement, Paged):
     """Denoised action error on held-out episodes, by key and horizon step, beside three naive baselines."""
 
     model_path: Path
@@ -52,6 +53,7 @@ class OpenLoop(Placement, Tables):
     def run(self) -> int:
         """Print the tables."""
         from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig
+        from svms_gr00t.evaluate.report.pages import open_loop_page
         from svms_gr00t.recipes.training.held_out import held_out
 
         self.place()  # before the data take their time
@@ -80,6 +82,7 @@ class OpenLoop(Placement, Tables):
             self._draw(policy, dataset, split, config)
         if self.output is not None:
             console.print(f"written to {result.save(self.output)}", soft_wrap=True)
+        self.write_page("evaluate open-loop", lambda: open_loop_page(result))
         return 0
 
     def _score(

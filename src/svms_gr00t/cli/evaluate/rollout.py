@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from svms_gr00t.cli.console import Bars, console
 from svms_gr00t.cli.evaluate.placement import Placement
-from svms_gr00t.cli.shown.sheet import Sheet, Tables, num, span
+from svms_gr00t.cli.shown.page import Paged
+from svms_gr00t.cli.shown.sheet import Sheet, num, span
 from svms_gr00t.core.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def policy_folder(path: Path) -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClosedLoop(Placement, Tables):
+class ClosedLoop(Placement, Paged):
     """Drive a simulator and count successes, with Wilson intervals.
 
     Before the embedded kitchen judges a policy, recorded demonstrations must still succeed in it.
@@ -54,7 +55,7 @@ class ClosedLoop(Placement, Tables):
     fault: str = ""
     """What a sensor suffers: "VIEW black", "cameras black", "state 20 steps stale", "cameras 20 steps stale", ..."""
     videos: int = 0
-    """Filmed episodes for each task, as GIF beside --output."""
+    """Filmed episodes for each task, as GIF beside --output and in --html."""
     monitor: Path | None = None
     """kitchen: a consistency monitor (`svms-gr00t monitor train`) that looks on; the result keeps what it says."""
     output: Path | None = None
@@ -65,6 +66,7 @@ class ClosedLoop(Placement, Tables):
     def run(self) -> int:
         """Print success for each task, with the published rate of GR00T N1.6 where there is one."""
         from svms_gr00t.evaluate.closed_loop.leaderboard import N1D6_24, save_leaderboard
+        from svms_gr00t.evaluate.report.pages import rollout_page
 
         result = self._drive()
         published = N1D6_24 if self.benchmark == "n1d6" else {}
@@ -83,6 +85,7 @@ class ClosedLoop(Placement, Tables):
                     self.output.with_name(f"{self.output.stem}_{one.task}_{one.index}.gif").write_bytes(one.video)
         if self.leaderboard is not None:
             console.print(f"written to {save_leaderboard(result, self.leaderboard, benchmark=self.benchmark)}")
+        self.write_page("evaluate rollout", lambda: rollout_page(result))
         return 0
 
     def _drive(self) -> "RolloutResult":

@@ -9,10 +9,13 @@ from svms_gr00t.cli.console import Bars, console
 from svms_gr00t.cli.evaluate.open_loop import tell
 from svms_gr00t.cli.evaluate.placement import Placement
 from svms_gr00t.cli.evaluate.rollout import policy_folder
-from svms_gr00t.cli.shown.sheet import Cell, Sheet, Tables, effect, num, span
+from svms_gr00t.cli.shown.page import Paged
+from svms_gr00t.cli.shown.sheet import Cell, Sheet, effect, num, span
 from svms_gr00t.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from svms_gr00t.data.loading.samples import SampleDataset
+    from svms_gr00t.evaluate.report.data import ReportData
     from svms_gr00t.evaluate.statistics.stats import Interval
     from svms_gr00t.evaluate.streams.detectors import Detection
     from svms_gr00t.evaluate.streams.foresight import Foresight, Warned
@@ -88,7 +91,7 @@ class Calibrate(_OnHeldOut):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Streams(_OnHeldOut, Tables):
+class Streams(_OnHeldOut, Paged):
     """What each stream knows, where tokens go by class, task and time, what is lost without a stream, and how well
     detectors tell a broken observation from a clean one. With --monitor also the consistency monitor; then a plain
     policy will do.
@@ -108,6 +111,7 @@ class Streams(_OnHeldOut, Tables):
     def run(self) -> int:
         """Print the tables."""
         from svms_gr00t.consistency.file import load
+        from svms_gr00t.evaluate.report.pages import detectors_page
         from svms_gr00t.evaluate.streams.knockout import streams_of
         from svms_gr00t.evaluate.streams.study import study_detectors
 
@@ -118,13 +122,16 @@ class Streams(_OnHeldOut, Tables):
         else:
             episodes = unseen(monitor, dataset, episodes)
         if policy.model.config.has_streams:
-            study = self._study(policy, dataset, episodes, monitor)
+            samples = self._samples(policy, dataset, episodes)
+            study = self._study(policy, samples, episodes, monitor)
             _print(study)
             if self.output is not None:
                 console.print(f"written to {study.save(self.output)}", soft_wrap=True)
+            self.write_page("evaluate streams", lambda: self._page(policy, samples, study))
         else:
             shared: Any = {"stride": self.stride, "alpha": self.alpha, "monitor": monitor, "progress": Bars()}
             _print_detectors(study_detectors(policy, dataset, episodes, **shared)[1], self.alpha)
+            self.write_page("evaluate streams", lambda: detectors_page(self.model_path.name))
         if self.rollouts:
             self._foresee(policy, dataset, episodes, monitor)
         return 0
@@ -143,33 +150,41 @@ class Streams(_OnHeldOut, Tables):
             path = self.output.with_name(f"{self.output.stem}_foresight.json")
             console.print(f"written to {found.save(path)}", soft_wrap=True)
 
-    def _study(self, policy: Any, dataset: Any, episodes: tuple[int, ...], monitor: Any) -> "StreamStudy":
+    def _samples(self, policy: Any, dataset: Any, episodes: tuple[int, ...]) -> "SampleDataset":
         from svms_gr00t.data.labels.own import labeler_of
         from svms_gr00t.data.loading.samples import SampleDataset
-        from svms_gr00t.evaluate.streams.study import study_streams
-        from svms_gr00t.recipes.training.evidence import read_streams
 
-        bars, tag = Bars(), policy.processor.config.embodiment_tag
-        samples = SampleDataset(
+        return SampleDataset(
             dataset,
             policy.processor,
             episodes=episodes,
             labeler=labeler_of(policy_folder(self.model_path)),
             stride=self.stride,
             memory=policy.memory_offsets,
-            progress=bars,
+            progress=Bars(),
         )
+
+    def _study(self, policy: Any, samples: "SampleDataset", episodes: tuple[int, ...], monitor: Any) -> "StreamStudy":
+        from svms_gr00t.evaluate.streams.study import study_streams
+        from svms_gr00t.recipes.training.evidence import read_streams
+
         return study_streams(
             policy,
-            dataset,
+            samples.dataset,
             episodes,
             read_streams(policy.model, samples)[0],
-            statistics=policy.processor.statistics[tag],
+            statistics=policy.processor.statistics[policy.processor.config.embodiment_tag],
             stride=self.stride,
             alpha=self.alpha,
             monitor=monitor,
-            progress=bars,
+            progress=Bars(),
         )
+
+    def _page(self, policy: Any, samples: "SampleDataset", study: "StreamStudy") -> "ReportData":
+        from svms_gr00t.evaluate.report.pages import streams_page
+        from svms_gr00t.recipes.training.evidence import examples, read_routes
+
+        return streams_page(self.model_path.name, study, *read_routes(policy.model, samples, examples(samples)))
 
 
 def unseen(monitor: Any, dataset: Any, episodes: tuple[int, ...]) -> tuple[int, ...]:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class View(Placement):
     """Look at episodes: cameras, states and actions under one cursor, in one HTML file that needs no server.
 
-    With a run or a checkpoint also its chunks beside the recorded actions, disagreement, routes and words over time.
+    With a run or a checkpoint also its chunks beside the recorded actions, disagreement, routes, words and what memory
+    looks at over time.
     """
 
     source: Annotated[Path, tyro.conf.Positional]
@@ -81,6 +82,7 @@ class View(Placement):
         return dataset, self.episodes or self._spread(every), {}
 
     def _judged(self) -> "tuple[LeRobotDataset, tuple[int, ...], dict[str, Any]]":
+        from svms_gr00t.data.labels.own import labeler_of
         from svms_gr00t.evaluate.report.card import policy_of
         from svms_gr00t.recipes.training.held_out import data_of, held_out
 
@@ -91,7 +93,8 @@ class View(Placement):
         policy = self.load(folder, embodiment_tag=self.embodiment_tag)
         split = {index: part for part, members in parts.items() for index in members}
         chosen = self.episodes or self._spread(found.split.validation)
-        return found.dataset, chosen, {"policy": policy, "name": self.source.resolve().name, "split": split}
+        told = {"name": self.source.resolve().name, "split": split, "labeler": labeler_of(folder)}
+        return found.dataset, chosen, {"policy": policy, **told}
 
     def _spread(self, episodes: Sequence[int]) -> tuple[int, ...]:
         """So many of them; none for a count below 1, which is refused where all numbers are."""

@@ -27,6 +27,8 @@ _BORDER = 3
 """Characters between two columns."""
 _asked: list[dict[str, Any]] | None = None
 """The tables so far, while JSON is asked for."""
+_shown: "list[Sheet]" = []
+"""Every table of this command so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,7 @@ class Sheet:
 
     def show(self) -> None:
         """Print it, or keep it for the JSON."""
+        _shown.append(self)
         if _asked is not None:
             _asked.append(self.to_dict())
             return
@@ -110,6 +113,11 @@ class Sheet:
         return table
 
 
+def shown() -> list[Sheet]:
+    """The tables that the running command showed so far."""
+    return list(_shown)
+
+
 def short(value: Any) -> str:
     """A value as a table shows it: four digits of a number, thousands apart, nothing for None."""
     if value is None:
@@ -158,6 +166,7 @@ def verdict(passed: bool | None) -> Cell:
 def as_json(asked: bool) -> Iterator[None]:
     """While it is `asked`, tables are kept and written as one JSON object in the end; texts go to standard error."""
     global _asked
+    _shown.clear()
     if not asked:
         yield
         return

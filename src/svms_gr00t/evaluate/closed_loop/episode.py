@@ -146,6 +146,7 @@ class _Episode:
         self.frames: list[np.ndarray] = []
         self.replans: list[Replan] = []
         self.sensors: list[SensorCheck] = []
+        self.stages: dict[int, str] = {}
         self.history = History.of(policy)
         self.watch = StuckDetector(steps=config.stuck_steps, distance=config.stuck_distance)
 
@@ -153,7 +154,8 @@ class _Episode:
         filmed = self.index < self.config.videos
         self._draw(True)
         try:
-            seen, _ = self.env.reset(seed=self.seed, options={"task": self.task, "split": self.config.split})
+            seen, info = self.env.reset(seed=self.seed, options={"task": self.task, "split": self.config.split})
+            self._hear(0, info)
             self.policy.reset(self.seed)
             steps, ending, last = self._drive(seen, filmed)
         finally:
@@ -171,6 +173,7 @@ class _Episode:
             stuck_at=self.watch.stuck_at,
             replans=tuple(self.replans),
             sensors=tuple(self.sensors),
+            stages=self.stages,
             video=encode_gif(self.frames) if filmed else None,
         )
 
@@ -188,11 +191,18 @@ class _Episode:
             row = {key: value[step % c.n_action_steps] for key, value in chunk.items()}
             self._draw(filmed or self.history.needs_pictures(step + 1, c.n_action_steps))
             seen, _reward, terminated, truncated, info = self.env.step(self._vector(row))
+            self._hear(step + 1, info)
             if _succeeded(info):
                 return step + 1, "success", seen
             if terminated or truncated:
                 return step + 1, "failed" if terminated else "horizon", seen
         return c.horizon_of(self.task), "horizon", seen
+
+    def _hear(self, step: int, info: Mapping[str, Any]) -> None:
+        """Keep how far the task is, where that changes."""
+        stage = str(info.get("stage", ""))
+        if stage and stage != next(reversed(self.stages.values()), ""):
+            self.stages[step] = stage
 
     def _draw(self, wanted: bool) -> None:
         """Spare an environment the pictures that nobody looks at."""
@@ -261,12 +271,12 @@ def read_evidence(info: Mapping[str, Any], step: int, memory: Sequence[int] = ()
         rho=tuple(rho.mean(0).tolist()),
         rho_max=tuple(rho.max(0).tolist()),
         routes=tuple(weights.mean(0).tolist()),
-        ages=_ages(info, step, memory),
+        ages=read_ages(info, step, memory),
     )
 
 
-def _ages(info: Mapping[str, Any], step: int, memory: Sequence[int]) -> dict[int, float]:
-    """Steps back -> share of the attention, from the episode's first step on."""
+def read_ages(info: Mapping[str, Any], step: int, memory: Sequence[int]) -> dict[int, float]:
+    """Steps back -> share of the present's attention, from the episode's first step on; empty without memory."""
     if "ages" not in info:
         return {}
     shares = as_array(info["ages"])[0].astype(float).tolist()

@@ -125,6 +125,9 @@ class Rollout(JsonRecord):
     """Empty for policies without streams."""
     sensors: tuple[SensorCheck, ...] = ()
     """Empty without a consistency monitor."""
+    stages: dict[int, str] = field(default_factory=dict)
+    """Step -> how far the task is from there on, as the environment says it ("stage" in its info); empty where it
+    does not."""
     video: bytes | None = field(default=None, compare=False)
     """GIF. Not compared: software renderers do not promise equal pixels."""
     seconds: float = field(default=0.0, compare=False)

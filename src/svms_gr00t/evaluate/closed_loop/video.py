@@ -10,12 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageSequence
 
+from svms_gr00t.evaluate.closed_loop.strip import Told, strip
+
 MAX_FRAMES = 60
 MS = 100
 """Milliseconds of a frame."""
 SIDE = 128
 BAR, GAP = 5, 2
 """Pixels below and beside a film that stands beside another."""
+AGREED = 0.15
+"""Disagreement that a curve's axis reaches at least, the gate of a phase: what is below looks as low as it is."""
 RUNNING, WON, LOST = (150, 150, 150), (24, 146, 106), (190, 60, 60)
 
 
@@ -40,18 +44,23 @@ class Clip:
     """From its first step to its last, evenly thinned."""
     steps: int
     success: bool
+    told: Told | None = None
+    """What stands under it."""
 
 
 def side_by_side(clips: Sequence[Clip], *, max_frames: int = MAX_FRAMES, ms: int = MS) -> bytes:
     """Films of one scene as one GIF, all at the speed of the longest; a finished one stands still over a coloured bar.
 
     The bar is grey while the robot is at work, green after success, red after failure. Frames are those of equal size.
+    Where clips tell something, films are twice as large, so that the text under them can be read.
     """
     films = [_frames(clip.gif) for clip in clips]
     longest = max(clip.steps for clip in clips)
     frames = []
     for now in np.linspace(0, longest, min(max_frames, max(map(len, films)))):
         halves = [_half(film, clip, float(now)) for film, clip in zip(films, clips, strict=True)]
+        if any(clip.told for clip in clips):
+            halves = [_over_strip(half, clip, float(now), clips) for half, clip in zip(halves, clips, strict=True)]
         frames.append(np.concatenate(halves, axis=1))
     return encode_gif(frames, side=max(frames[0].shape), max_frames=max_frames, ms=ms)
 
@@ -71,6 +80,16 @@ def _half(film: Sequence[np.ndarray], clip: Clip, now: float) -> np.ndarray:
     bar = np.empty((BAR, picture.shape[1], 3), np.uint8)
     bar[:] = (WON if clip.success else LOST) if done == 1.0 else RUNNING
     return np.pad(np.concatenate([picture, bar]), ((0, 0), (GAP, GAP), (0, 0)), constant_values=255)
+
+
+def _over_strip(half: np.ndarray, clip: Clip, now: float, clips: Sequence[Clip]) -> np.ndarray:
+    """Twice as large, over what the episode says of itself; all on one axis."""
+    large = half.repeat(2, axis=0).repeat(2, axis=1)
+    told = clip.told or Told(name="")
+    highest = max((value for one in clips if one.told for _, value in one.told.rho), default=0.0)
+    longest = max(one.steps for one in clips)
+    below = strip(told, float(min(now, clip.steps)), width=large.shape[1], steps=longest, top=max(highest, AGREED))
+    return np.concatenate([large, below])
 
 
 def encode_png(picture: np.ndarray) -> bytes:

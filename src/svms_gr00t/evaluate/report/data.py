@@ -3,6 +3,7 @@
 Whatever is left empty or None is shown as "not measured".
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,6 +26,19 @@ CAVEATS = (
     "explanation of its behaviour.",
 )
 """Said in every report unless the report says something else."""
+SECTIONS = {
+    "closed-loop": "Closed loop",
+    "comparison": "Comparison",
+    "gates": "Gates",
+    "training": "Training",
+    "open-loop": "Open loop",
+    "streams": "Streams",
+    "rollout": "A rollout",
+    "tables": "Tables",
+    "run": "What was run",
+    "limits": "Limits",
+}
+"""Parts of a page in their order -> how its top calls them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +112,32 @@ class PhaseCurves(JsonRecord):
     """Loss term -> its weight at each step."""
 
     def __post_init__(self) -> None:
-        for name, values in (self.terms | self.weights).items():
-            if len(values) != len(self.steps):
-                want = f"{len(self.steps)} values, one a step"
-                raise ConfigError(f"curve {name}", got=f"{len(values)} values", want=want, hint="Pad with None")
+        _check_lengths(self.terms | self.weights, self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutCurves(JsonRecord):
+    """What one policy did on held-out samples while it trained, over the steps of all its phases."""
+
+    policy: str
+    steps: tuple[int, ...]
+    """Optimiser steps done, counted from the first phase on."""
+    measures: dict[str, tuple[float | None, ...]]
+    """"flow", "action_error", "rho.EDGE", "accuracy.STREAM" -> value at each step; None where it was not measured."""
+    phases: dict[str, int] = field(default_factory=dict)
+    """Phase -> steps done when it began."""
+
+    def __post_init__(self) -> None:
+        _check_lengths(self.measures, self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(JsonRecord):
+    """A table as it was printed."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,9 +195,9 @@ class ReportData(JsonRecord):
     comparison: Comparison | None = None
     """`report.comparison.build_comparison` makes it from the results below."""
     training: tuple[PhaseCurves, ...] = ()
+    held_out: tuple[HeldOutCurves, ...] = ()
+    """One for each policy."""
     gates: tuple[Gate, ...] = ()
-    enforced: bool = False
-    """Whether a failed gate stopped the training."""
     open_loop: tuple[OpenLoopResult, ...] = ()
     """One for each policy; baselines are taken from the first that has them."""
     closed_loop: tuple[RolloutResult, ...] = ()
@@ -170,6 +206,10 @@ class ReportData(JsonRecord):
     """Of the candidate."""
     words: tuple[WordExample, ...] = ()
     patches: tuple[PatchExample, ...] = ()
+    tables: tuple[Table, ...] = ()
+    """What a command printed beside this."""
+    sections: tuple[str, ...] = tuple(SECTIONS)
+    """What the page speaks of, in this order; what is there and was not measured says so."""
     caveats: tuple[str, ...] = CAVEATS
     """What this does not show."""
     generated: str = ""
@@ -178,10 +218,25 @@ class ReportData(JsonRecord):
     """Version of this package."""
 
     @property
+    def parts(self) -> dict[str, str]:
+        """Sections of the page -> their names at its top; no empty place for tables."""
+        return {name: SECTIONS[name] for name in self.sections if name != "tables" or self.tables}
+
+    @property
     def failed(self) -> tuple[Gate, ...]:
         """Gates that did not pass, in order."""
         return tuple(gate for gate in self.gates if gate.passed is False)
 
     def __post_init__(self) -> None:
+        if unknown := sorted(set(self.sections) - set(SECTIONS)):
+            hint = "Leave it out for all"
+            raise ConfigError("report.sections", got=unknown, want=f"some of {', '.join(SECTIONS)}", hint=hint)
         if len(self.summary) > 5:
             raise ConfigError("report.summary", got=f"{len(self.summary)} lines", want="at most 5", hint="Cut it down")
+
+
+def _check_lengths(curves: Mapping[str, tuple[float | None, ...]], steps: tuple[int, ...]) -> None:
+    for name, values in curves.items():
+        if len(values) != len(steps):
+            want = f"{len(steps)} values, one a step"
+            raise ConfigError(f"curve {name}", got=f"{len(values)} values", want=want, hint="Pad with None")

@@ -71,7 +71,7 @@ class Line:
     name: str
     values: tuple[float | None, ...]
     role: str
-    """candidate, reference, control or baseline."""
+    """candidate, reference, control or baseline; edge or stream for a part of one policy."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ def _stroke(role: str, rank: int) -> dict[str, Any]:
         return {"color": ACCENT, "linewidth": 2.2, "zorder": 5}
     if role == "reference":
         return {"color": INK, "linewidth": 1.6, "zorder": 4}
+    if role in ("edge", "stream"):  # an edge is no stream and should not look like one
+        return {"color": STREAMS[(rank + 3 * (role == "edge")) % len(STREAMS)], "linewidth": 1.6}
     if role == "control":
         return {"color": STREAMS[(3 + rank) % len(STREAMS)], "linewidth": 1.3}
     return {"color": SOFT, "linewidth": 1.1, "linestyle": ((0, (1, 1.5)), (0, (4, 2)), (0, (6, 2, 1, 2)))[rank % 3]}
@@ -199,6 +201,36 @@ def training_figure(phase: PhaseCurves, *, weights: bool) -> str:
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     _legend(figure, axes)
     return inline_svg(figure, f"{phase.name}, {'weights' if weights else 'losses'}")
+
+
+@mpl.rc_context(STYLE)
+def held_out_figure(
+    name: str, curves: Sequence[tuple[Line, Sequence[int]]], *, phases: Mapping[str, int], gate: float | None = None
+) -> str:
+    """A held-out measure over the steps of all phases, each with its own steps; errors on a log scale.
+
+    `phases` begin at dotted lines, `gate` is the value at which a phase is judged.
+    """
+    figure, axes = _axes()
+    ranks = [rank for _, rank in _ranked([line for line, _ in curves])]
+    for (line, steps), rank in zip(curves, ranks, strict=True):
+        axes.plot(steps, _floats(line.values), label=line.name, marker="o", markersize=2.5, **_stroke(line.role, rank))
+    shown = np.concatenate([_floats(line.values) for line, _ in curves])
+    if gate is not None:
+        axes.axhline(gate, color=SOFT, linewidth=0.8, linestyle=(0, (4, 2)), label=f"gate {gate:g}")
+    elif np.nanmin(shown) > 0:
+        axes.set_yscale("log")
+        _plain_ticks(axes.yaxis)
+    for phase, begins in phases.items():
+        axes.axvline(begins, color=LINE, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=0)
+        axes.annotate(
+            phase, (begins, 1), xycoords=("data", "axes fraction"), xytext=(2, -7), textcoords="offset points",
+            color=SOFT, fontsize=7,
+        )  # fmt: skip
+    axes.set(xlabel="optimiser step, all phases", ylabel=name)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    _legend(figure, axes)
+    return inline_svg(figure, f"held out: {name}")
 
 
 @mpl.rc_context(STYLE)

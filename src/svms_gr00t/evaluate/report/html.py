@@ -31,6 +31,11 @@ def render_html(data: ReportData) -> str:
     return _environment().get_template("report.html.jinja").render(page(data))
 
 
+def save_page(data: ReportData, file: Path | str) -> Path:
+    """Write the page alone; returns its path."""
+    return write_text(file, render_html(data))
+
+
 def save_report(data: ReportData, folder: Path | str) -> Path:
     """Write report.html, report.md and report.json into `folder`; returns the page's path."""
     folder = Path(folder)

@@ -7,10 +7,11 @@ import numpy as np
 
 from svms_gr00t.core.escape import plain
 from svms_gr00t.evaluate.closed_loop.result import Rollout
+from svms_gr00t.evaluate.closed_loop.strip import Told
 from svms_gr00t.evaluate.closed_loop.video import Clip, side_by_side
 from svms_gr00t.evaluate.open_loop.result import KeyResult, MethodResult
 from svms_gr00t.evaluate.report import figures
-from svms_gr00t.evaluate.report.data import PatchExample, PhaseCurves, ReportData
+from svms_gr00t.evaluate.report.data import HeldOutCurves, PatchExample, PhaseCurves, ReportData
 from svms_gr00t.evaluate.report.figures import Drawing, Line
 from svms_gr00t.evaluate.report.format import percent
 
@@ -37,6 +38,7 @@ def page(data: ReportData) -> dict[str, Any]:
         "data": data,
         "stream_names": stream_names(data),
         "training": [(phase, _training(phase)) for phase in data.training],
+        "held_out": _held_out(data),
         "open_loop": _open_loop(data),
         "key_rows": _key_rows(data),
         "angles": any(key.angle is not None for _, _, method in _methods(data) for key in method.keys.values()),
@@ -166,6 +168,40 @@ def _training(phase: PhaseCurves) -> list[Drawing]:
     return drawn
 
 
+HELD_OUT = {
+    "flow": ("flow loss", None, "Flow loss at the same noise and times."),
+    "action_error": ("action error", None, "Squared error of denoised chunks, normalised; lower is better."),
+    "rho": ("disagreement ρ", 0.15, "Mean disagreement on each overlap, of policies with streams."),
+    "accuracy": ("balanced accuracy", 0.7, "How well each stream finds its own words; half is chance."),
+}
+"""Kind of measure -> what its axis says, where its phase is judged, and what it is."""
+
+
+def _held_out(data: ReportData) -> list[Drawing]:
+    """A figure for each kind of measure, all policies on one axis."""
+    drawn = []
+    for kind, (name, gate, says) in HELD_OUT.items():
+        lines = []
+        for curves in data.held_out:
+            for measure, values in curves.measures.items():
+                family, _, part = measure.partition(".")
+                if family == kind:
+                    role = {"rho": "edge", "accuracy": "stream"}.get(kind, _role(curves.policy, data))
+                    lines.append((Line(name=_part_name(data, curves, part), values=values, role=role), curves.steps))
+        if lines:
+            phases = data.held_out[0].phases
+            drawn.append(Drawing(figures.held_out_figure(name, lines, phases=phases, gate=gate), says))
+    return drawn
+
+
+def _part_name(data: ReportData, curves: HeldOutCurves, part: str) -> str:
+    """A policy, or one of its streams or edges; with the policy's name where several have such parts."""
+    several = sum(any("." in measure for measure in one.measures) for one in data.held_out) > 1
+    if not part:
+        return curves.policy
+    return f"{curves.policy} {part}" if several else part
+
+
 def _clips(data: ReportData) -> list[tuple[str, str, Rollout, Rollout]]:
     """(task, film, candidate's rollout, reference's) of the first filmed scene of each task: chosen by no result."""
     sides = [_filmed(data, name) for name in (data.candidate, data.reference)]
@@ -173,9 +209,16 @@ def _clips(data: ReportData) -> list[tuple[str, str, Rollout, Rollout]]:
     for task in sides[0]:
         both = [side[task] for side in sides if task in side]
         if len(both) == 2 and both[0].seed == both[1].seed:
-            clips = [Clip(gif=r.video or b"", steps=max(r.steps, 1), success=r.success) for r in both]
+            clips = [clip_of(r, name) for r, name in zip(both, (data.candidate, data.reference), strict=True)]
             found.append((task, figures.data_uri(side_by_side(clips), "image/gif"), both[0], both[1]))
     return found
+
+
+def clip_of(rollout: Rollout, name: str) -> Clip:
+    """A filmed rollout over its stage and its disagreement, the mean over edges."""
+    rho = tuple((replan.step, sum(replan.rho) / len(replan.rho)) for replan in rollout.replans)
+    told = Told(name=name, stages=rollout.stages, rho=rho)
+    return Clip(gif=rollout.video or b"", steps=max(rollout.steps, 1), success=rollout.success, told=told)
 
 
 def _filmed(data: ReportData, policy: str) -> dict[str, Rollout]:

@@ -3,7 +3,7 @@
 Axes: T steps of an episode, D numbers of a key, H horizon, E edges, S streams.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from svms_gr00t.core.files.records import JsonRecord
@@ -54,6 +54,9 @@ class Plan(JsonRecord):
     """Router weight of each stream, mean over tokens."""
     words: Rows = ()
     """Router weights of each word of the instruction; empty where its words are not found among the tokens."""
+    ages: dict[int, float] = field(default_factory=dict)
+    """Steps back (0: now) -> share of the present's attention; those before the episode are absent. Empty without
+    memory."""
 
 
 @dataclass(frozen=True, kw_only=True)

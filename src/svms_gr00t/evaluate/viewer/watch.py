@@ -16,15 +16,16 @@ from PIL import Image
 
 from svms_gr00t.core.arrays import as_array
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.core.history import History
+from svms_gr00t.core.history import History, memory_of
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.protocols import ActionPolicy, bare_keys, fixed_seed
-from svms_gr00t.data.labels.labeler import STREAMS, Labeler
+from svms_gr00t.data.labels.labeler import Labeler as English
+from svms_gr00t.data.labels.tokens import Labeler, Span, streams_of
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.lerobot.elements import Key, keys_of
 from svms_gr00t.data.pictures import check_pixels
 from svms_gr00t.data.processor.prompt import formalize_language
-from svms_gr00t.evaluate.closed_loop.episode import read_evidence
+from svms_gr00t.evaluate.closed_loop.episode import read_ages, read_evidence
 from svms_gr00t.evaluate.open_loop.recorded import recorded
 from svms_gr00t.evaluate.report.figures import data_uri
 from svms_gr00t.evaluate.streams.routing import word_routes
@@ -49,12 +50,13 @@ def watch(
     side: int = SIDE,
     seed: int = 0,
     split: Mapping[int, str] | None = None,
+    labeler: Labeler | None = None,
     progress: Progress | None = None,
 ) -> Recording:
     """`episodes` with a picture every `stride` steps (by default at most `MOST`), and a plan every `every` steps.
 
-    `split` says of which part an episode is. Raises ConfigError for numbers below 1, DataError for episodes that cannot
-    be read and for a policy of another robot.
+    `split` says of which part an episode is; `labeler` labels the words, by default the English one. Raises ConfigError
+    for numbers below 1, DataError for episodes that cannot be read and for a policy of another robot.
     """
     for flag, number in (
         ("every", every),
@@ -64,7 +66,7 @@ def watch(
     ):
         if number < 1:
             raise ConfigError(f"view, {flag}", got=number, want="at least 1", hint="Try the default")
-    labeler, found = Labeler(), []
+    labeler, found = labeler or English(), []
     with (progress or Silent()).task("watching episodes", len(episodes)) as bar:
         for index in episodes:
             part = "" if split is None else split.get(index, "")
@@ -77,7 +79,7 @@ def watch(
         fps=dataset.fps,
         policy=name if policy is not None else "",
         every=every,
-        labels=STREAMS,
+        labels=streams_of(labeler),
         streams=streams,
         edges=edges,
         episodes=tuple(found),
@@ -126,12 +128,21 @@ def _sayings(texts: Sequence[str], labeler: Labeler) -> Iterator[Saying]:
     for step, text in enumerate(texts):
         if step == 0 or text != texts[step - 1]:
             plain = formalize_language(text)
-            named = [
-                (a, [name for name, on in zip(STREAMS, values, strict=False) if on]) for a, _, values in labeler(plain)
-            ]
-            found = re.finditer(r"\S+", plain)
-            words = [Word(text=m.group(), labels=tuple(dict(named).get(m.start(), ()))) for m in found]
+            names, spans = streams_of(labeler), list(labeler(plain))
+            words = [Word(text=m.group(), labels=_labels(m, spans, names)) for m in re.finditer(r"\S+", plain)]
             yield Saying(step=step, text=text, words=tuple(words))
+
+
+def _labels(word: re.Match[str], spans: Sequence[Span], names: Sequence[str]) -> tuple[str, ...]:
+    """Of every span that a word is part of: a phrase labels all of its words, and parts of a word label the word."""
+    on = {
+        name
+        for start, end, values in spans
+        if start < word.end() and word.start() < end
+        for name, value in zip(names, values, strict=False)
+        if value
+    }
+    return tuple(name for name in names if name in on)
 
 
 def _pictures(dataset: LeRobotDataset, index: int, view: str, steps: Sequence[int], side: int) -> tuple[str, ...]:
@@ -151,7 +162,7 @@ def _webp(frame: np.ndarray) -> bytes:
 
 
 def _plans(policy: ActionPolicy, dataset: LeRobotDataset, index: int, every: int, seed: int) -> Iterator[Plan]:
-    whole = recorded(dataset, index, History.of(policy))
+    whole, memory = recorded(dataset, index, History.of(policy)), memory_of(policy)
     steps = range(0, len(whole.instructions), every)
     policy.reset(fixed_seed(seed, index))
     for start in range(0, len(steps), _BATCH):
@@ -159,16 +170,16 @@ def _plans(policy: ActionPolicy, dataset: LeRobotDataset, index: int, every: int
         seeds = [fixed_seed(seed, index, step) for step in batch]
         chunks, evidence = policy.act(whole.at(batch), seeds=seeds)
         for row, (step, chunk) in enumerate(zip(batch, chunks, strict=True)):
-            said = read_evidence(
-                {key: evidence[key][row : row + 1] for key in ("rho", "weights") if key in evidence}, step
-            )
+            own = {key: evidence[key][row : row + 1] for key in ("rho", "weights", "ages") if key in evidence}
+            said, ages = read_evidence(own, step, memory), read_ages(own, step, memory)
             shown = {key: _short(rows.T) for key, rows in bare_keys(chunk).items()}
             if said is None:
-                yield Plan(step=step, chunk=shown)
+                yield Plan(step=step, chunk=shown, ages=ages)
                 continue
             words = _words(evidence, row, whole.instructions[step])
             (rho,), (routes,) = _short([said.rho]), _short([said.routes])
-            yield Plan(step=step, chunk=shown, rho=rho, routes=routes, words=_short(words) if words else ())
+            told: Any = {"rho": rho, "routes": routes, "ages": ages}
+            yield Plan(step=step, chunk=shown, words=_short(words) if words else (), **told)
 
 
 def _words(evidence: Mapping[str, Any], row: int, instruction: str) -> list[tuple[float, ...]]:

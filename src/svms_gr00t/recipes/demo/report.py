@@ -7,13 +7,14 @@ import torch
 from svms_gr00t import __version__
 from svms_gr00t.core.provenance import commit, versions
 from svms_gr00t.data.loading.samples import SampleDataset
-from svms_gr00t.evaluate.closed_loop.result import RolloutResult, TaskResult
+from svms_gr00t.evaluate.closed_loop.result import RolloutResult
 from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
 from svms_gr00t.evaluate.report.comparison import build_comparison
 from svms_gr00t.evaluate.report.data import Fact, Gate, PhaseCurves, ReportData
+from svms_gr00t.evaluate.report.pages import won
 from svms_gr00t.evaluate.statistics.stats import effect_text
 from svms_gr00t.recipes.demo.config import BASE, DemoConfig
-from svms_gr00t.recipes.training.evidence import read_routes, read_streams
+from svms_gr00t.recipes.training.evidence import examples, held_out_curves, read_routes, read_streams
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.phases_in_turn import Trained
 from svms_gr00t.train.gates import end_gate
@@ -38,7 +39,7 @@ def assemble(
     """Everything the page shows."""
     model = trained["svms"].model
     streams, _ = read_streams(model, held_out)
-    words, patches = read_routes(model, held_out, _examples(held_out))
+    words, patches = read_routes(model, held_out, examples(held_out))
     (last,) = end_gate(open_loop["svms"].scores.mse, open_loop["plain"].scores.mse)
     order = [name for name in ("svms", "plain", BASE) if name in open_loop]
     return ReportData(
@@ -53,6 +54,7 @@ def assemble(
             reference="plain",
         ),
         training=curves(trained["svms"]),
+        held_out=tuple(held_out_curves(name, trained[name].rows) for name in ("svms", "plain")),
         gates=gates(trained["svms"], [Gate(**last.__dict__)]),
         open_loop=tuple(open_loop[n] for n in order),
         closed_loop=tuple(closed_loop[n] for n in order if n in closed_loop),
@@ -61,15 +63,6 @@ def assemble(
         patches=patches,
         version=__version__,
     )
-
-
-def _examples(held_out: SampleDataset) -> list[int]:
-    """First samples of up to three episodes with different instructions."""
-    seen: dict[str, int] = {}
-    for index, step in enumerate(held_out.places):
-        if step.step == 0:
-            seen.setdefault(held_out.instruction(step), index)
-    return list(seen.values())[:3]
 
 
 def summary_lines(
@@ -84,7 +77,7 @@ def summary_lines(
     span = ""
     if change is not None:
         span = " ({}, 95 % interval {} %)".format(*effect_text(change, " %"))
-    won = ", ".join(_won(name, result.overall) for name, result in closed_loop.items()) or "not measured"
+    won = ", ".join(won(name, result.overall) for name, result in closed_loop.items()) or "not measured"
     lines = [f"Closed loop, episodes won: {won}."]
     lines.append(f"Open-loop error: SVMS {svms.scores.mse:.4f}, plain {plain.scores.mse:.4f}{span}.")
     others = [f"{name} {m.mse:.4f}" for name, m in plain.methods.items() if name != plain.policy]
@@ -94,12 +87,6 @@ def summary_lines(
     lines.append(f"Gates passed: {passed} of {len(trained.gates) + 1}.")
     lines.append("One seed and few episodes: an interval that includes zero is no difference.")
     return lines
-
-
-def _won(name: str, found: TaskResult) -> str:
-    """Successes with their interval."""
-    text = f"{name} {found.successes} of {found.episodes}"
-    return text if found.rate is None else f"{text} ({100 * found.rate.low:.0f} to {100 * found.rate.high:.0f} %)"
 
 
 def passport(experiment: Experiment, config: DemoConfig, seconds: float) -> tuple[Fact, ...]:

@@ -32,6 +32,7 @@ from svms_gr00t.recipes.shipped import demonstrations, starting_point
 from svms_gr00t.recipes.training.experiment import Experiment
 from svms_gr00t.recipes.training.phases_in_turn import Trained, train_in_turn
 from svms_gr00t.train.cache_features import cache_layer
+from svms_gr00t.train.loop.held_out import validator
 from svms_gr00t.train.loop.trainer import LoopConfig
 
 Result = TypeVar("Result", bound=JsonRecord)
@@ -97,6 +98,7 @@ class Demo:
             phases=self.config.phases(),
             loop=LoopConfig(seed=self.config.seed, precision=experiment.precision),
             held_out=held_out,
+            validate=validator(held_out),
             progress=self.progress,
             title=name,
         )

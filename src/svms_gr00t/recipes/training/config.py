@@ -93,8 +93,8 @@ class TrainConfig:
     """Chooses the held-out episodes, the weights and every random number."""
     validation: float = 0.15
     """Share of held-out episodes."""
-    eval_steps: int = 0
-    """Steps between validations; 0: at the end of each phase."""
+    eval_steps: int | None = None
+    """Steps between measures on held-out episodes; by default an eighth of each phase, 0: at its end."""
     save_steps: int | None = None
     """Steps between checkpoints; by default the preset's: 100 for tiny, 1,000 for n1d6."""
     save_total_limit: int = 2
@@ -180,7 +180,7 @@ class TrainConfig:
 
     def differences(self, other: "TrainConfig") -> list[str]:
         """Names of settings that differ and make another run."""
-        free = ("phases", "dataloader_num_workers")
+        free = ("phases", "dataloader_num_workers", "eval_steps")
         return [f.name for f in fields(self) if f.name not in free and getattr(self, f.name) != getattr(other, f.name)]
 
 

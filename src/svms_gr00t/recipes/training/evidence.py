@@ -1,8 +1,9 @@
 """What a trained pair of policies shows: stream scores, routes over words and patches, and the report's tables."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from svms_gr00t.data.loading.protocols import Samples
 from svms_gr00t.data.loading.samples import SampleDataset
 from svms_gr00t.data.processor.processor import Sample
 from svms_gr00t.evaluate.open_loop.metrics import number
-from svms_gr00t.evaluate.report.data import PatchExample, WordExample
+from svms_gr00t.evaluate.report.data import HeldOutCurves, PatchExample, WordExample
 from svms_gr00t.evaluate.streams.report import StreamBatch, StreamReport, evaluate_streams
 from svms_gr00t.evaluate.streams.routing import grid_of, patch_routes, word_routes
 from svms_gr00t.model import Gr00tN1d6
@@ -27,6 +28,11 @@ from svms_gr00t.sheaf.diagnostics import effective_rank
 from svms_gr00t.streams.metrics import token_scores
 from svms_gr00t.svms import SheafStreams
 from svms_gr00t.train.gates import GateResult, specialise_gate
+from svms_gr00t.train.loop.run_dir import Row, RunDir
+from svms_gr00t.train.phases import PHASES
+
+HELD_OUT = "held_out."
+"""What names of held-out measures begin with in metrics.jsonl."""
 
 
 @torch.no_grad()
@@ -109,6 +115,15 @@ def word_gate(model: Gr00tN1d6, train: Samples, held_out: Samples) -> list[GateR
     return specialise_gate(scores, lookup_scores(known, sentences, labeler, tuple(scores)))
 
 
+def examples(samples: SampleDataset) -> list[int]:
+    """First samples of up to three episodes with different instructions."""
+    seen: dict[str, int] = {}
+    for index, step in enumerate(samples.places):
+        if step.step == 0:
+            seen.setdefault(samples.instruction(step), index)
+    return list(seen.values())[:3]
+
+
 @torch.no_grad()
 def read_routes(
     model: Gr00tN1d6, samples: SampleDataset, indices: Sequence[int]
@@ -117,24 +132,48 @@ def read_routes(
     assert isinstance(model.svms, SheafStreams)
     model.eval()
     words, patches = [], []
-    processor = samples.processor
+    processor, device = samples.processor, model.svms.merge.weight.device
     for index in indices:
         sample = samples[index]
-        inputs = samples.batch([index])
+        inputs = samples.batch([index]).to(device)
         features = model.observe(inputs)
-        weights = model.through_streams(features, inputs, losses=False).weights[0].numpy()
+        weights = model.through_streams(features, inputs, losses=False).weights[0].float().cpu().numpy()
         pieces = [processor.tokenizer.decode([int(i)]) for i in sample.input_ids[sample.instruction_mask]]
         ends = np.cumsum([len(piece) for piece in pieces]).tolist()
         offsets = [(end - len(piece), end) for piece, end in zip(pieces, ends, strict=True)]
         routes = word_routes("".join(pieces), offsets, weights[sample.instruction_mask.numpy()])
         words.append(WordExample(words=routes, note=f"episode {samples.places[index].episode}"))
         grids = [grid_of(*size) for size in sample.images.sizes]
-        found = patch_routes(weights, features.image_mask[0].numpy(), grids)
+        found = patch_routes(weights, features.image_mask[0].cpu().numpy(), grids)
         views = processor.config.embodiment.video.names
         for view, image, grid in zip(views, sample.images, found, strict=True):
             cells = tuple(tuple(tuple(float(v) for v in cell) for cell in row) for row in grid)
             patches.append(PatchExample(view=view, picture=_png(image), routes=cells))
     return tuple(words), tuple(patches)
+
+
+def held_out_curves(policy: str, rows: Mapping[str, Sequence[Row]]) -> HeldOutCurves:
+    """What the phases of a run, by name and in order, measured on held-out samples. Empty for one that did not."""
+    steps: list[int] = []
+    found: list[Row] = []
+    phases, before = {}, 0
+    for phase, known in rows.items():
+        if not known:
+            continue
+        phases[phase] = before
+        measured = [row for row in known if any(name.startswith(HELD_OUT) for name in row)]
+        steps += [before + row["step"] + 1 for row in measured]
+        found += measured
+        before += known[-1]["step"] + 1
+    names = dict.fromkeys(name for row in found for name in row if name.startswith(HELD_OUT))
+    measures = {name.removeprefix(HELD_OUT): tuple(row.get(name) for row in found) for name in names}
+    return HeldOutCurves(policy=policy, steps=tuple(steps), measures=measures, phases=phases)
+
+
+def curves_of_run(policy: str, folder: Path) -> HeldOutCurves:
+    """`held_out_curves` of a folder that `train` or `demo` wrote; empty where there are no phases."""
+    known = {name: RunDir(folder / f"phase_{i}") for i, name in enumerate(PHASES, start=1)}
+    return held_out_curves(policy, {name: run.rows() for name, run in known.items() if run.root.is_dir()})
 
 
 def _png(image: torch.Tensor) -> bytes:

@@ -18,7 +18,6 @@ import torch
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.files.records import write_text
 from svms_gr00t.core.progress import Progress, Silent
-from svms_gr00t.core.svms_config import GROUNDED
 from svms_gr00t.data.labels.own import FILE as LEXICON
 from svms_gr00t.data.labels.own import OwnLabeler, load_labeler
 from svms_gr00t.data.labels.tokens import Labeler
@@ -32,15 +31,16 @@ from svms_gr00t.recipes.training.memory import advised, check_card
 from svms_gr00t.recipes.training.passport import Change, Resume, claimed, write_passport
 from svms_gr00t.recipes.training.phases_in_turn import Trained, train_in_turn, turns
 from svms_gr00t.train.cache_features import cache_key, cache_layer
+from svms_gr00t.train.loop.held_out import validator
 from svms_gr00t.train.loop.trackers import Tracking
-from svms_gr00t.train.loop.trainer import LoopConfig, Validate
+from svms_gr00t.train.loop.trainer import LoopConfig
 from svms_gr00t.train.phases import Phase
 from svms_gr00t.train.processes.cluster import Cluster
 from svms_gr00t.train.processes.start import cluster
 from svms_gr00t.train.towers.recompute import recompute_blocks
 
 log = logging.getLogger(__name__)
-HELD_OUT_SAMPLES, GATE_SAMPLES = 128, 2048
+GATE_SAMPLES = 2048
 OFF = "off"
 Caches = tuple[FeatureCache, ...]
 """None, or one for each dataset."""
@@ -232,37 +232,6 @@ def _growing(
         found.append(experiment.growing(model, source, folder, **rest))
     known[layer] = tuple(found)
     return known[layer]
-
-
-def validator(held_out: Samples) -> Validate:
-    """Held-out flow loss, denoised action error at fixed noise and time, and losses of grounded targets, if any.
-
-    On evenly spread samples.
-    """
-    spread = torch.linspace(0, len(held_out) - 1, min(HELD_OUT_SAMPLES, len(held_out))).round().int().tolist()
-
-    @torch.no_grad()
-    def measure(model: Gr00tN1d6) -> dict[str, float]:
-        source = torch.Generator().manual_seed(0)
-        sums = {"flow": 0.0, "action_error": 0.0}
-        total, device = 0.0, next(model.action_head.parameters()).device
-        for start in range(0, len(spread), 32):
-            inputs = held_out.batch(spread[start : start + 32]).to(device)
-            assert inputs.action is not None
-            assert inputs.action_mask is not None
-            real = inputs.action_mask
-            noise = torch.randn(inputs.action.shape, generator=source).to(device)
-            time = model.action_head.draw_time(len(noise), generator=source).to(device)
-            count = float(real.sum())
-            terms = model(inputs, noise=noise, time=time).terms
-            for name in {"flow", *GROUNDED} & terms.keys():
-                sums[name] = sums.get(name, 0.0) + count * float(terms[name])
-            error = (model.sample(inputs, noise=noise).action - inputs.action).square() * real
-            sums["action_error"] += float(error.sum())
-            total += count
-        return {name: value / total for name, value in sums.items()}
-
-    return measure
 
 
 def _loop(config: TrainConfig, experiment: Experiment) -> LoopConfig:

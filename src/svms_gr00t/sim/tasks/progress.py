@@ -28,6 +28,14 @@ class Follow:
         if not (self.done or self.failed):
             self._see(state)
 
+    @property
+    def stage(self) -> str:
+        """In a few words."""
+        return "done" if self.done else "failed" if self.failed else self._stage()
+
+    def _stage(self) -> str:
+        raise NotImplementedError
+
     def _judge(self, good: bool) -> None:
         self.done, self.failed = good, not good
 
@@ -41,6 +49,9 @@ class Presses(Follow):
     def __init__(self, wanted: int) -> None:
         super().__init__()
         self._wanted, self._down, self._came = wanted, False, False
+
+    def _stage(self) -> str:
+        return f"pressed {self.hidden} of {self._wanted}"
 
     def _see(self, state: KitchenState) -> None:
         depth = state.joint("coffee")
@@ -64,6 +75,9 @@ class OpenedThenClosed(Follow):
         super().__init__()
         self._drawer, self._came = f"drawer_{side}", False
 
+    def _stage(self) -> str:
+        return ("not opened yet", "opened", "closed again")[self.hidden]
+
     def _see(self, state: KitchenState) -> None:
         travel = state.joint(self._drawer)
         if self.hidden == 0 and travel > OPEN:
@@ -86,6 +100,9 @@ class LitDrawer(Follow):
         super().__init__(hidden=1 + DRAWERS.index(side))
         self._side, self._other = side, DRAWERS[1 - DRAWERS.index(side)]
 
+    def _stage(self) -> str:
+        return f"{self._side} was lit"
+
     def _see(self, state: KitchenState) -> None:
         if state.joint(f"drawer_{self._other}") > AJAR:
             self.failed = True
@@ -102,6 +119,9 @@ class InOrder(Follow):
         super().__init__(hidden=1 + ORDER.index(first))
         self._first = first
         self._reached: list[str] = []
+
+    def _stage(self) -> str:
+        return f"{self._reached[0]} done" if self._reached else f"{self._first} was lit"
 
     def _see(self, state: KitchenState) -> None:
         for name, now in (("coffee", state.joint("coffee") > PRESSED), ("drawer", state.joint("drawer_left") > OPEN)):
@@ -126,6 +146,9 @@ class Returned(Follow):
         self._food, self._slots, self._station, self._slot = food, np.array(slots), np.array(station), slot
         self._shown = False
 
+    def _stage(self) -> str:
+        return "shown" if self._shown else "not shown yet"
+
     def _see(self, state: KitchenState) -> None:
         x, y, z = state.position(self._food)
         high = z > COUNTER + 0.10
@@ -143,6 +166,9 @@ class HeldFor(Follow):
         self._wanted, self._tolerance = steps, tolerance
         self.steps = 0
         """Steps since it went down."""
+
+    def _stage(self) -> str:
+        return f"down for {8 * self.hidden} of {self._wanted} steps"
 
     def _see(self, state: KitchenState) -> None:
         depth = state.joint("coffee")

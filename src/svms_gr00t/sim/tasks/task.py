@@ -26,6 +26,11 @@ class Progress(Protocol):
     failed: bool
     """It cannot be reached any more."""
 
+    @property
+    def stage(self) -> str:
+        """How far it is, in a few words for whoever looks on."""
+        ...
+
     def see(self, state: "KitchenState") -> None:
         """Take in the state after one step."""
         ...

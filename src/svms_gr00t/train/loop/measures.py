@@ -35,7 +35,7 @@ def stream_measures(model: Gr00tN1d6, output: ModelOutput, part: ModelInputs) ->
         said = states.aux_logits[part.label_mask.to(states.rho.device)] > 0
         true = part.labels[part.label_mask].to(said.device) > 0.5
         for i, name in enumerate(graph.streams[: true.shape[-1]]):
-            score = _balanced(said[:, i], true[:, i])
+            score = balanced(said[:, i], true[:, i])
             if score is not None:
                 row[f"accuracy.{name}"] = score
     return row
@@ -106,7 +106,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * side**3 / best
 
 
-def _balanced(said: torch.Tensor, true: torch.Tensor) -> float | None:
+def balanced(said: torch.Tensor, true: torch.Tensor) -> float | None:
+    """Balanced accuracy; None where one of the two classes is absent."""
     if not true.any() or true.all():
         return None
     return float(((said & true).sum() / true.sum() + (~said & ~true).sum() / (~true).sum()) / 2)

@@ -32,7 +32,9 @@ from svms_gr00t.train.trainable import prepare
 Batch = Callable[[int], ModelInputs | Parts]
 """Number of a batch -> this process's part of it, whole or in micro-batches."""
 Validate = Callable[[Gr00tN1d6], dict[str, float]]
-"""A model in eval mode -> held-out measures."""
+"""A model in eval mode -> held-out measures. Whatever it draws, training draws the same numbers as without it."""
+VALIDATIONS = 8
+"""Of a phase, unless the number of steps between them is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +52,8 @@ class LoopConfig:
     save_moments: bool = True
     """Without them a checkpoint is a third as large, and who goes on from it starts the optimiser anew."""
     log_every: int = 5
-    validate_every: int = 0
-    """Steps between validations; 0: only at the end."""
+    validate_every: int | None = None
+    """Steps between validations; None: an eighth of the phase, 0: only at the end."""
     optimizer: OptimizerName = "adamw"
     precision: Precision = "fp32"
     """bf16 runs the forward pass in bfloat16; what trains stays in the optimiser's own type."""
@@ -241,11 +243,16 @@ class Loop:
                 tracker.log(grouped(row), step=self.config.first_step + step)
 
     def _validated(self, step: int, ends: bool) -> Row:
-        every = self.config.validate_every
+        asked = self.config.validate_every
+        every = max(self.phase.steps // VALIDATIONS, 1) if asked is None else asked
         if self.validate is None or not (ends or (every and (step + 1) % every == 0)):
             return {}
         modes = {module: module.training for module in self.model.modules()}
-        with arithmetic(self.cluster.device, self.config.precision):
+        device = self.cluster.device
+        with (
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            arithmetic(device, self.config.precision),
+        ):
             found = self.validate(self.model.eval())
         for module, mode in modes.items():
             module.training = mode

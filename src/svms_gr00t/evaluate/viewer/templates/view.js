@@ -110,6 +110,27 @@ function routesPanel() {
   return card;
 }
 
+function agesPanel() {
+  // A column for each plan, a cell for each remembered step; the darker, the more of the attention.
+  const shares = episode.plans.map((plan) => Object.entries(plan.ages).map(([back, share]) => [Number(back), share]));
+  const top = shares.flat().reduce((a, [, share]) => Math.max(a, share), 0);
+  const size = shares.flat().reduce((a, [back]) => (back ? Math.min(a, back) : a), episode.length);
+  const last = Math.max(episode.length - 1, 1);
+  const most = (at) => {
+    const [back, share] = Object.entries(planAt(at).ages).reduce((a, b) => (b[1] > a[1] ? b : a));
+    return `${Number(back) ? `${back} steps back` : "now"} ${percent(share)}`;
+  };
+  const { card, area } = plot("memory", "step it looks at", 0, last, [["most", 4, most]]);
+  spans().forEach(([plan, end], i) => shares[i].forEach(([back, share]) => {
+    const low = Math.max(plan.step - back, 0);
+    const cell = draw("rect", { x: plan.step, y: 1 - Math.min(low + size, last) / last, width: end - plan.step, height: Math.min(size, last - low) / last });
+    cell.style.setProperty("--tone", tone(4));
+    cell.style.opacity = share / top;
+    area.append(cell);
+  }));
+  return card;
+}
+
 function words() {
   // The instruction at this step: under each word its label, and where the router sends it.
   const saying = episode.sayings.findLast((one) => one.step <= step), routed = planAt(step)?.words ?? [];
@@ -161,8 +182,10 @@ function open(place) {
   const cards = (kind) => episode.panels.filter((panel) => panel.kind === kind).map(keyPanel);
   for (const kind of ["action", "state"]) $(kind).replaceChildren(...cards(kind));
   const spoken = episode.plans.length > 0 && episode.plans[0].rho.length > 0;
-  $("streams-part").hidden = !spoken;
-  $("streams").replaceChildren(...(spoken ? [rhoPanel(), routesPanel()] : []));
+  const recalls = episode.plans.some((plan) => Object.keys(plan.ages).length);
+  $("streams-part").hidden = !spoken && !recalls;
+  $("streams-head").textContent = [spoken ? "Streams" : "", recalls ? "memory" : ""].filter(Boolean).join(" and ");
+  $("streams").replaceChildren(...(spoken ? [rhoPanel(), routesPanel()] : []), ...(recalls ? [agesPanel()] : []));
   $("words-part").hidden = !episode.sayings.some((saying) => saying.words.length);
   $("words-note").textContent = "Weak label of each word" + (spoken ? `; below it where the router sends it, in percent: ${data.streams.join(", ")}.` : ".");
   $("actions-note").textContent = data.policy
