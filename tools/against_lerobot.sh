@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# LeRobot itself reads, trains on, edits, merges and appends to what we write, and we read what it writes.
+# LeRobot itself reads, trains on, edits, merges and appends to what we write, and we read what it writes; then its own
+# commands train, resume and evaluate our policy: the tests of plugins/, beside the newest LeRobot.
 #   bash tools/against_lerobot.sh [FOLDER]
 # FOLDER (default: a new one) gets an environment for each LeRobot, about 7 GB (used again when it is there), the sets,
-# what LeRobot printed, and table.md. Fails when a check does. About 10 minutes on two cores, building aside.
+# what LeRobot printed, table.md and plugins.txt. Fails when a check does. About 20 minutes on two cores, building aside.
 # PYTHON is ours (default .venv/bin/python); PYTHON311 and PYTHON312 build the two environments, one that is missing is
 # left out. LeRobot decodes with torchcodec, which needs FFmpeg's shared libraries (Debian: apt-get install ffmpeg).
 set -euo pipefail
@@ -26,6 +27,19 @@ against() { # NAME INTERPRETER REQUIREMENT
   "$ours" "$here/tools/lerobot_ours.py" read "$work"
 }
 
+plugins() { # NAME
+  local pip="$folder/env-$1/bin/python -m pip install --quiet --no-cache-dir"
+  [ -e "$folder/env-$1/ready" ] || return 0
+  if [ ! -e "$folder/env-$1/plugins" ]; then
+    $pip --editable "$here[tokenizer]" --editable "$here/plugins/lerobot_policy_svms_gr00t" \
+      pytest pytest-timeout hypothesis beartype
+    touch "$folder/env-$1/plugins"
+  fi
+  (cd "$here" && env -u PYTHONPATH OMP_NUM_THREADS=1 "$folder/env-$1/bin/python" -m pytest -p no:cacheprovider \
+    plugins/lerobot_policy_svms_gr00t/tests) | tee "$folder/plugins.txt"
+}
+
 against 0.4.4 "${PYTHON311:-python3.11}" lerobot==0.4.4
 against newest "${PYTHON312:-python3.12}" 'lerobot[dataset,training]'
 "$ours" "$here/tools/lerobot_ours.py" table "$folder"
+plugins newest

@@ -36,7 +36,7 @@ for version in ${PYTHONS:-3.11 3.12 3.13 3.12+lerobot}; do
     extras=tokenizer,dev
   elif [[ $version == *+lerobot ]]; then
     : > "$constraints"
-    extras=tokenizer,dev first=lerobot==0.6.1
+    extras=tokenizer,dev first='lerobot[transformers-dep]==0.6.1'
   fi
   if [[ ! -e $env/.ready || pyproject.toml -nt $env/.ready || constraints.txt -nt $env/.ready ]]; then
     "$python" -m venv "$env" \

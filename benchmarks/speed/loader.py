@@ -151,7 +151,8 @@ def lerobot(args: argparse.Namespace, experiment: Experiment, folder: Path) -> d
     convert_to_v3(args.dataset, folder / "v3")
     script = Path(__file__).with_name("loader_lerobot.py")
     horizon = len(experiment.processor.config.embodiment.action.delta_indices)
-    sizes = {"--batch": BATCH, "--horizon": horizon, "--seconds": args.seconds, "--rounds": args.rounds}
+    sizes: dict[str, Any] = {"--batch": BATCH, "--horizon": horizon, "--seconds": args.seconds, "--rounds": args.rounds}
+    sizes |= {} if args.lerobot_backend is None else {"--backend": args.lerobot_backend}
     command = [args.lerobot, script, folder / "v3", *(part for pair in sizes.items() for part in pair)]
     alone = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run(list(map(str, command)), env=alone, capture_output=True, text=True, check=True)
@@ -195,6 +196,8 @@ def report(
     command = (
         f"python benchmarks/speed/loader.py --preset {args.preset} --episodes {args.episodes} --rounds {args.rounds}"
     )
+    command += "" if other is None else " --lerobot PYTHON"
+    command += "" if other is None or args.lerobot_backend is None else f" --lerobot-backend {args.lerobot_backend}"
     lines += [
         "",
         f"Target for prepared frames, at least {target:g} {unit}: **{verdict}** (load average of the machine: "
@@ -214,7 +217,7 @@ def _beside(other: dict[str, Any] | None, base: float) -> list[str]:
     if other is None:
         return ["", "LeRobot's own loader on the same data: *not measured*."]
     low, high, middle = min(other["rates"]), max(other["rates"]), statistics.median(other["rates"])
-    name = f"LeRobot {other['version']}, its own loader, frames as stored"
+    name = f"LeRobot {other['version']}, its own loader by {other['backend']}, frames as stored"
     return [
         f"| {name} | {middle:.0f} [{low:.0f}, {high:.0f}] | {middle / base:.1f} | |",
         "",
@@ -247,6 +250,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--lerobot", default=None, help="interpreter that has LeRobot")
+    parser.add_argument("--lerobot-backend", default=None, help="pyav or torchcodec; by default LeRobot's own choice")
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
     text = run(args)

@@ -43,7 +43,8 @@ def main() -> None:
             count += len(batch["action"])
         rates.append(count / passed)
     cameras = [key for key in steps[0] if key.startswith("observation.images.")]
-    print(json.dumps({"version": version("lerobot"), "cameras": len(cameras), "rates": rates}))
+    told = {"version": version("lerobot"), "cameras": len(cameras), "backend": args.backend or "its default decoder"}
+    print(json.dumps(told | {"rates": rates}))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("benchmarks", "docs", "examples", "notebooks", "scripts", "tests", "tools")
+FOLDERS = ("benchmarks", "docs", "examples", "notebooks", "plugins", "scripts", "tests", "tools")
 BUILD = "import sys\nfrom setuptools import build_meta\nprint(getattr(build_meta, sys.argv[1])(sys.argv[2]))\n"
 
 

@@ -6,8 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def total_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Float[Tensor, ""]:
-    """sum_i weight_i * term_i. Switch a term off with weight 0.
+def total_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Float[Tensor, "*b"]:
+    """sum_i weight_i * term_i, of a batch's terms or of each sample's. Switch a term off with weight 0.
 
     Raises KeyError for a term without a weight or a weight without a term: names that do not meet train nothing.
     """

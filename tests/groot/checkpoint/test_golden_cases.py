@@ -71,9 +71,17 @@ def make_case(folder: Path, sizes: Sizes, changes: dict[str, Any]) -> Path:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_shape_agrees(tmp_path, shape):
+    """To 1e-5 of an output's largest number, or of 1: what float32 rounds off follows the size of the numbers.
+
+    The weights are random, and transformers 5.5 draws others from the same seed than 5.23. In six draws each of "long
+    chunk, wide numbers", whose DiT states reach 8, the largest gap was 1.7e-5, and 3.8e-6 of the output's largest.
+    """
     case = make_case(tmp_path / "case", *SHAPES[shape])
     gaps = compare(case)
-    assert {name: gap for name, gap in gaps.items() if gap > 1e-5} == {}
+    largest = {
+        name: float(value.double().abs().max()) for name, value in load_file(case / "outputs.safetensors").items()
+    }
+    assert {name: gap for name, gap in gaps.items() if gap > 1e-5 * max(1.0, largest[name])} == {}
     assert {"sampled_actions", "loss", "backbone_features"} <= gaps.keys()
 
 
