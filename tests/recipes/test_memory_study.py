@@ -12,9 +12,9 @@ from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.memory_study.arms import ARMS
 from svms_gr00t.recipes.memory_study.build import added, experiment_of, samples_of
 from svms_gr00t.recipes.memory_study.config import StudyConfig
-from svms_gr00t.recipes.memory_study.result import StudyResult
+from svms_gr00t.recipes.memory_study.result import StudyResult, summarise, table
 from svms_gr00t.recipes.memory_study.run import POLICY, Place, Scores, run_arm, train_base
-from svms_gr00t.recipes.memory_study.score import score, strayed
+from svms_gr00t.recipes.memory_study.score import DecidingScore, score, strayed
 from svms_gr00t.recipes.memory_study.study import run_study
 from svms_gr00t.recipes.shipped import shipped
 
@@ -134,3 +134,21 @@ def test_rates_are_chosen_on_seeds_that_are_not_reported(config: StudyConfig, pl
         run_study(swept, place.root, seeds=(0, 9), arms=("plain",), workers=1)
     with pytest.raises(CheckpointError, match="other settings: steps"):
         run_study(replace(swept, steps=5), place.root, seeds=(0,), arms=("plain",), workers=1)
+
+
+def test_a_side_of_fewer_seeds_is_compared_on_those_it_shares(config: StudyConfig, tmp_path: Path) -> None:
+    place, rates = Place(root=tmp_path, dataset=tmp_path), {"plain": 1e-3, "plain_clock": 1e-3}
+    errors = {"plain": {0: 2.0, 1: 4.0, 2: 90.0}, "plain_clock": {0: 1.0, 1: 2.0}}
+    for arm, by_seed in errors.items():
+        for seed, error in by_seed.items():
+            own = DecidingScore(error={5: error, 6: error}, elsewhere={5: 1.0})
+            found = Scores(arm=arm, seed=seed, rate=1e-3, added=0, own=own, stray=None)
+            found.save(place.run(arm, 1e-3, seed) / "scores.json")
+    result = summarise(config, place, rates, range(3))
+    against = result.row("plain_clock").against_plain
+    assert against is not None
+    assert (against.seeds, against.reference, against.candidate) == (2, 3.0, 1.5)
+    assert result.row("plain").error == 32.0
+    first, second = table(result).splitlines()[-2:]
+    assert "seeds" not in first
+    assert "that knows the step (seeds 0, 1)" in second

@@ -97,7 +97,6 @@ def _row(name: str, own: _Found, plain: _Found | None) -> StudyRow:
     arm = name.split(",")[0]
     first = next(iter(own.scores.values()))
     reference = None if plain is None or own is plain else plain
-    shared = sorted(set(own.driven) & set(reference.driven)) if reference is not None else []
     wins = own.wins()
     return StudyRow(
         arm=name,
@@ -106,17 +105,20 @@ def _row(name: str, own: _Found, plain: _Found | None) -> StudyRow:
         rate=first.rate,
         seeds=tuple(own.scores),
         error=_mean_of_means(own.errors()),
-        against_plain=None if reference is None else compare_seeds(reference.errors(), own.errors()),
+        against_plain=None if reference is None else _paired(reference.errors(), own.errors()),
         elsewhere=_mean_of_means({seed: one.own.elsewhere for seed, one in own.scores.items()}),
         driven=tuple(own.driven),
         success=success_rate(wins) if wins else None,
-        success_against_plain=compare_seeds(
-            {s: reference.wins()[s] for s in shared}, {s: wins[s] for s in shared}, outcomes=True
-        )
-        if reference is not None and shared
-        else None,
+        success_against_plain=None if reference is None else _paired(reference.wins(), wins, outcomes=True),
         tasks=_by_task(own.driven),
     )
+
+
+def _paired(reference: BySeed, own: BySeed, *, outcomes: bool = False) -> SeedComparison | None:
+    """On the seeds that both have: a side may have been run on fewer than another."""
+    shared = sorted(set(reference) & set(own))
+    both = ({seed: side[seed] for seed in shared} for side in (reference, own))
+    return compare_seeds(*both, outcomes=outcomes) if shared else None
 
 
 def _by_task(driven: Mapping[int, RolloutResult]) -> dict[str, float]:
@@ -137,9 +139,10 @@ def table(result: StudyResult) -> str:
     tasks = next((list(row.tasks) for row in result.rows if row.tasks), [])
     head = ["side", "adds", "rate", "error where the past decides", "against plain (95 %)", "elsewhere"]
     head += ["success (95 %)", "points over plain (95 %)", *map(markdown, tasks)] * bool(tasks)
-    lines = [head, ["---"] * len(head)]
+    lines, most = [head, ["---"] * len(head)], max((row.seeds for row in result.rows), key=len)
     for row in result.rows:
-        cells = [markdown(row.says), f"{row.added:,}", f"{row.rate:g}", f"{row.error:.4f}"]
+        fewer = "" if row.seeds == most else f" (seeds {', '.join(map(str, row.seeds))})"
+        cells = [markdown(row.says) + fewer, f"{row.added:,}", f"{row.rate:g}", f"{row.error:.4f}"]
         cells += [_span(row.against_plain.relative if row.against_plain else None, " %"), f"{row.elsewhere:.4f}"]
         if tasks:
             difference = row.success_against_plain.difference if row.success_against_plain else None
