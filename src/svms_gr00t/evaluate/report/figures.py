@@ -205,9 +205,14 @@ def training_figure(phase: PhaseCurves, *, weights: bool) -> str:
 
 @mpl.rc_context(STYLE)
 def held_out_figure(
-    name: str, curves: Sequence[tuple[Line, Sequence[int]]], *, phases: Mapping[str, int], gate: float | None = None
+    name: str,
+    curves: Sequence[tuple[Line, Sequence[int]]],
+    *,
+    phases: Mapping[str, int],
+    log: bool = False,
+    gate: float | None = None,
 ) -> str:
-    """A held-out measure over the steps of all phases, each with its own steps; errors on a log scale.
+    """A held-out measure over the steps of all phases, each with its own steps.
 
     `phases` begin at dotted lines, `gate` is the value at which a phase is judged.
     """
@@ -218,7 +223,7 @@ def held_out_figure(
     shown = np.concatenate([_floats(line.values) for line, _ in curves])
     if gate is not None:
         axes.axhline(gate, color=SOFT, linewidth=0.8, linestyle=(0, (4, 2)), label=f"gate {gate:g}")
-    elif np.nanmin(shown) > 0:
+    if log and np.nanmin(shown) > 0:
         axes.set_yscale("log")
         _plain_ticks(axes.yaxis)
     for phase, begins in phases.items():
