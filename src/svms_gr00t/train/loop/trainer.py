@@ -53,7 +53,7 @@ class LoopConfig:
     """Without them a checkpoint is a third as large, and who goes on from it starts the optimiser anew."""
     log_every: int = 5
     validate_every: int | None = None
-    """Steps between validations; None: an eighth of the phase, 0: only at the end."""
+    """Steps between validations; None: an eighth of the phase, with shared weights (FSDP) as 0: only at the end."""
     optimizer: OptimizerName = "adamw"
     precision: Precision = "fp32"
     """bf16 runs the forward pass in bfloat16; what trains stays in the optimiser's own type."""
@@ -243,8 +243,9 @@ class Loop:
                 tracker.log(grouped(row), step=self.config.first_step + step)
 
     def _validated(self, step: int, ends: bool) -> Row:
-        asked = self.config.validate_every
-        every = max(self.phase.steps // VALIDATIONS, 1) if asked is None else asked
+        every = self.config.validate_every
+        if every is None:  # measures on the way were not tried where processes share weights
+            every = 0 if self.cluster.sharded else max(self.phase.steps // VALIDATIONS, 1)
         if self.validate is None or not (ends or (every and (step + 1) % every == 0)):
             return {}
         modes = {module: module.training for module in self.model.modules()}
