@@ -30,6 +30,8 @@ class Column(NamedTuple):
 
     path: str
     """Names from the outermost to the innermost, with dots between."""
+    name: str
+    """The outermost one, which may hold dots itself."""
     numbers: bool
     """Whether its values are of a fixed width."""
     unpacked: int
@@ -73,21 +75,21 @@ def _columns(file: BinaryIO, path: Path, names: Collection[str] | None) -> list[
     file.seek(size - 8 - length)
     listed = _Reader(file.read(length)).struct()
     chunks = [_about(chunk) for group in listed.get(4, ()) for chunk in group[1]]
-    return [_column(file, *chunk, size) for chunk in chunks if names is None or _belongs(chunk[0], names)]
+    return [_column(file, *chunk, size) for chunk in chunks if names is None or _belongs(".".join(chunk[0]), names)]
 
 
-def _about(chunk: dict[int, Any]) -> tuple[str, dict[int, Any]]:
+def _about(chunk: dict[int, Any]) -> tuple[list[str], dict[int, Any]]:
     about = chunk.get(3)
     if not isinstance(about, dict):
         raise ValueError("a column that says nothing of itself")
-    return ".".join(part.decode("utf-8", "replace") for part in about[3]), about
+    return [part.decode("utf-8", "replace") for part in about[3]], about
 
 
 def _belongs(path: str, names: Collection[str]) -> bool:
     return any(path == name or path.startswith(f"{name}.") for name in names)
 
 
-def _column(file: BinaryIO, path: str, about: dict[int, Any], size: int) -> Column:
+def _column(file: BinaryIO, path: list[str], about: dict[int, Any], size: int) -> Column:
     first, packed = min(about[9], about.get(11) or about[9]), about[7]
     if not (first > 0 and 0 <= packed <= size - first):
         raise ValueError("a column outside the file")
@@ -97,7 +99,8 @@ def _column(file: BinaryIO, path: str, about: dict[int, Any], size: int) -> Colu
         values += max(next((head[part][1] for part in (5, 8) if part in head), 0), 0)
     largest = max(unpacked, about[6])
     width = _WIDTHS.get(about[1], 0)
-    return Column(path, width > 0, max(width * max(values, about[5]), largest), largest, first, packed)
+    unpacked = max(width * max(values, about[5]), largest)
+    return Column(".".join(path), path[0], width > 0, unpacked, largest, first, packed)
 
 
 def _heads(file: BinaryIO, first: int, packed: int) -> Iterator[dict[int, Any]]:

@@ -11,7 +11,10 @@ import pytest
 from lerobot_files import as_v3, change_json
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.data.lerobot import dataset as dataset_module
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.fingerprint import _numbers
+from svms_gr00t.data.loading.lowdim_table import LowDimTable
 
 FIRST = "data/chunk-000/episode_000000.parquet"
 CLIP = "videos/chunk-000/observation.images.front/episode_000000.mp4"
@@ -117,6 +120,43 @@ def test_the_fingerprint_names_the_bytes(toy):
         path.write_bytes(whole)
     (toy / "notes.txt").write_text("not data")
     assert LeRobotDataset.open(toy).fingerprint() == first
+
+
+def test_pictures_in_parquet_are_no_numbers_whatever_dots_are_in_their_names(tmp_path):
+    """Of a large dataset every byte of the numbers is read, and of pictures a sample."""
+    shared = {"observation.state": [[0.1], [0.2]], "observation.images.front.depth": [1.0, 2.0]}
+
+    def numbers(picture: bytes, **other: list) -> bytes:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.parquet"
+        pictures = {"observation.images.front": [{"bytes": picture, "path": None}] * 2}
+        pq.write_table(pa.table({**pictures, **shared, **other}), path)
+        return _numbers(path, ["observation.images.front"])
+
+    first = numbers(b"a picture")
+    assert numbers(b"another one") == first
+    assert numbers(b"a picture", **{"observation.images.front.depth": [1.0, 3.0]}) != first
+    assert numbers(b"a picture", **{"observation.state": [[0.1], [0.3]]}) != first
+
+
+def test_a_table_opens_the_file_of_each_episode_once(toy, monkeypatch):
+    dataset, opened = LeRobotDataset.open(toy), []
+    read = dataset_module.read_columns
+
+    def counted(path, *given, **named):
+        opened.append(path)
+        return read(path, *given, **named)
+
+    monkeypatch.setattr(dataset_module, "read_columns", counted)
+    chosen = [one.index for one in dataset.episodes]
+    table = LowDimTable.build(dataset, chosen)
+    assert opened == [dataset.metadata.data[index] for index in chosen]
+    monkeypatch.undo()
+    for index in chosen:
+        length = dataset.episode(index).length
+        assert [table.instruction(index, step) for step in range(length)] == dataset.instructions(index)
+        rows = table.rows(index, np.arange(length), "state")
+        for key, values in rows.items():
+            np.testing.assert_array_equal(values, dataset.lowdim(index)[f"state.{key}"])
 
 
 def test_an_open_dataset_travels_to_another_process(toy):

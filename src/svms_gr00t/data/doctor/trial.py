@@ -21,8 +21,7 @@ def try_training(subject: Subject) -> Iterator[Finding]:
         dataset = LeRobotDataset.open(subject.dataset.root)
         robot = from_modality(dataset.modality, horizon=1)
         for index in subject.rows:
-            dataset.lowdim(index)
-            dataset.instructions(index)
+            dataset.rows(index)
         statistics = compute_statistics(dataset, list(subject.rows), embodiment=robot)
         widths = {"max_state_dim": _WIDEST, "max_action_dim": _WIDEST, "max_action_horizon": 1}
         codec = LowDimCodec(robot, statistics, **widths)  # type: ignore[arg-type]

@@ -115,8 +115,7 @@ class LeRobotDataset:
         if self.episode(index).length < 1:
             hint = "Remove it from the list of episodes"
             raise DataError(f"{self.root}, episode {index}", got="0 steps", want="at least one", hint=hint)
-        self.lowdim(index)
-        self.instructions(index)
+        self.rows(index)
         for view in self.views:
             self.frames(index, view, [])
 
@@ -131,14 +130,31 @@ class LeRobotDataset:
 
         Raises DataError for missing or broken files, slices beyond the column, NaN and infinity.
         """
+        return self._lowdim(index, self.columns(index, self._number_columns))
+
+    def rows(self, index: int) -> tuple[dict[str, Float32[np.ndarray, "_T _D"]], list[str]]:
+        """`lowdim` and `instructions` of one episode, whose file is opened once. Raises DataError as they do."""
+        columns = self.columns(index, [*self._number_columns, self._text_column])
+        return self._lowdim(index, columns), self._instructions(index, columns)
+
+    @property
+    def _number_columns(self) -> list[str]:
+        keys: list[tuple[Kind, str]] = [("state", key) for key in self.modality.state]
+        keys += [("action", key) for key in self.modality.action]
+        return [self.modality.column(*name) for name in keys]
+
+    @property
+    def _text_column(self) -> str:
+        key = self.modality.instruction_key
+        return "task_index" if key is None else self.modality.column("annotation", key)
+
+    def _lowdim(self, index: int, columns: dict[str, np.ndarray]) -> dict[str, Float32[np.ndarray, "_T _D"]]:
         slices: dict[tuple[Kind, str], LowDim] = {("state", key): entry for key, entry in self.modality.state.items()}
         slices |= {("action", key): entry for key, entry in self.modality.action.items()}
-        sources = {name: self.modality.column(*name) for name in slices}
-        table = self.columns(index, list(sources.values()))
         result = {}
         for (kind, key), entry in slices.items():
-            column = table[sources[kind, key]]
-            where = f"{self.metadata.data[index]}, {sources[kind, key]}"
+            name = self.modality.column(kind, key)
+            column, where = columns[name], f"{self.metadata.data[index]}, {name}"
             if column.shape[1] < entry.end:
                 got, want = f"{column.shape[1]} numbers", f"the {entry.end} that {kind}.{key} ends at"
                 raise DataError(where, got=got, want=want, hint="Correct meta/modality.json")
@@ -190,9 +206,11 @@ class LeRobotDataset:
 
         Raises DataError when a task index is not in the list of tasks.
         """
-        key = self.modality.instruction_key
-        name = "task_index" if key is None else self.modality.column("annotation", key)
-        indices = self.columns(index, [name])[name][:, 0]
+        return self._instructions(index, self.columns(index, [self._text_column]))
+
+    def _instructions(self, index: int, columns: dict[str, np.ndarray]) -> list[str]:
+        name = self._text_column
+        indices = columns[name][:, 0]
         for step, task in enumerate(indices):
             if int(task) not in self.tasks or task != int(task):
                 where, hint = f"{self.metadata.data[index]}, {name}, step {step}", "Complete the list of tasks in meta/"

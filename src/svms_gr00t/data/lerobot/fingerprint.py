@@ -47,7 +47,7 @@ def _numbers(path: Path, pictures: Collection[str]) -> bytes:
         return b""
     with path.open("rb") as file:
         for column in columns:
-            if column.path.split(".")[0] not in pictures:
+            if column.name not in pictures:
                 file.seek(column.first)
                 digest.update(file.read(column.packed))
     return digest.digest()

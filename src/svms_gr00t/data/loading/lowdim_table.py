@@ -84,11 +84,11 @@ class LowDimTable:
         first, columns, steps = {}, {}, 0
         with (progress or Silent()).task("reading numbers", len(episodes)) as task:
             for index in episodes:
-                episode = dataset.lowdim(index)
+                episode, said = dataset.rows(index)
                 edges = np.cumsum([0, *(part.shape[1] for part in episode.values())]).tolist()
                 columns = {key: (edges[i], edges[i + 1]) for i, key in enumerate(episode)}
                 rows.append(np.concatenate(list(episode.values()), axis=1))
-                texts.append([numbers.setdefault(text, len(numbers)) for text in dataset.instructions(index)])
+                texts.append([numbers.setdefault(text, len(numbers)) for text in said])
                 first[index] = steps
                 steps += len(rows[-1])
                 task.advance()
