@@ -1,14 +1,13 @@
 """How a command ends: its exit code, one sentence, and for a fault of ours a report that holds no secret."""
 
 import re
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from full_disk import full_disk
 from lerobot_files import change_json
 from toy_dataset import episode, open_writer, write_toy
 
@@ -26,17 +25,6 @@ def run(*words: object) -> int:
     with pytest.raises(SystemExit) as stopped:
         main([str(word) for word in words])
     return int(stopped.value.code or 0)
-
-
-@contextmanager
-def full_disk(room: int) -> Iterator[None]:
-    """No file may grow beyond so many bytes: writing fails as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_fault_of_ours_is_70_with_a_report_that_keeps_secrets(

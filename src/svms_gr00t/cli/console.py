@@ -19,6 +19,7 @@ from rich.text import Text
 
 from svms_gr00t.core.errors import SvmsError
 from svms_gr00t.core.escape import plain
+from svms_gr00t.core.files.whole import NO_ROOM
 from svms_gr00t.core.provenance import commit, versions
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ errors = PlainConsole(stderr=True)
 INTERRUPTED = "Stopped. What was finished is kept; run the same command again to go on."
 MENDABLE, BUG = 2, 70
 """Exit codes: something that the user can mend; a fault of ours (EX_SOFTWARE of sysexits)."""
-_ADVICE = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Make room there, then run the same command again")
+_ADVICE = dict.fromkeys(NO_ROOM, "Make room there, then run the same command again")
 _ADVICE |= {errno.EMFILE: "Raise the limit of open files (ulimit -n)"}
 LINE_EVERY = 30.0
 """Seconds between the lines of a log file."""

@@ -10,11 +10,13 @@ import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from full_disk import full_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lerobot_files import as_v3, change_json, tree
 from toy_dataset import episode, open_writer
 
+from svms_gr00t.cli.console import ended
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.convert.to_v3 import convert_to_v3
 from svms_gr00t.data.convert.to_v21 import convert_to_v21
@@ -244,3 +246,20 @@ def test_image_columns_pass_through(toy: Path) -> None:
         for index, pictures in frames.items():
             np.testing.assert_array_equal(found.frames(index, "front", range(len(pictures))), pictures)
     assert examine(toy).healthy
+
+
+@pytest.mark.parametrize("room", [1_000, 3_000])
+def test_a_full_disk_is_not_the_clips_fault(toy: Path, room: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Joined and cut clips, copied or encoded: what is said is the file that found no room."""
+    v3 = convert_to_v3(toy, toy.with_name("v3")).root
+    for convert, source, name in ((convert_to_v3, toy, "again"), (convert_to_v21, v3, "back")):
+
+        def write(convert: Any = convert, source: Path = source, name: str = name) -> int:
+            with full_disk(room):
+                convert(source, toy.with_name(name))
+            return 0
+
+        assert ended(write, []) == 2
+        said = capsys.readouterr().err.replace("\n", " ")
+        assert "Make room there, then run the same command again" in said
+        assert name in said

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from full_disk import full_disk
 from peak import peak_of
 from toy_dataset import pictures
 
+from svms_gr00t.cli.console import ended
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.sizes import RAISED
 from svms_gr00t.data.convert.hdf5 import convert_hdf5
@@ -109,3 +111,21 @@ def test_a_demonstration_is_never_whole_in_memory(tmp_path: Path) -> None:
         for number, picture in enumerate(film):
             np.testing.assert_array_equal(picture, frames[number, ::-1])
         assert peak_of(lambda: np.asarray(file["film"])) > 70 * MB, "mutant: read at once"
+
+
+@pytest.mark.parametrize("room", [200, 1_000, 2_500])
+def test_a_full_disk_is_not_the_files_fault(tmp_path: Path, room: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whichever file it is that finds no room, its name is said; with room the same command goes on."""
+    path = libero(tmp_path / "demo.hdf5")
+
+    def convert() -> int:
+        with full_disk(room):
+            convert_hdf5(path, tmp_path / "out", instruction="open it", fps=20)
+        return 0
+
+    assert ended(convert, []) == 2
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "Make room there, then run the same command again" in said
+    assert str(tmp_path) in said
+    assert "demo.hdf5" not in said
+    assert convert_hdf5(path, tmp_path / "out", instruction="open it", fps=20).episodes == 1

@@ -7,6 +7,7 @@ A folder cannot be replaced in one step: the old one is renamed away, then the n
 """
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -19,6 +20,13 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 log = logging.getLogger(__name__)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""How a full disk, a used-up quota and a bounded file size are told."""
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether this says that nothing more can be written, in whichever library's class: no input is to blame then."""
+    return getattr(error, "errno", None) in NO_ROOM
 
 
 @contextmanager
@@ -35,6 +43,11 @@ def written(path: Path) -> Iterator[None]:
         if error.filename is None and error.errno is not None:
             error.filename = str(path)
         raise
+    except Exception as error:
+        if not no_room(error):
+            raise
+        code: int = error.errno  # type: ignore[attr-defined]  # a codec's own class
+        raise OSError(code, os.strerror(code), str(path)) from error
 
 
 def partial_of(path: Path) -> Path:

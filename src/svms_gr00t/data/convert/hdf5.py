@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.files.whole import no_room
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.data.convert.hdf5_file import (
     REPLAY,
@@ -95,6 +96,8 @@ def _read_from(where: object) -> Iterator[None]:
     except DataError:
         raise
     except UNREADABLE as error:
+        if no_room(error):
+            raise
         raise DataError(where, got=f"unreadable data ({error})", want=WANT, hint="Fetch it again") from error
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import av
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.files.whole import no_room
 from svms_gr00t.data.lerobot.video import SAME_BYTES, Orientation, open_clip, orientation
 
 _HINT = "Copy or re-encode that video again"
@@ -127,6 +128,8 @@ def _copy(out: Any, stream: Any, packets: list[Any], shift: int, source: Path) -
             packet.stream = stream
             out.mux(packet)
     except av.FFmpegError as error:
+        if no_room(error):
+            raise
         raise DataError(source, got=f"packets that cannot be copied ({error})", want="a clip", hint=_HINT) from error
 
 
@@ -151,6 +154,8 @@ def _encode_lossless(source: Path, times: set[int], target: Path, fps: Fraction)
                     number += 1
             out.mux(stream.encode())
         except av.FFmpegError as error:
+            if no_room(error):
+                raise
             raise DataError(source, got=f"a broken video ({error})", want="a clip", hint=_HINT) from error
 
 

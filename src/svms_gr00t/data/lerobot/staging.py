@@ -21,7 +21,7 @@ from svms_gr00t.core.files.digest import file_digest
 from svms_gr00t.core.files.documents import dump_json, read_raw
 from svms_gr00t.core.files.lock import NAME as LOCK
 from svms_gr00t.core.files.lock import only_one
-from svms_gr00t.core.files.whole import partial_of, whole_file, written
+from svms_gr00t.core.files.whole import no_room, partial_of, whole_file, written
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.core.provenance import source_digest
 from svms_gr00t.data.paths import inside
@@ -134,5 +134,7 @@ def publish(folder: Path, target: Path) -> None:
             target.rmdir()
         folder.rename(target)
     except OSError as error:
+        if no_room(error):
+            raise
         hint = f"Choose another name; the finished files are in {folder}"
         raise DataError(target, got=f"a name taken meanwhile ({error})", want="a free name", hint=hint) from error
