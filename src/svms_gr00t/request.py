@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from svms_gr00t.core.errors import DataError, echo
+from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.escape import echo
 from svms_gr00t.core.history import EARLIER, NOW, STEP
 from svms_gr00t.core.protocols import INSTRUCTION
 from svms_gr00t.data.pictures import as_plain_array, as_uint8_rgb

@@ -2,7 +2,9 @@
 
 import json
 from codecs import BOM_UTF8
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lerobot_files import change_json
@@ -10,7 +12,15 @@ from pydantic import BaseModel
 from toy_dataset import write_toy
 
 from svms_gr00t.core.errors import DataError
-from svms_gr00t.core.files.documents import dump_json, dump_jsonl, read_json, read_jsonl, read_lines, read_raw
+from svms_gr00t.core.files.documents import (
+    dump_json,
+    dump_jsonl,
+    read_json,
+    read_jsonl,
+    read_lines,
+    read_raw,
+    read_yaml,
+)
 from svms_gr00t.data.doctor.examine import examine
 from svms_gr00t.data.labels.score import read_gold
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
@@ -73,3 +83,12 @@ def test_annotated_instructions_and_a_model_configuration_may_have_a_byte_order_
     change_json(config, select_layer=7)
     config.write_bytes(BOM_UTF8 + config.read_bytes())
     assert Gr00tN1d6Config.load(config).select_layer == 7
+
+
+@pytest.mark.parametrize("read", [read_raw, read_lines, partial(read_yaml, want="settings", hint="Write it again")])
+def test_the_size_of_a_document_is_looked_at_before_it_is_read(tmp_path: Path, read: Any) -> None:
+    path = tmp_path / "info.json"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(DataError, match=r"info\.json: found 1,099,511,627,776 bytes of text.*--limit meta_bytes="):
+        read(path)

@@ -6,10 +6,9 @@
 Time is of the processor, so a busy machine fails nothing; memory is the kernel's high-water mark of each single trial.
 """
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -118,35 +117,3 @@ def damaged(data: bytes, rng: Random) -> bytes:
             case _:
                 out[at : at + 8] = rng.randbytes(8)
     return bytes(out)
-
-
-_NUMBERS = [0, -1, 2, 10**8, 2**63, 10**400, -(10**30), 0.5, 1e308, float("nan"), float("inf")]
-_TEXTS = ["", "nan", "../../x", "\x1b]0;x\x07", "\ud800", "[/z]", "a" * 3_000, "{x}", "%s", "\x00"]
-_OTHERS: list[Any] = [None, True, [], {}, [[]], [None], {"": None}, [[1, 2], [3]], {"a": {"b": {}}}, "deep"]
-
-
-def rewritten(value: Any, rng: Random) -> str:
-    """JSON text of `value` with one to three parts replaced by what nobody expects there, left out, or twice."""
-    value = json.loads(json.dumps(value))
-    for _ in range(rng.randint(1, 3)):
-        if not (places := list(_places(value))):
-            break
-        holder, key = rng.choice(places)
-        match rng.choice(("other", "other", "other", "gone", "more")):
-            case "other":
-                holder[key] = rng.choice([*_NUMBERS, *_TEXTS, *_OTHERS])
-            case "gone":
-                del holder[key]
-            case _ if isinstance(holder, list):
-                holder.append(rng.choice([*_NUMBERS, *_OTHERS]))
-            case _:
-                holder["more"] = holder[key]
-    return json.dumps(value).replace('"deep"', "[" * 3_000 + "]" * 3_000)
-
-
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every (holder, key) of a JSON value."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in list(items):
-        yield value, key
-        yield from _places(inner)

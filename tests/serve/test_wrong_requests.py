@@ -8,7 +8,8 @@ import msgpack
 import numpy as np
 import pytest
 
-from svms_gr00t.core.errors import MOST_ECHO, DataError
+from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.escape import MOST_ECHO
 from svms_gr00t.policy import Policy
 from svms_gr00t.serve.service import Service
 from svms_gr00t.serve.websocket import _request

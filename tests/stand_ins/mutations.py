@@ -11,17 +11,24 @@ import numpy as np
 
 from svms_gr00t.core.errors import SvmsError
 
-TRIALS = int(os.environ.get("SVMS_FUZZ", "40"))
-"""Mutants of each file; SVMS_FUZZ=2000 looks longer."""
+TRIALS = 40 * int(os.environ.get("SVMS_FUZZ", "1"))
+"""Mutants of each file; SVMS_FUZZ=50 looks 50 times as long."""
 VALUES: list[Any] = [
     *(None, True, -1, 0, 3, 1e308, 10**30, float("nan"), float("inf"), 0.5, ""),
     *("x" * 500, "../../x", "[/z]", "\x1b]0;x\x07", "{0.__class__}", "a\0b", "\ud83d", "12", "nan"),
     *([], {}, [[[]]], [None], {"a": 1}, ["a", "a"], [0, 0], [[1, 2], [3]], {"": {}}, -(10**400)),
 ]
 DEEP, LONG = b"[" * 200_000, b"9" * 5_000
+LAUGHS = b"a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + b"".join(
+    b"a%d: &a%d [%s]\n" % (i, i, b", ".join([b"*a%d" % (i - 1)] * 10)) for i in range(1, 12)
+)
+"""YAML of a page that means a million million words."""
 WHOLE: list[bytes] = [
     *(b"", b"\0" * 50, DEEP, LONG, b"null", b"[]", b"{}", b"1", b'"text"', b"NaN", b"\xff\xfe{\0}\0", b"\xe9t\xe9: 1"),
     b'{"a": ' * 5_000,
+    LAUGHS,
+    b"&a [*a]",
+    b"a: &a {<<: *a}",
 ]
 
 

@@ -12,15 +12,6 @@ Error = TypeVar("Error", bound="SvmsError")
 _MOST = 600
 """Characters of a place, or of what was found there, that a sentence repeats."""
 
-MOST_ECHO = 200
-"""Letters of somebody's input that an error repeats at most."""
-
-
-def echo(value: object) -> str:
-    """What somebody sent, as an error may repeat it."""
-    text = str(value)
-    return text if len(text) <= MOST_ECHO else text[: MOST_ECHO - 3] + "..."
-
 
 class SvmsError(Exception):
     """Base of every error a user can cause and mend. Survives the way back from a worker process."""

@@ -18,6 +18,8 @@ _SPECIAL = re.compile(r"[\\`*\[\]#~!$]|(?<![^\W_])_|_(?![^\W_])")
 _STARTS = re.compile(r"^(?=[-+=])|(?<=^\d)(?=[.)])|(?<=^\d\d)(?=[.)])")
 _ENTITIES = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord("|"): "&#124;"}
 _LINKS = re.compile(r":(?=//)|www(?=\.)|@", re.IGNORECASE)
+MOST_ECHO = 200
+"""Letters of somebody's input that an error repeats at most."""
 _JOINER = "\u2060"
 """Invisible; where it stands, readers that make links of bare addresses find none."""
 
@@ -33,6 +35,11 @@ def plain(text: object, *, lines: bool = False, most: int | None = None) -> str:
     if found.isascii() and found.isprintable():
         return found
     return "".join(c if (lines and c in "\n\t") or not _moves(c) else _escaped(c) for c in found)
+
+
+def echo(value: object) -> str:
+    """What somebody sent, `plain` and not longer than an error may repeat it."""
+    return plain(value, most=MOST_ECHO)
 
 
 def _moves(char: str) -> bool:

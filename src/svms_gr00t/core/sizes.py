@@ -29,7 +29,7 @@ LIMITS: dict[str, Limit] = {
     "clip_frames": Limit(4_000_000, "frames that the index of a clip declares, all tracks together"),
     "frames_bytes": Limit(2 << 30, "bytes of pictures in one array, at the size at which they are used"),
     "table_bytes": Limit(512 << 20, "bytes of the columns read at once from a parquet file, unpacked"),
-    "meta_bytes": Limit(256 << 20, "the same of a table in `meta/`, whose rows become Python objects"),
+    "meta_bytes": Limit(256 << 20, "the same of a table in `meta/`, and of JSON and YAML: they become Python objects"),
     "array_bytes": Limit(256 << 20, "bytes of the numbers of an HDF5 demonstration, or of a block of its pictures"),
     "model_layers": Limit(1_000, "layers of a tower, of the memory or of the DiT in `config.json`"),
     "model_width": Limit(1 << 20, "any other number of `config.json` that sizes a tensor, and the length of a list"),

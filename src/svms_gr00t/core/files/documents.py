@@ -22,6 +22,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from svms_gr00t.core.errors import DataError, SvmsError
 from svms_gr00t.core.escape import plain
 from svms_gr00t.core.files.whole import written
+from svms_gr00t.core.sizes import within
 
 Kind = TypeVar("Kind")
 Model = TypeVar("Model", bound=BaseModel)
@@ -32,8 +33,12 @@ _repr.maxstring = _repr.maxother = 80
 
 
 def read_text(path: Path, *, want: str, hint: str, fault: Fault = DataError) -> str:
-    """The UTF-8 text of `path`, with or without a byte order mark. Raises `fault` when it is missing or no text."""
+    """The UTF-8 text of `path`, with or without a byte order mark.
+
+    Raises `fault` when it is missing, no text, or larger than the limit "meta_bytes".
+    """
     try:
+        within("meta_bytes", size := path.stat().st_size, path, f"{size:,} bytes of text", kind=fault)
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise fault(path, got="no such file", want=want, hint=hint) from error
