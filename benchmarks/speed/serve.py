@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 from svms_gr00t.core.provenance import commit
+from svms_gr00t.monitor import Judge
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.serve.client import PolicyClient
-from svms_gr00t.serve.judge import Judge
 from svms_gr00t.serve.service import Service
 from svms_gr00t.serve.zmq_server import ZmqServer
 

@@ -194,3 +194,27 @@ class Watched:
         said = {"score": np.array([r.rho for r in read]), "flag": np.array([r.flag for r in read])}
         said["edge_rho"] = np.array([list(r.edges.values()) for r in read])
         return chunks, dict(evidence) | said
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What a server's reply says about a chunk; of a policy with neither streams nor a consistency monitor nothing.
+
+    rho (B,), rho_edges (B, E), and flag (B,) and threshold where the checkpoint is calibrated; consistency, what a
+    consistency monitor says (`consistency/monitor.py`).
+    """
+
+    monitor: Monitor | None = None
+    """Calibrated threshold; None gives no flags."""
+
+    def __call__(self, evidence: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises DataError for a monitor of another graph."""
+        said: dict[str, Any] = {CONSISTENCY: evidence[CONSISTENCY]} if CONSISTENCY in evidence else {}
+        if "rho" not in evidence:
+            return said
+        edges = chunk_rho(evidence)
+        said |= {"rho": edges.mean(1), "rho_edges": edges}
+        if self.monitor is not None:
+            readings = self.monitor.read(evidence)
+            said |= {"flag": [reading.flag for reading in readings], "threshold": self.monitor.threshold}
+        return said

@@ -178,6 +178,18 @@ class Policy(OnTheHub):
         self._calls += 1
         return actions, evidence
 
+    def check(self, observation: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> None:
+        """Raise DataError for what `get_action` would refuse before it computes anything, but for steps of memory.
+
+        May be called from another thread than the policy's.
+        """
+        seen = read_request(observation, self.processor.config)
+        read_seeds(options, (0, 0), len(seen))
+        read_robots(options, len(seen))
+        for one in seen.split():
+            one.check(self.processor.config.embodiment)
+            self.processor.codec.encode_state({key: numbers[0] for key, numbers in one.state.items()})
+
     def act(
         self, observations: Sequence[Mapping[str, Any]], *, seeds: Sequence[int]
     ) -> tuple[list[dict[str, np.ndarray]], dict[str, Any]]:

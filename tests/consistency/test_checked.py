@@ -22,11 +22,10 @@ from svms_gr00t.evaluate.open_loop.recorded import Recorded
 from svms_gr00t.evaluate.streams.study import study_detectors
 from svms_gr00t.groot.checkpoint.loading import read_config
 from svms_gr00t.model import Gr00tN1d6
-from svms_gr00t.monitor import CONSISTENCY
+from svms_gr00t.monitor import CONSISTENCY, Judge
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.recipes.training.experiment import Experiment
-from svms_gr00t.serve.judge import Judge
 from svms_gr00t.serve.service import Service
 from svms_gr00t.serve.wire import pack, unpack
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from svms_gr00t.monitor import Judge
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.shipped import shipped
-from svms_gr00t.serve.judge import Judge
 from svms_gr00t.serve.limits import Limits
 from svms_gr00t.serve.service import Served, Service
 from svms_gr00t.serve.zmq_server import ZmqServer

@@ -129,11 +129,10 @@ def test_places_end_before_the_descriptors() -> None:
     places, gone = Places(LIMITS, descriptors=1), Gone()
     gone.enter(places, "first")
     assert gone.enter(places, "second") is None, "nobody has been silent for long"
-    assert places.enter(lambda: None, asking=True) is not None, "who asks goes before who is silent"
     time.sleep(0.06)
     assert gone.enter(places, "third") is not None
     assert gone == ["first"]
-    assert (places.lost, places.refused) == (2, 1)
+    assert (places.lost, places.refused) == (1, 1)
 
 
 def test_a_process_with_few_descriptors_has_few_places() -> None:
@@ -158,12 +157,48 @@ def test_the_lobby_is_bounded_too() -> None:
 def test_bytes_of_all_together_are_bounded_and_the_greediest_goes() -> None:
     places, gone = Places(LIMITS, descriptors=100), Gone()
     robot, attacker = gone.client(places, "robot"), gone.client(places, "attacker")
-    robot.held, attacker.held = 700, 1300
+    robot.waiting = 5000  # bounded where it is queued
+    robot.hold(700)
+    attacker.hold(1300)
     places.weigh()
     assert gone == []
-    robot.waiting = 1
+    robot.reading = 1
     places.weigh()
     assert gone == ["attacker"]
-    robot.held, robot.waiting = 0, 5000
+
+
+def test_a_large_message_that_comes_in_outlasts_half_messages_that_stay() -> None:
+    places, gone = Places(LIMITS, descriptors=100), Gone()
+    robot, attacker = gone.client(places, "robot"), gone.client(places, "attacker")
+    attacker.hold(700)
+    attacker.holds_since -= 1.0
+    robot.hold(1400)
     places.weigh()
-    assert gone == ["attacker"], "a request that waits is not dropped: it is bounded where it is queued"
+    assert gone == ["attacker"]
+    robot.hold(0)
+    robot.holds_since -= 9.0
+    robot.hold(10)
+    assert time.monotonic() - robot.holds_since < 1, "what it holds now is new"
+
+
+def test_who_was_not_listened_to_is_not_called_silent() -> None:
+    """A loop that is a second late has had no time to read what came in meanwhile."""
+    places, gone = Places(LIMITS, descriptors=1), Gone()
+    gone.enter(places, "first")
+    places.lags(1.0)
+    time.sleep(0.06)
+    assert gone.enter(places, "second") is None
+    assert gone == []
+    for _ in range(100):
+        places.lags(0.0)  # it is in time again
+    assert gone.enter(places, "third") is not None
+    assert gone == ["first"]
+
+
+def test_silence_counts_from_the_end_of_the_handshake() -> None:
+    places, gone = Places(LIMITS, descriptors=1), Gone()
+    first = gone.enter(places, "first")
+    assert first is not None
+    time.sleep(0.06)
+    first.progressed()
+    assert gone.enter(places, "second") is None

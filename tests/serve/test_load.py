@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ import pytest
 import zmq
 
 from svms_gr00t.policy import Policy
+from svms_gr00t.serve import loop
 from svms_gr00t.serve.client import PolicyClient, ServerError
 from svms_gr00t.serve.limits import Limits
-from svms_gr00t.serve.loop import Job
 from svms_gr00t.serve.places import Place
 from svms_gr00t.serve.service import Service
 from svms_gr00t.serve.wire import pack, unpack
@@ -59,31 +60,38 @@ def test_a_killed_client_frees_its_slot(start: Any, slow: Any, observation: dict
         patient.setsockopt(zmq.LINGER, 0)
         patient.connect(f"tcp://127.0.0.1:{server.port}")
         patient.send(request(observation))
-        until(lambda: len(server._waiting) == 1)
+        until(lambda: len(server.policy.turns.waiting) == 1)
         with pytest.raises(ServerError, match="too busy: 1 requests wait already"):
             late.get_action(observation)
         slow.go.set()
         assert patient.poll(10_000)
         assert isinstance(unpack(patient.recv()), list)
         assert late.get_action(observation)[0]
-    until(lambda: server._working is None and not server._waiting)  # a reply arrives just before its slot is free
+    # A reply arrives just before its slot is free.
+    until(lambda: server.policy.now is None and not server.policy.turns.waiting)
 
 
 def test_a_full_queue_makes_room_for_who_waits_with_nothing_and_who_was_answered_before(policy: Policy) -> None:
     server, told = ZmqServer(Service(policy=policy, limits=Limits(max_waiting=2)), port=0), list[str]()
 
-    def ask(client: str, place: Place) -> str | None:
-        job = Job(request={}, size=1, client=client, place=place, reply=lambda _reply: told.append(client))
-        return server.submit(job)
+    def tell(client: str, reply: bytes | str) -> None:
+        assert b"too busy" in bytes(reply)
+        told.append(f"{client}: too busy")
+
+    def ask(client: str, place: Place) -> None:
+        server.ask({}, place=place, client=client, size=1, arrived=time.monotonic(), reply=partial(tell, client))
 
     strangers = [Place(lambda: None) for _ in range(4)]
-    assert [ask(f"stranger {i}", one) for i, one in enumerate(strangers[:3])] == [None] * 3, "one works, two wait"
-    assert "too busy" in str(ask("stranger 3", strangers[3]))
+    for i, one in enumerate(strangers[:3]):
+        ask(f"stranger {i}", one)  # one works, two wait
     assert told == []
+    ask("stranger 3", strangers[3])
+    assert told == ["stranger 3: too busy"]
     robot = Place(lambda: None, known=True)
-    assert ask("robot", robot) is None
-    assert told == ["stranger 1"]
-    assert "too busy" in str(ask("robot", robot)), "a queue of two has a share of one for each"
+    ask("robot", robot)
+    assert told[1:] == ["stranger 1: too busy"]
+    ask("robot", robot)
+    assert told[2:] == ["robot: too busy"], "a queue of two has a share of one for each"
     server._socket.close()
 
 
@@ -98,14 +106,15 @@ def test_a_request_that_waited_too_long_is_not_computed(start: Any, slow: Any, o
         time.sleep(0.3)
         slow.go.set()
         replies = [unpack(socket.recv_multipart()[1]) for _ in range(2)]
-    assert isinstance(replies[0], list)
-    assert "waited 0.2 s" in replies[1]["error"]
+    assert "waited 0.2 s" in replies[0]["error"], "who waits is told first"
+    assert isinstance(replies[1], list)
     assert slow.calls == 1
 
 
 def test_stopping_finishes_the_request_at_work_and_tells_those_who_wait(
-    start: Any, slow: Any, observation: dict[str, Any]
+    start: Any, slow: Any, observation: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loop, "GRACE_S", 20.0)  # a busy machine takes its time
     server = start(served=slow)
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.LINGER, 0)
@@ -113,7 +122,7 @@ def test_stopping_finishes_the_request_at_work_and_tells_those_who_wait(
         socket.connect(f"tcp://127.0.0.1:{server.port}")
         for _ in range(2):
             socket.send_multipart([b"", request(observation)])
-        until(lambda: slow.calls == 1 and len(server._waiting) == 1)
+        until(lambda: slow.calls == 1 and len(server.policy.turns.waiting) == 1)
         server.service.stopping.set()
         slow.go.set()
         assert isinstance(unpack(socket.recv_multipart()[1]), list)

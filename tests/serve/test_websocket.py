@@ -22,8 +22,8 @@ from hostile import frames
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from svms_gr00t.monitor import Judge
 from svms_gr00t.policy import Policy
-from svms_gr00t.serve.judge import Judge
 from svms_gr00t.serve.limits import Limits
 from svms_gr00t.serve.service import Service
 from svms_gr00t.serve.traffic import Recorder, replay

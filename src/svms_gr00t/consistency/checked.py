@@ -77,6 +77,10 @@ class Checked:
         steps = _steps(observation.get(_STEP), len(seen))
         return action, evidence | {CONSISTENCY: self._judge(robots, steps, states, action)}
 
+    def check(self, observation: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> None:
+        """`Policy.check`."""
+        self.policy.check(observation, options)
+
     def act(
         self, observations: Sequence[Mapping[str, Any]], *, seeds: Sequence[int]
     ) -> tuple[list[dict[str, np.ndarray]], dict[str, Any]]:

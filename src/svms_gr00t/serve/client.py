@@ -91,7 +91,6 @@ class PolicyClient:
                 time.sleep(min(0.1, left))
         finally:
             self.timeout_ms = limit
-            self._drop()  # the next socket has the full time limit again
         return False
 
     def health(self) -> dict[str, Any]:
@@ -148,9 +147,9 @@ class PolicyClient:
         if self._socket is None:
             self._socket = self._context.socket(zmq.REQ)
             self._socket.setsockopt(zmq.LINGER, 0)
-            self._socket.setsockopt(zmq.RCVTIMEO, _milliseconds(self.timeout_ms))
-            self._socket.setsockopt(zmq.SNDTIMEO, _milliseconds(self.timeout_ms))
             self._socket.connect(self.address)
+        for limit in (zmq.RCVTIMEO, zmq.SNDTIMEO):
+            self._socket.setsockopt(limit, _milliseconds(self.timeout_ms))  # it may have been changed
         return self._socket
 
     def _drop(self) -> None:

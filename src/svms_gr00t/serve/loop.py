@@ -1,46 +1,51 @@
-"""What both servers share: a socket in one asyncio loop, which never waits for the policy, and a thread that does.
+"""What both servers share: a socket in one asyncio loop, which waits for nothing, and two threads that do the work.
 
-    loop      reads, answers at once what needs no policy, queues the rest, sends
-    worker    asks the policy, one request at a time
+    loop      takes bytes in, sends bytes
+    reader    makes requests of messages, refuses what is wrong, answers what needs no policy
+    policy    asks the policy
 
-Requests wait in one queue, bounded in number and in bytes. Clients have their turn one after the other, however many
-requests one of them sends; when the queue is full, who waits with most gives way to who waits with none, and who was
-never answered well to who was. What a killed client had queued is computed once, and its reply goes nowhere.
+Both threads do one thing at a time, for clients in turn (`turns.py`). Only requests that the policy can compute wait
+for it, bounded in number and in bytes: who waits with most gives way to who waits with none, and who was never answered
+well to who was. What a client had queued that has hung up is not computed.
 """
 
 import asyncio
 import ctypes
 import logging
-import queue
 import socket
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.serve.limits import check_exposure
 from svms_gr00t.serve.places import Place
-from svms_gr00t.serve.service import Service
+from svms_gr00t.serve.service import WAITED, Service
+from svms_gr00t.serve.turns import Desk, Intake, Job
 
 log = logging.getLogger(__name__)
 STOPPING = "the server is stopping"
+HEARTBEAT_S = 0.05
 GRACE_S = 1.0
 """What the request at work may still take when the server stops."""
 FAREWELL_S = 0.4
 """How long the last words of a server that stops may take to leave."""
 BURST = 8
 """Connections that are accepted at once, before any of them is turned away."""
+TURN = 64
+"""Frames of one client that are taken in before the others have their turn."""
+REST = 4.0
+"""Strangers have a fifth of the loop, for what they send at once, and of the reader."""
 SHARE = 8
 """One client may have this part of the requests that wait."""
 UNREAD_BYTES = 8 << 20
 """Most that waits to be read by a client that sends on; it is dropped then."""
+GONE = "the client has hung up"
 TIDY_S = 2.0
-"""How long after clients were dropped their memory goes back to the system, which an allocator would keep."""
+"""How long after clients have gone their memory goes back to the system, which an allocator would keep."""
 Reply = bytes | str
 Seen = Callable[[bytes, bytes], None]
 """Takes one request and its reply, to record traffic."""
@@ -52,20 +57,6 @@ class Closes(Protocol):
     def close(self) -> Any: ...
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Job:
-    """A request that waits for the policy."""
-
-    request: Any
-    size: int
-    """Bytes of its message."""
-    client: str
-    place: Place
-    reply: Callable[[Reply], None]
-    """Called in the loop, once."""
-    arrived: float = field(default_factory=time.monotonic)
-
-
 class LoopServer(ABC):
     """Bound on construction; `run` serves until the service stops."""
 
@@ -73,9 +64,8 @@ class LoopServer(ABC):
         """Port 0 takes a free one. Raises ConfigError for an open interface without a token and for a taken port."""
         check_exposure(host, service.token)
         self.service, self.seen = service, seen
-        self._waiting: list[Job] = []
-        self._working: Job | None = None
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.intake, self.reader = Intake("intake", rest=REST), Desk("reader", rest=REST)
+        self.policy = Desk("policy")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             address = ("" if host == "*" else host, port)
@@ -90,38 +80,75 @@ class LoopServer(ABC):
         try:
             asyncio.run(self._serve())
         finally:
-            self._jobs.put(None)
+            for desk in (self.intake, self.reader, self.policy):
+                desk.close()
             self._socket.close()
 
-    def submit(self, job: Job) -> str | None:
-        """Queue a request; or say why not."""
-        limits = self.service.limits
+    def read(self, place: Place, size: int, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Have a message of `size` bytes read by `work`, and `then` called in the loop with what it found."""
+
+        def done(found: Any) -> None:
+            place.reading -= size
+            then(found)
+
+        place.reading += size
+        self.reader.put(Job(place=place, size=size, work=lambda _job: None if place.gone else work(), then=done))
+
+    def ask(
+        self, request: Any, *, place: Place, client: str, size: int, arrived: float, reply: Callable[[Reply], None]
+    ) -> None:
+        """Have the policy asked, and `reply` called in the loop, once: with the answer, or with why there is none."""
+
+        def done(found: tuple[Reply, bool]) -> None:
+            answer, well = found
+            place.answered(size, well=well)
+            reply(answer)
+
+        def work(job: Job) -> tuple[Reply, bool]:
+            if why := GONE if place.gone else STOPPING if self.service.stopping.is_set() else "":
+                return self._refused(why)
+            return self._answer(request, client, job.arrived)
+
+        place.waiting += size
+        job = Job(place=place, size=size, work=work, then=done, arrived=arrived)
+        if (why := self._why_not(job)) is None:
+            self.policy.put(job)
+        else:
+            job.answer(self._refused(why))
+
+    def _why_not(self, job: Job) -> str | None:
+        """Why a request may not wait; None after others have given way to it, where they had to."""
         if self.service.stopping.is_set():
             return STOPPING
-        busy = f"the server is too busy: {len(self._waiting)} requests wait already"
-        waits = Counter(one.client for one in self._waiting)
-        if waits[job.client] >= max(1, limits.max_waiting // SHARE):
+        limits, waiting = self.service.limits, self.policy.turns.waiting
+        busy = f"the server is too busy: {len(waiting)} requests wait already"
+        if sum(one.place is job.place for one in waiting) >= max(1, limits.max_waiting // SHARE):
             return busy
-        if sum(one.size for one in self._waiting) + job.size > 2 * limits.max_bytes:
-            return busy
-        if len(self._waiting) >= limits.max_waiting:
-            most = max(self._waiting, key=lambda one: (job.place.known and not one.place.known, waits[one.client]))
-            if waits[most.client] < waits[job.client] + 2 and most.place.known >= job.place.known:
-                return busy
-            self._waiting.remove(most)
-            self._settle(most, self._refusal(busy), well=False)
-        job.place.waiting += job.size
-        self._waiting.append(job)
-        self._next()
-        return None
+        bounds: list[tuple[int, Callable[[Job], int]]]
+        bounds = [(limits.max_waiting, lambda _one: 1), (2 * limits.max_bytes, lambda one: one.size)]
+        return None if all(self._fits(job, most, size, busy) for most, size in bounds) else busy
+
+    def _fits(self, job: Job, most: int, size: Callable[[Job], int], busy: str) -> bool:
+        """Whether there is room for it, by number or by bytes, when others have given way."""
+        waiting = self.policy.turns.waiting
+        while sum(map(size, waiting)) + size(job) > most:
+            share = Counter[Place]()
+            for one in waiting:
+                share[one.place] += size(one)
+            first = max(waiting, key=lambda one: (job.place.known and not one.place.known, share[one.place]))
+            fairer = share[first.place] - size(first) >= share[job.place] + size(job)
+            if not fairer and first.place.known >= job.place.known:
+                return False
+            self.policy.refuse(first, self._refused(busy))
+        return True
 
     @abstractmethod
     async def _listen(self) -> Closes:
         """Begin to accept connections of `self._socket`."""
 
     @abstractmethod
-    def _answer(self, job: Job) -> tuple[Reply, bool]:
-        """The reply, and whether it is none of an error; in the worker thread."""
+    def _answer(self, request: Any, client: str, arrived: float) -> tuple[Reply, bool]:
+        """The reply, and whether it is none of an error; in the policy's thread."""
 
     @abstractmethod
     def _refusal(self, text: str) -> Reply:
@@ -134,47 +161,40 @@ class LoopServer(ABC):
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_say)
-        threading.Thread(target=self._work, args=(loop,), daemon=True, name="policy").start()
+        for desk in (self.intake, self.reader, self.policy):
+            desk.open(loop)
         server = await self._listen()
         self._socket.listen(socket.SOMAXCONN)  # a burst may wait; it is accepted by and by
-        tidied, lost = time.monotonic(), 0
-        while not self.service.stopping.is_set():
-            await asyncio.sleep(0.05)
-            if time.monotonic() - tidied > TIDY_S and self.service.places.lost != lost:
-                tidied, lost = time.monotonic(), self.service.places.lost
-                _give_back()
+        await self._tend()
         server.close()
         ends = time.monotonic() + GRACE_S
-        while self._working is not None and time.monotonic() < ends:
+        while self.policy.now is not None and time.monotonic() < ends:
             await asyncio.sleep(0.01)
-        late = [] if self._working is None else [self._working]
-        for job in [*late, *self._waiting]:
-            self._settle(job, self._refusal(STOPPING), well=False)
+        late = [] if self.policy.now is None else [self.policy.now]
+        for job in [*late, *self.policy.close()]:
+            job.answer(self._refused(STOPPING))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._goodbye(), FAREWELL_S)
 
-    def _next(self) -> None:
-        if self._working is None and self._waiting and not self.service.stopping.is_set():
-            first = min(range(len(self._waiting)), key=lambda i: self._waiting[i].place.served)
-            self._working = self._waiting.pop(first)
-            self._working.place.served = time.monotonic()
-            self._jobs.put(self._working)
+    async def _tend(self) -> None:
+        """What is to be done now and then, until the service stops."""
+        service, tidied, left = self.service, time.monotonic(), 0
+        while not service.stopping.is_set():
+            began = time.monotonic()
+            await asyncio.sleep(HEARTBEAT_S)
+            now = time.monotonic()
+            service.places.lags(now - began - HEARTBEAT_S)
+            for job in list(self.policy.turns.waiting):
+                if job.place.gone:
+                    self.policy.refuse(job, self._refused(GONE))
+                elif now - job.arrived > service.limits.patience_s:
+                    self.policy.refuse(job, self._refused(WAITED.format(service.limits.patience_s)))
+            if now - tidied > TIDY_S and service.places.left != left:
+                tidied, left = now, service.places.left
+                _give_back()
 
-    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        while (job := self._jobs.get()) is not None:
-            reply, well = self._answer(job)
-            with suppress(RuntimeError):  # the loop has ended without waiting for this
-                loop.call_soon_threadsafe(self._finish, job, reply, well)
-            del job, reply
-
-    def _finish(self, job: Job, reply: Reply, well: bool) -> None:
-        self._working = None
-        self._settle(job, reply, well=well)
-        self._next()
-
-    def _settle(self, job: Job, reply: Reply, *, well: bool) -> None:
-        job.place.answered(job.size, well=well)
-        job.reply(reply)
+    def _refused(self, text: str) -> tuple[Reply, bool]:
+        return self._refusal(text), False
 
 
 def _say(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -20,6 +20,11 @@ RESERVE = 64
 LOBBY = 64
 """Connections beside the clients: those whose handshake goes on, and health checks."""
 
+HANDSHAKE_TURNS = 4
+"""How often the loop must come round between a connection and its first request."""
+STALL_S = 0.1
+"""Half a message counts as so much older than it is: of two that are new the larger one is dropped."""
+
 
 @dataclass(eq=False)
 class Place:
@@ -31,14 +36,27 @@ class Place:
     """Of its last answer, or of its arrival."""
     admitted: bool = False
     """Whether it is a client, and no longer in the lobby."""
-    served: float = 0.0
-    """When the policy last had its turn for it."""
+    gone: bool = False
+    """Whether the connection has ended."""
     known: bool = False
     """Whether the policy answered it before."""
     waiting: int = 0
     """Bytes of its requests that wait for their answer; not 0 while there are any."""
+    reading: int = 0
+    """Bytes of its messages that wait to be read."""
     held: int = 0
     """Bytes in memory of requests that are not complete, or behind the one that waits."""
+    holds_since: float = 0.0
+
+    def hold(self, size: int) -> None:
+        """It holds so many bytes now."""
+        if size and not self.held:
+            self.holds_since = time.monotonic()
+        self.held = size
+
+    def progressed(self) -> None:
+        """Its handshake is done: from now on a request may be on its way."""
+        self.since = time.monotonic()
 
     def answered(self, size: int, *, well: bool) -> None:
         """A request of `size` bytes has its reply; `well`, by the policy and without an error."""
@@ -58,22 +76,22 @@ class Places:
         self._guard = threading.Lock()
         self.lost = self.refused = 0
         """Connections that lost their place, and that found none."""
+        self.left = 0
+        """Connections that have ended."""
+        self._lag = 0.0
 
-    def enter(self, drop: Callable[[], None], *, asking: bool = False) -> Place | None:
-        """A place in the lobby for a new connection; None when it must be turned away.
-
-        One that is `asking` already goes before everybody who never did.
-        """
+    def enter(self, drop: Callable[[], None]) -> Place | None:
+        """A place in the lobby for a new connection; None when it must be turned away."""
         with self._guard:
             crowded = len(self._all) >= self.most
-            idlest = self._take_from(self._all, asking=asking) if crowded else None
+            idlest = self._take_from(self._all, asking=False) if crowded else None
             place = Place(drop) if idlest is not None or not crowded else None
             if place is not None:
                 self._all.add(place)
         return self._told(place, idlest)
 
     def admit(self, place: Place, *, asking: bool = False) -> bool:
-        """Whether a connection of the lobby may be a client."""
+        """Whether a connection of the lobby may be a client; who is `asking` goes before everybody who never did."""
         with self._guard:
             clients = [one for one in self._all if one.admitted]
             crowded = len(clients) >= self.limits.max_clients
@@ -85,6 +103,12 @@ class Places:
         """Its connection has ended."""
         with self._guard:
             self._all.discard(place)
+            self.left += 1
+        place.gone = True
+
+    def lags(self, seconds: float) -> None:
+        """How late a server's loop is at the moment: nobody is called silent who was not listened to."""
+        self._lag = max(seconds, 0.9 * self._lag)
 
     @property
     def clients(self) -> int:
@@ -93,21 +117,26 @@ class Places:
             return sum(one.admitted for one in self._all)
 
     def weigh(self) -> None:
-        """Drop who holds most of what is not yet a request, when all together hold twice the largest message."""
+        """When all together hold twice the largest message, drop who holds most of it for longest.
+
+        A good message is large for a moment, half a message is until somebody drops it.
+        """
         with self._guard:
-            if sum(one.held + one.waiting for one in self._all) <= 2 * self.limits.max_bytes:
+            load = {one: one.held + one.reading for one in self._all}
+            if sum(load.values()) <= 2 * self.limits.max_bytes:
                 return
-            greediest = max((one for one in self._all if one.held), key=lambda one: one.held, default=None)
+            now = time.monotonic()
+            greediest = max(load, key=lambda one: load[one] * (STALL_S + now - one.holds_since))
             self._all.discard(greediest)
-        if greediest is not None:
-            self.lost += 1
-            greediest.drop()
+        self.lost += 1
+        greediest.drop()
 
     def _take_from(self, places: Iterable[Place], *, asking: bool) -> Place | None:
         """The idlest of these, without its place: first who never asked for anything, then who did so long ago."""
         now, limits = time.monotonic(), self.limits
-        patience = {False: 0.0 if asking else limits.silent_s, True: limits.idle_s}
-        idle = [one for one in places if not one.waiting and now - one.since > patience[one.known]]
+        patience = {False: 0.0 if asking else limits.silent_s + HANDSHAKE_TURNS * self._lag, True: limits.idle_s}
+        quiet = [one for one in places if not one.waiting and not one.reading]
+        idle = [one for one in quiet if now - one.since > patience[one.known]]
         idlest = min(idle, key=lambda one: (one.known, one.since), default=None)
         if idlest is not None:
             self._all.discard(idlest)

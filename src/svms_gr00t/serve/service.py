@@ -34,6 +34,7 @@ MOST_TEXT = 2000
 """Letters of an error."""
 MOST_LETTERS = 64
 """Of a client's name."""
+WAITED = "the server is too busy: this request waited {:g} s"
 NEED_POLICY = ("get_action", "reset", "get_modality_config")
 _FLAT = ("video.", "state.", "annotation.")
 _OLDER = (
@@ -45,9 +46,13 @@ _COARSE = "annotation.human.coarse_action"
 """Where some of N1.6's simulators put the instruction that the policy knows as "task"."""
 
 
+class _Wrong(SvmsError):
+    """A request that is wrong, in words that need no more around them."""
+
+
 @runtime_checkable
 class Served(Protocol):
-    """The part of a policy that clients reach."""
+    """The part of a policy that clients reach; one that has `check(observation, options)` is asked by it first."""
 
     def get_action(self, observation: Any, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]: ...
 
@@ -82,11 +87,14 @@ class Service:
         return self.requests["error"]
 
     def receive(self, message: bytes) -> tuple[Any, Any]:
-        """A message as it came in -> the request, and its reply or LATER."""
+        """A message as it came in -> the request, and its reply or LATER: then the policy can compute it."""
 
         def opened() -> tuple[Any, Any]:
             request = unpack(message, limit=self.limits.max_bytes)
-            return request, self.at_once(request)
+            reply = self.at_once(request)
+            if reply is LATER:
+                self.check(request)
+            return request, reply
 
         reply = self.guarded(opened)
         return (None, reply) if isinstance(reply, dict) else reply
@@ -115,6 +123,15 @@ class Service:
             return self.refuse(f"client must be a name of at most {MOST_LETTERS} letters")
         return LATER
 
+    def check(self, request: Mapping[str, Any]) -> None:
+        """Raise SvmsError for what the policy would refuse, without waiting for a turn with it."""
+        name = request.get("endpoint", "get_action")
+        if name == "get_modality_config":
+            return
+        observation, options = self._asked(request)
+        if name == "get_action" and hasattr(self.policy, "check"):
+            self.policy.check(observation, options)
+
     def answer(self, request: Any, client: str = "", *, arrived: float | None = None) -> Any:
         """The reply to one decoded request of a client; never raises for what a client did."""
         reply = self.at_once(request)
@@ -128,7 +145,7 @@ class Service:
         """
         left = self.limits.patience_s - (time.monotonic() - arrived)
         if left <= 0 or not self._turn.acquire(timeout=left):
-            return self.refuse(f"the server is too busy: this request waited {self.limits.patience_s:g} s")
+            return self.refuse(WAITED.format(self.limits.patience_s))
         began = time.monotonic()
         try:
             return self.guarded(lambda: self._dispatch(request, client))
@@ -172,27 +189,35 @@ class Service:
             return self.refuse(f"the server failed on this request ({type(error).__name__}); its log says more")
 
     def _dispatch(self, request: dict[str, Any], client: str) -> Any:
-        name, data = request.get("endpoint", "get_action"), _data(request)
+        name = request.get("endpoint", "get_action")
         if name == "get_modality_config":
             return dict(self.policy.get_modality_config())
-        options = data.get("options")
-        if fault := _fault(options):
-            return self.refuse(fault)
+        observation, options = self._asked(request)
         if self.memory_offsets or hasattr(self.policy, "memory_offsets"):  # it knows clients
             options = (options or {}) | {"client": request.get("client") or client}
         if name == "reset":
             return self.policy.reset(options)
-        observation = data.get("observation")
-        if observation is None and is_flat(data) and any(str(key).startswith(_FLAT) for key in data):
-            return self.refuse(_OLDER)
-        if not isinstance(observation, dict):
-            return self.refuse(f"observation must be a mapping of keys to arrays, not {type(observation).__name__}")
-        check_size(observation, self.limits)
-        action, evidence = self.policy.get_action(self._named(observation), options)
+        action, evidence = self.policy.get_action(observation, options)
         refuse_not_finite(action)  # whatever policy this is
         if is_flat(observation):
             action = {f"action.{key}": value for key, value in action.items()}
         return [action, self.judge(evidence)]
+
+    def _asked(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """The observation, {} of a request without one, and the options. Raises SvmsError for what is neither."""
+        data = _data(request)
+        options = data.get("options")
+        if fault := _fault(options):
+            raise _Wrong(fault)
+        if request.get("endpoint", "get_action") != "get_action":
+            return {}, options
+        observation = data.get("observation")
+        if observation is None and is_flat(data) and any(str(key).startswith(_FLAT) for key in data):
+            raise _Wrong(_OLDER)
+        if not isinstance(observation, dict):
+            raise _Wrong(f"observation must be a mapping of keys to arrays, not {type(observation).__name__}")
+        check_size(observation, self.limits)
+        return self._named(observation), options
 
     def _named(self, observation: dict[str, Any]) -> dict[str, Any]:
         """The instruction under the policy's own key."""

@@ -20,8 +20,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from svms_gr00t.core.errors import DataError, MissingExtra, echo
-from svms_gr00t.serve.loop import BURST, FAREWELL_S, STOPPING, Closes, Job, LoopServer, Reply, Seen
+from svms_gr00t.core.errors import DataError, MissingExtra
+from svms_gr00t.core.escape import echo
+from svms_gr00t.serve.loop import BURST, FAREWELL_S, STOPPING, Closes, LoopServer, Reply, Seen
 from svms_gr00t.serve.service import UNAUTHORISED, Service, is_flat
 from svms_gr00t.serve.wire import pack, unpack
 
@@ -42,7 +43,7 @@ class WebsocketServer(LoopServer):
         except ImportError as error:
             raise MissingExtra("the websocket server", package="websockets", extra="serve") from error
         super().__init__(service, host=host, port=port, seen=seen)
-        self._connections: Any = partial(Connection, service.places)
+        self._connections: Any = partial(Connection, service.places, self.intake)
         self._config = service.policy.get_modality_config()
         self._open: set[Any] = set()
 
@@ -108,17 +109,20 @@ class WebsocketServer(LoopServer):
         before, client = 0.0, f"websocket {uuid.uuid4().hex}"
         async for message in connection:
             began = time.monotonic()
-            size, request = connection.taken(), self._read(message)
+            size, place, loop = connection.taken(), connection.place, asyncio.get_running_loop()
+            read, done = loop.create_future(), loop.create_future()
+            self.read(place, size, partial(self._opened, message), partial(_set, read))
             del message
+            request = await read
+            if request is None:  # it has hung up
+                return
             if "error" in request:
                 await self._send(connection, str(request["error"]))
                 continue
-            done: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-            told, place = partial(_set, done), connection.place
-            job = Job(request=(request, before), size=size, client=client, place=place, reply=told)
-            busy = self.submit(job)
-            del request, job
-            await self._send(connection, await done if busy is None else self._refusal(busy))
+            told = partial(_set, done)
+            self.ask((request, before), place=place, client=client, size=size, arrived=began, reply=told)
+            del request, read
+            await self._send(connection, await done)
             before = 1e3 * (time.monotonic() - began)
 
     async def _send(self, connection: Any, reply: Reply) -> None:
@@ -126,29 +130,34 @@ class WebsocketServer(LoopServer):
         async with asyncio.timeout(self.service.limits.patience_s):
             await connection.send(reply)
 
-    def _answer(self, job: Job) -> tuple[Reply, bool]:
-        request, before = job.request
-        reply = self._reply(request, job)
+    def _answer(self, request: Any, client: str, arrived: float) -> tuple[Reply, bool]:
+        request, before = request
+        reply = self._reply(request, client, arrived)
         if not isinstance(reply, dict):
-            infer, keys = 1e3 * (time.monotonic() - job.arrived), list(self._config["action"].modality_keys)
+            infer, keys = 1e3 * (time.monotonic() - arrived), list(self._config["action"].modality_keys)
             reply = self.service.guarded(lambda: pack(_answer(reply, keys, infer, before), "openpi"))
         return (str(reply["error"]), False) if isinstance(reply, dict) else (reply, True)
 
-    def _read(self, message: bytes | str) -> Any:
-        """The request of a frame, or {"error": sentence}."""
+    def _opened(self, message: bytes | str) -> Any:
+        """The request of a frame, which the policy can compute, or {"error": sentence}; in the reader's thread."""
         if isinstance(message, str):
             return self.service.refuse("a request is one binary msgpack frame")
-        limit = self.service.limits.max_bytes
-        return self.service.guarded(lambda: _request(unpack(message, limit=limit), self._config))
 
-    def _reply(self, request: Any, job: Job) -> Any:
+        def opened() -> dict[str, Any]:
+            request = _request(unpack(message, limit=self.service.limits.max_bytes), self._config)
+            self.service.check(request)
+            return request
+
+        return self.service.guarded(opened)
+
+    def _reply(self, request: Any, client: str, arrived: float) -> Any:
         """[action, info], or {"error": sentence}."""
         token = self.service.token
         begins = _begins(request["data"]["observation"]) and self.service.memory_offsets
         for asked in [_reset(), request] if begins else [request]:
-            one = asked | {"client": job.client}
+            one = asked | {"client": client}
             # The header was checked when the connection opened.
-            reply = self.service.answer(one | ({"api_token": token} if token else {}), arrived=job.arrived)
+            reply = self.service.answer(one | ({"api_token": token} if token else {}), arrived=arrived)
             if self.seen is not None:
                 self.seen(pack(one), pack(reply))
             if isinstance(reply, dict) and "error" in reply:
@@ -159,9 +168,9 @@ class WebsocketServer(LoopServer):
         return str(self.service.refuse(text)["error"])
 
 
-def _set(done: "asyncio.Future[Reply]", reply: Reply) -> None:
+def _set(done: "asyncio.Future[Any]", found: Any) -> None:
     if not done.done():
-        done.set_result(reply)
+        done.set_result(found)
 
 
 def _heard() -> logging.Logger:

@@ -92,7 +92,7 @@ def _restore(value: Any, depth: int) -> Any:
         return _from_parts({_text(key): item for key, item in value.items()})
     if b"__npgeneric__" in value or "__npgeneric__" in value:
         return _from_scalar({_text(key): item for key, item in value.items()})
-    if len(value) <= 5 and {"nd", "type", "data"} <= set(map(_text, value)):
+    if 3 <= len(value) <= 5 and {"nd", "type", "data"} <= set(map(_text, value)):
         return _from_msgpack_numpy({_text(key): item for key, item in value.items()})
     return {key: _restore(item, depth + 1) for key, item in value.items()}
 

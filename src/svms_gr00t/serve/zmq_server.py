@@ -8,18 +8,18 @@ takes half messages of everybody into memory, and may end the process when clien
 import asyncio
 import socket
 import struct
+import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from svms_gr00t.serve.loop import BURST, UNREAD_BYTES, Closes, Job, LoopServer, Reply, Seen
+from svms_gr00t.serve.loop import BURST, TURN, UNREAD_BYTES, Closes, LoopServer, Reply, Seen
 from svms_gr00t.serve.places import Place
 from svms_gr00t.serve.service import LATER, Service
 from svms_gr00t.serve.wire import pack
 
 HANDSHAKE_S = 5.0
 """A connection that speaks no ZMQ by then is dropped."""
-TURN = 8
-"""Messages of one client that are read before the others have their turn."""
 GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 """Signature, version, mechanism, and 32 bytes of nothing."""
 READY = b"\x05READY\x0bSocket-Type" + struct.pack(">I", 6) + b"ROUTER\x08Identity" + bytes(4)
@@ -40,27 +40,32 @@ class ZmqServer(LoopServer):
         self.peers: set[_Peer] = set()
         self._met = 0
 
-    def received(self, peer: "_Peer", parts: list[bytes]) -> None:
-        """A whole message of a client."""
+    def received(self, peer: "_Peer", parts: list[bytes]) -> bool:
+        """Whether a whole message of a client is a request, which is read now."""
         if len(parts) != 2 or parts[0]:
             self.service.refuse("no request")
-            return
-        message = parts[1]
+            return False
+        message, arrived = parts[1], time.monotonic()
+        read = partial(self._read, peer, message, arrived)
+        self.read(peer.place, len(message), partial(self._opened, message), read)
+        return True
+
+    def _opened(self, message: bytes) -> tuple[Any, bytes | None]:
+        """The request of a message, and its reply where it needs no policy; in the reader's thread."""
         request, reply = self.service.receive(message)
-        if reply is not LATER:
-            self._send(peer, message, _packed(self.service, reply))
+        return request, None if reply is LATER else _packed(self.service, reply)
+
+    def _read(self, peer: "_Peer", message: bytes, arrived: float, found: tuple[Any, bytes | None] | None) -> None:
+        if found is None:  # it has hung up
             return
-
-        def answered(reply: Reply) -> None:
-            self._send(peer, message, reply)
-
-        busy: str | None = "the server is too busy: no place is left"
-        if peer.place.admitted or self.service.places.admit(peer.place, asking=True):
-            busy = self.submit(
-                Job(request=request, size=len(message), client=peer.name, place=peer.place, reply=answered)
-            )
-        if busy is not None:
-            self._send(peer, message, self._refusal(busy))
+        (request, reply), place, told = found, peer.place, partial(self._send, peer, message)
+        if reply is not None:
+            told(reply)
+        elif place.admitted or self.service.places.admit(place, asking=True):
+            self.ask(request, place=place, client=peer.name, size=len(message), arrived=arrived, reply=told)
+        else:
+            told(self._refusal("the server is too busy: no place is left"))
+        peer.go_on()
 
     def name(self) -> str:
         """Of a new connection, whose memory may be meant."""
@@ -71,8 +76,8 @@ class ZmqServer(LoopServer):
         loop = asyncio.get_running_loop()
         return await loop.create_server(lambda: _Peer(self), sock=self._socket, backlog=BURST)
 
-    def _answer(self, job: Job) -> tuple[bytes, bool]:
-        reply = _packed(self.service, self.service.ask_policy(job.request, job.arrived, job.client))
+    def _answer(self, request: Any, client: str, arrived: float) -> tuple[bytes, bool]:
+        reply = _packed(self.service, self.service.ask_policy(request, arrived, client))
         return reply, not reply.startswith(b"\x81\xa5error")
 
     def _refusal(self, text: str) -> bytes:
@@ -101,7 +106,7 @@ class _Peer(asyncio.Protocol):
         self.place: Place = Place(self.drop)
         self._loop = asyncio.get_running_loop()
         self._buffer, self._parts = bytearray(), list[bytes]()
-        self._greeted = self._ready = self._paused = False
+        self._greeted = self._ready = self._resting = self._asking = False
 
     def connection_made(self, transport: Any) -> None:
         """Take a place; without one, hang up: a client of ZMQ keeps its request, and comes again."""
@@ -130,7 +135,9 @@ class _Peer(asyncio.Protocol):
         self._buffer += data
         self._count()
         self.server.service.places.weigh()
-        if not self._paused:
+        if self._resting or self._asking:
+            self.transport.pause_reading()
+        else:
             self._read()
 
     @property
@@ -159,25 +166,31 @@ class _Peer(asyncio.Protocol):
         if not self._ready:
             self.transport.abort()
 
+    def go_on(self) -> None:
+        """Its message has been read: now the next one."""
+        self._asking = False
+        if not self._resting:
+            self._rested()
+
     def _read(self) -> None:
-        """Take what is complete, a few messages at a time."""
-        self._paused = False
+        """Take what is complete: one message until it has been read, and a few frames at a time."""
         for _ in range(TURN):
-            if self.transport.is_closing() or not self._step():
+            if self.transport.is_closing() or self._asking or not self._step():
                 self._count()
                 return
         self._count()
-        self._paused = True
+        self._resting = True
         self.transport.pause_reading()
-        self._loop.call_soon(self._go_on)
+        self.server.intake.later(self.place, self._rested)
 
-    def _go_on(self) -> None:
-        if not self.transport.is_closing():
+    def _rested(self) -> None:
+        self._resting = False
+        if not self.transport.is_closing() and not self._asking:
             self.transport.resume_reading()
             self._read()
 
     def _count(self) -> None:
-        self.place.held = len(self._buffer) + sum(map(len, self._parts))
+        self.place.hold(len(self._buffer) + sum(map(len, self._parts)))
 
     def _step(self) -> bool:
         """Read one greeting or frame; False when it is not complete, or was no ZMQ."""
@@ -210,7 +223,7 @@ class _Peer(asyncio.Protocol):
             if not flags & MORE:
                 parts, self._parts = self._parts, []
                 self._count()
-                self.server.received(self, parts)
+                self._asking = self.server.received(self, parts)
 
     def _greet(self) -> bool:
         seen = bytes(self._buffer[:64])
@@ -228,6 +241,7 @@ class _Peer(asyncio.Protocol):
         """READY once, PING at any time; other commands say nothing to a server."""
         if body.startswith(b"\x05READY"):
             self._ready = True
+            self.place.progressed()
         elif body.startswith(b"\x04PING") and not self.transport.is_closing():
             self.transport.write(_frame(COMMAND, b"\x04PONG" + body[7:23]))
         elif body.startswith(b"\x05ERROR"):
