@@ -10,13 +10,16 @@ JOBS ?= 2
 # Waiting threads sleep instead of spinning: on a busy machine a spinning pool is many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test slow lint env lock clean
+.PHONY: demo test whole slow lint env lock clean
 
 demo: env
 	$(BIN)/svms-gr00t demo $(DEMO_ARGS)
 
 test: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(TEST_ARGS)
+
+whole: env
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m whole $(TEST_ARGS)
 
 slow: env
 	$(BIN)/python -m pytest -m slow

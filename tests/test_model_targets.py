@@ -65,7 +65,8 @@ def test_off_leaves_no_trace():
     assert build(TARGETS | {"use_sheaf_streams": False}).target_heads is None, "one flag gives the plain model back"
     assert {"grounded_targets", "target_streams"} < build(TARGETS).config.to_dict().keys()
     assert Gr00tN1d6Config.from_dict(build(TARGETS).config.to_dict()) == build(TARGETS).config
-    same = [torch.equal(value, build(TARGETS).state_dict()[name]) for name, value in model.state_dict().items()]
+    other = build(TARGETS).state_dict()
+    same = [torch.equal(value, other[name]) for name, value in model.state_dict().items()]
     assert all(same), "switching targets on moves no other weight of a seed"
 
 

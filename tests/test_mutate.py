@@ -80,6 +80,7 @@ def test_refused():
 WEAK = "from toy.area import area\ndef test_area(): assert area(1, 1) == 1\n"
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("tests", "share", "survivor"), [(STRONG, "5 of 5", None), (WEAK, "1 of 5", "area: return w / h")]
 )

@@ -357,6 +357,7 @@ for training in (True, False):
 """
 
 
+@pytest.mark.whole
 def test_compiles_as_one_graph_and_agrees():
     """In its own process: the shape checks of this test run are themselves no graph."""
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", COMPILED], capture_output=True, text=True)

@@ -24,6 +24,7 @@ def test_every_block_fits_on_a_screen() -> None:
     assert max(len(text.splitlines()) for _, text in blocks()) <= 20
 
 
+@pytest.mark.whole
 def test_the_page_from_arrays_to_four_streams(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -172,6 +172,7 @@ def test_the_command_trains_shows_and_refuses(small_kitchen, tmp_path, capsys):
     assert "visual-state rotation" in capsys.readouterr().out
 
 
+@pytest.mark.whole
 def test_the_study_of_a_plain_policy_shows_the_monitor_beside_the_others(trained, small_kitchen, tmp_path, capsys):
     path, page = save(trained.monitor, tmp_path / "m.safetensors"), tmp_path / "page.html"
     asked = ["--checkpoint", str(shipped("tiny_base")), "--dataset-path", str(small_kitchen)]

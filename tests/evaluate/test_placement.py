@@ -68,6 +68,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return policy.save_pretrained(tmp_path_factory.mktemp("wide") / "policy")
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from /proc")
 def test_a_bfloat16_checkpoint_is_evaluated_in_bfloat16_without_another_copy(wide: Path) -> None:
     def measured(dtype: str) -> tuple[list[str], float, int]:

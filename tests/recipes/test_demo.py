@@ -61,6 +61,7 @@ def alone(config: DemoConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.whole
 def test_interrupted_in_every_stage_equals_left_alone(config: DemoConfig, alone: Path, tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     for stage in STAGES:
@@ -76,6 +77,7 @@ def test_interrupted_in_every_stage_equals_left_alone(config: DemoConfig, alone:
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
+@pytest.mark.whole
 def test_another_seed_gives_other_numbers(config: DemoConfig, alone: Path, tmp_path: Path) -> None:
     """Else the equality above would say nothing."""
     Demo(replace(config, seed=1), tmp_path / "demo").run()

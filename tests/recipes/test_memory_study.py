@@ -61,6 +61,7 @@ def test_sides_see_the_same_steps_in_the_same_batches(config: StudyConfig, place
     assert batches["full"][0].past is not None
 
 
+@pytest.mark.whole
 def test_the_base_trains_whole_and_then_its_backbone_stays(config: StudyConfig, tmp_path: Path) -> None:
     place = Place(root=tmp_path, dataset=Path(str(config.dataset_path)))
     base = Policy.from_pretrained(train_base(config, place)).model.state_dict()
@@ -118,6 +119,7 @@ def test_a_run_is_done_once_and_names_what_it_found(config: StudyConfig, place: 
     assert stamps == [file.stat().st_mtime_ns for file in (folder / "scores.json", base / "config.json")]
 
 
+@pytest.mark.whole
 def test_rates_are_chosen_on_seeds_that_are_not_reported(config: StudyConfig, place: Place) -> None:
     swept = replace(config, rates=(1e-30, 1e-2))
     result = run_study(swept, place.root, seeds=(0,), arms=("plain", "full"), workers=1)

@@ -48,12 +48,14 @@ def other(small_kitchen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return root
 
 
+@pytest.mark.whole
 def test_one_dataset_of_whatever_weight_trains_as_before(small_kitchen: Path, tmp_path: Path) -> None:
     run_training(short(str(small_kitchen)), tmp_path / "plain")
     run_training(short(f"{small_kitchen}*3"), tmp_path / "weighed")
     assert same(tmp_path / "plain", tmp_path / "weighed")
 
 
+@pytest.mark.whole
 def test_phases_one_by_one_are_both_in_turn(small_kitchen: Path, other: Path, tmp_path: Path) -> None:
     datasets = f"{small_kitchen}*1", f"{other}*3"
     whole = run_training(short(*datasets, phases=(1, 2)), tmp_path / "whole")

@@ -187,6 +187,7 @@ def test_samples_reach_both_ends_and_pass_over_most_of_a_large_file(tmp_path: Pa
         raw[at] = 0
 
 
+@pytest.mark.whole
 def test_the_whole_way_from_the_command_line(kitchen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def run(*more: str) -> object:
         flags = ["--base-model-path", str(BASE), "--max-steps", "2", "--global-batch-size", "4", "--phase", "1"]

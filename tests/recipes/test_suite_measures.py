@@ -64,6 +64,7 @@ def test_the_command_passes_what_was_measured_and_nothing_else(
     assert gates(*words) == 2, "another suite's numbers"
 
 
+@pytest.mark.whole
 def test_scripted_hands_are_counted_by_task(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = {name: SUITES["memory"][name] for name in ("OpenLitDrawer",)}
     monkeypatch.setattr(suite_measures, "suite_named", lambda _name: chosen)

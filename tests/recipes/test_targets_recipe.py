@@ -120,6 +120,7 @@ def experiment(small_kitchen) -> Experiment:
     return Experiment.prepare(small_kitchen, base=shipped("tiny_base"))
 
 
+@pytest.mark.whole
 def test_controls_start_as_the_plain_model_and_have_the_same_heads(experiment):
     plain = acts(build(experiment, ALL["plain"], shipped("tiny_base")), experiment)
     sizes = {}

@@ -41,6 +41,7 @@ def whole(small_kitchen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.mark.whole
 def test_one_phase_after_another_is_the_three_in_turn(small_kitchen: Path, whole: Path, tmp_path: Path) -> None:
     for phase in (1, 2, 3):
         ahead = (0, 1, None)[phase - 1]  # processes make the same batches, however many a run goes on with
@@ -78,6 +79,7 @@ def test_a_phase_without_the_one_before_it_is_refused_before_anything_is_written
     run_training(short(small_kitchen, phases=(3,), use_sheaf_streams=False), tmp_path / "plain_base")
 
 
+@pytest.mark.whole
 def test_fresh_random_weights_are_announced_in_one_line(
     small_kitchen: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

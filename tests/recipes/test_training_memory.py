@@ -36,6 +36,7 @@ def whole(small_kitchen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.mark.whole
 def test_a_run_that_stopped_between_and_lost_its_cache_is_the_uninterrupted_one(
     small_kitchen: Path, whole: Path, tmp_path: Path
 ) -> None:

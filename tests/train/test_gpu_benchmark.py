@@ -29,6 +29,7 @@ def rows_of(folder: Path) -> list[dict]:
     return [json.loads(line) for line in next(folder.glob("*.jsonl")).read_text().splitlines()]
 
 
+@pytest.mark.whole
 def test_it_runs_at_tiny_size_and_writes_its_page(gpu, tmp_path: Path) -> None:
     page = gpu.main([*QUICK, "--out", str(tmp_path)]).read_text()
     rows = rows_of(tmp_path)
@@ -54,6 +55,7 @@ def test_it_runs_at_tiny_size_and_writes_its_page(gpu, tmp_path: Path) -> None:
     assert parts[-1] == "done"
 
 
+@pytest.mark.whole
 def test_a_part_that_fails_is_written_down_and_the_rest_goes_on(gpu, tmp_path: Path, monkeypatch) -> None:
     def broken(*_args: object, **_kwargs: object) -> None:
         raise KeyError("no such thing\nsecond line")

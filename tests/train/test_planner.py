@@ -121,6 +121,7 @@ def test_the_formula_agrees_with_the_simulated_step(setup: Setup, phase: str) ->
     assert 0.97 * exact <= formula <= 1.08 * exact
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("phase", ["specialise", pytest.param("end to end", marks=pytest.mark.slow)])
 def test_the_formula_counts_what_memory_keeps(phase: str) -> None:
     config = replace(RELEASED, memory_offsets=tuple(range(-96, 0, 8)))

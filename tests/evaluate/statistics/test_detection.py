@@ -19,6 +19,7 @@ def sides(calm: np.ndarray, loud: np.ndarray, detector: int) -> tuple[np.ndarray
     return calm[detector].ravel(), loud[detector].ravel()
 
 
+@pytest.mark.whole
 def test_the_lead_of_one_detector_over_another_is_covered():
     calm, loud = scored(np.random.default_rng(0), 1000, 1.5, 1.5)
     truth = separation(*sides(calm, loud, 0)) - separation(*sides(calm, loud, 1))

@@ -261,6 +261,7 @@ def test_a_silenced_stream_weighs_nothing_and_silence_ends(policy, dataset):
         svms.merge.bias.copy_(bias)
 
 
+@pytest.mark.whole
 def test_the_study_reads_a_real_policy(policy, dataset, tmp_path):
     episodes = (0, 1, 2, 3)
     steps = SampleDataset(dataset, policy.processor, episodes=episodes, labeler=Labeler(), stride=45)

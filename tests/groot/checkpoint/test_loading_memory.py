@@ -87,6 +87,7 @@ def measured(*folders: Path) -> list[tuple[float, int]]:
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.whole
 @needs_proc
 def test_loading_peaks_at_115_percent_of_the_kept_weights(tmp_path):
     config = Gr00tN1d6Config.from_dict(SIZES)
