@@ -16,10 +16,10 @@ demo: env
 	$(BIN)/svms-gr00t demo $(DEMO_ARGS)
 
 test: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TEST_ARGS)
 
 whole: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m whole $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m whole $(TEST_ARGS)
 
 slow: env
 	$(BIN)/python -m pytest -m slow

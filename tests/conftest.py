@@ -16,17 +16,6 @@ settings.register_profile("ours", deadline=None)  # how long an example takes sa
 settings.load_profile("ours")
 
 
-TRAINS = {"consistency"}
-"""Rooms whose tests share what takes long to make: one process runs them all."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` a file stays together, and so does a room that trains something for all its files."""
-    for item in items:
-        room = item.path.relative_to(Path(__file__).parent).parts[0]
-        item.add_marker(pytest.mark.xdist_group(room if room in TRAINS else str(item.path)))
-
-
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)

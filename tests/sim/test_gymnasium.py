@@ -91,8 +91,8 @@ def test_success_is_rewarded_and_ends_the_episode(made: gymnasium.Env) -> None:
         steps.append(env.step(expert.act().astype(np.float32))[1:])
         assert len(steps) < 120
     env.drawing = True
-    assert steps[-1] == (1.0, True, False, {"success": True})
-    assert set(map(str, steps[:-1])) == {str((0.0, False, False, {"success": False}))}
+    assert steps[-1] == (1.0, True, False, {"success": True, "stage": "done"})
+    assert set(map(str, steps[:-1])) == {str((0.0, False, False, {"success": False, "stage": "under way"}))}
 
 
 @pytest.mark.slow
