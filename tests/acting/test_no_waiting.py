@@ -50,7 +50,7 @@ def there(size: Gr00tN1d6Config, rows: int, *, views: int) -> tuple[Gr00tN1d6, M
     return model, inputs
 
 
-@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("rows", [pytest.param(1, marks=pytest.mark.whole), 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_released_size_acts_without_waiting(kind, rows):
     model, inputs = there(config(**KINDS[kind]), rows, views=3)
