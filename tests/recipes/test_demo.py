@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from report_sample import sample
 from safetensors.torch import load_file
 
 from svms_gr00t.cli.demo import Demo as Command
@@ -18,6 +20,7 @@ from svms_gr00t.core.provenance import commit
 from svms_gr00t.groot.checkpoint.loading import read_config
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.demo.config import POLICIES, DemoConfig, DemoSuite
+from svms_gr00t.recipes.demo.report import summary_lines
 from svms_gr00t.recipes.demo.run import Demo
 from svms_gr00t.recipes.shipped import shipped
 from svms_gr00t.recipes.training.budget import TINY
@@ -172,3 +175,12 @@ def test_without_the_simulator_the_demo_says_so_before_it_trains(
     assert done.value.code == 2
     assert "--rollouts 0 does without" in capsys.readouterr().err
     assert not (tmp_path / "demo").exists()
+
+
+def test_the_first_line_says_who_won_how_often() -> None:
+    data = sample(episodes=2)
+    open_loop, closed_loop = ({r.policy: r for r in results} for results in (data.open_loop, data.closed_loop))
+    lines = summary_lines(SimpleNamespace(gates=data.gates), open_loop, closed_loop, True)  # type: ignore[arg-type]
+    for name, result in closed_loop.items():
+        assert f"{name} {result.overall.successes} of {result.overall.episodes} (" in lines[0]
+    assert summary_lines(SimpleNamespace(gates=()), open_loop, {}, None)[0].endswith("not measured.")  # type: ignore[arg-type]

@@ -77,8 +77,8 @@ def summary_lines(
     span = ""
     if change is not None:
         span = " ({}, 95 % interval {} %)".format(*effect_text(change, " %"))
-    won = ", ".join(won(name, result.overall) for name, result in closed_loop.items()) or "not measured"
-    lines = [f"Closed loop, episodes won: {won}."]
+    driven = ", ".join(won(name, result.overall) for name, result in closed_loop.items()) or "not measured"
+    lines = [f"Closed loop, episodes won: {driven}."]
     lines.append(f"Open-loop error: SVMS {svms.scores.mse:.4f}, plain {plain.scores.mse:.4f}{span}.")
     others = [f"{name} {m.mse:.4f}" for name, m in plain.methods.items() if name != plain.policy]
     before = f"before fine-tuning {open_loop[BASE].scores.mse:.4f}, " if BASE in open_loop else ""
