@@ -13,13 +13,13 @@ from pathlib import Path
 from svms_gr00t.core.files.records import write_text
 from svms_gr00t.core.provenance import commit
 from svms_gr00t.evaluate.closed_loop.result import RolloutResult
-from svms_gr00t.evaluate.statistics.seeds import BySeed, compare_seeds, success_rate
-from svms_gr00t.evaluate.statistics.stats import effect_text, points
+from svms_gr00t.evaluate.statistics.seeds import compare_seeds, success_rate
+from svms_gr00t.evaluate.statistics.stats import points
 from svms_gr00t.recipes.benchmarks.closed_loop import drive_kitchen
 from svms_gr00t.recipes.memory_study.arms import ARMS
 from svms_gr00t.recipes.memory_study.config import StudyConfig
 from svms_gr00t.recipes.memory_study.driving import CLOSED_LOOP
-from svms_gr00t.recipes.memory_study.result import StudyResult
+from svms_gr00t.recipes.memory_study.result import StudyResult, rate_text, span_text, wins_of
 from svms_gr00t.recipes.memory_study.run import POLICY, Place
 
 
@@ -35,21 +35,15 @@ def driven(study: StudyResult, place: Place, arm: str, seed: int, fault: str, wo
     return RolloutResult.load(file)
 
 
-def wins(results: dict[int, RolloutResult]) -> BySeed:
-    return {seed: {one.seed: float(one.success) for one in r.rollouts} for seed, r in results.items()}
-
-
 def table(study: StudyResult, place: Place, arms: list[str], seeds: list[int], faults: list[str], workers: int) -> str:
     """A row for each fault and side; the first side is what the others are compared with."""
     lines = ["| fault | side | success (95 %) | points over the first side (95 %) |", "| --- | --- | ---: | ---: |"]
     for fault in ["", *faults]:
-        found = {a: wins({s: driven(study, place, a, s, fault, workers) for s in seeds}) for a in arms}
+        found = {a: wins_of({s: driven(study, place, a, s, fault, workers) for s in seeds}) for a in arms}
         for arm, own in found.items():
-            rate = success_rate(own)
-            said = f"{100 * rate.estimate:.0f} % ({100 * rate.low:.0f} to {100 * rate.high:.0f})" if rate else ""
             other = compare_seeds(found[arms[0]], own, outcomes=True).difference if arm != arms[0] else None
-            gain = "{} ({})".format(*effect_text(points(other), "")) if other else ""
-            lines.append(f"| {fault or 'none'} | {ARMS[arm].says} | {said} | {gain} |")
+            cells = (fault or "none", ARMS[arm].says, rate_text(success_rate(own)), span_text(points(other), ""))
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -49,8 +49,14 @@ class ModelOutput:
     """What the action head read."""
     states: StreamStates | None
     """What SVMS did; None for the plain model."""
-    by_sample: dict[str, Float[Tensor, " B"]]
-    """Losses that a sample has of its own, over its real elements: flow, and with memory recall."""
+    errors: dict[str, Float[Tensor, "B H Da"]]
+    real: Float[Tensor, "B H Da"] | None
+    """What flow and, with memory, recall are means of: 0 where a chunk is padded, `real` is 1 elsewhere or None."""
+
+    @property
+    def by_sample(self) -> dict[str, Float[Tensor, " B"]]:
+        """Losses that a sample has of its own, over its real elements: flow, and with memory recall."""
+        return {name: _mean(errors, self.real, (1, 2)) for name, errors in self.errors.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,14 +181,14 @@ class Gr00tN1d6(nn.Module, OnTheHub):
         features, states = self.encode(inputs)
         flow = self.action_head.loss(features, inputs, noise=noise, time=time, generator=generator)
         recall = self._recall(features, inputs)
-        own = {"flow": flow.per_element} | recall
         return ModelOutput(
             terms={"flow": flow.loss}
             | (states.terms if states is not None else {})
-            | {name: _mean(errors, inputs.action_mask) for name, errors in recall.items()},
+            | {name: _mean(error, inputs.action_mask) for name, error in recall.items()},
             states=states,
             features=features,
-            by_sample={name: _mean(errors, inputs.action_mask, each=True) for name, errors in own.items()},
+            errors={"flow": flow.per_element} | recall,
+            real=inputs.action_mask,
         )
 
     def _recall(self, features: Features, inputs: ModelInputs) -> dict[str, Float[Tensor, "B H Da"]]:
@@ -298,13 +304,11 @@ class Gr00tN1d6(nn.Module, OnTheHub):
 
 
 def _mean(
-    errors: Float[Tensor, "B H Da"], mask: Float[Tensor, "B H Da"] | None, *, each: bool = False
+    errors: Float[Tensor, "B H Da"], mask: Float[Tensor, "B H Da"] | None, over: tuple[int, ...] | None = None
 ) -> Float[Tensor, "*b"]:
-    """Over the real elements of the batch, or of `each` sample; 0 where there is none."""
+    """Mean over the real elements of these axes, or of all; 0 where there is none."""
     real = torch.ones_like(errors) if mask is None else mask.to(errors.dtype)
-    if each:
-        return errors.sum((1, 2)) / (real.sum((1, 2)) + 1e-6)
-    return errors.sum() / (real.sum() + 1e-6)
+    return errors.sum(over) / (real.sum(over) + 1e-6)
 
 
 def _streams(config: Gr00tN1d6Config) -> SheafStreams:

@@ -20,23 +20,24 @@ _FAULT = re.compile(r"(?P<what>\S+) (?:black|(?P<steps>[1-9]\d{0,4}) steps? stal
 _PREFIX = {"state": "state.", "cameras": "video."}
 
 
-def check_fault(fault: str, where: str) -> None:
-    """Raises ConfigError for words that name no fault; whether a camera is there, an observation tells."""
+def read_fault(fault: str, where: str) -> tuple[str, int | None]:
+    """What suffers, and how many steps it is late, None for black.
+
+    Raises ConfigError for words that name no fault; whether a camera is there, an observation tells.
+    """
     found = _FAULT.fullmatch(fault)
     if found is None or fault == "state black":
         want = '"VIEW black", "cameras black", "VIEW N steps stale", "cameras N steps stale", or "state N steps stale"'
         raise ConfigError(where, got=fault, want=want, hint='For example "state 20 steps stale"')
+    return found["what"], None if found["steps"] is None else int(found["steps"])
 
 
 class Faulty:
     """An environment whose observations come spoiled. Raises ConfigError for a camera that it does not have."""
 
     def __init__(self, env: Environment, fault: str) -> None:
-        check_fault(fault, "fault")
-        found = _FAULT.fullmatch(fault)
-        assert found is not None
-        self._env, self._what = env, found["what"]
-        self._ago = None if found["steps"] is None else int(found["steps"])
+        self._env = env
+        self._what, self._ago = read_fault(fault, "fault")
         self._past: deque[Mapping[str, Any]] = deque(maxlen=1 + (self._ago or 0))
 
     @property

@@ -8,7 +8,7 @@ import numpy as np
 
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.files.records import JsonRecord
-from svms_gr00t.evaluate.closed_loop.faults import check_fault
+from svms_gr00t.evaluate.closed_loop.faults import read_fault
 from svms_gr00t.evaluate.statistics.stats import Interval, McNemar, mcnemar, paired_rates, wilson
 
 Ending = Literal["success", "failed", "horizon", "stuck", "error"]
@@ -65,7 +65,7 @@ class RolloutConfig(JsonRecord):
             if getattr(self, name) < 1:
                 raise ConfigError(f"rollout.{name}", got=getattr(self, name), want="at least 1", hint="Choose more")
         if self.fault:
-            check_fault(self.fault, "rollout.fault")
+            read_fault(self.fault, "rollout.fault")
         if unknown := sorted(self.horizons.keys() - set(self.tasks)):
             hint = "Name tasks that are driven"
             raise ConfigError("rollout.horizons", got=unknown, want=f"tasks among {self.tasks}", hint=hint)

@@ -56,11 +56,14 @@ def side_by_side(clips: Sequence[Clip], *, max_frames: int = MAX_FRAMES, ms: int
     """
     films = [_frames(clip.gif) for clip in clips]
     longest = max(clip.steps for clip in clips)
+    told = [clip.told for clip in clips if clip.told]
+    top = max([AGREED, *(value for one in told for _, value in one.rho)])
     frames = []
     for now in np.linspace(0, longest, min(max_frames, max(map(len, films)))):
         halves = [_half(film, clip, float(now)) for film, clip in zip(films, clips, strict=True)]
-        if any(clip.told for clip in clips):
-            halves = [_over_strip(half, clip, float(now), clips) for half, clip in zip(halves, clips, strict=True)]
+        if told:
+            pairs = zip(halves, clips, strict=True)
+            halves = [_over_strip(half, clip, float(now), steps=longest, top=top) for half, clip in pairs]
         frames.append(np.concatenate(halves, axis=1))
     return encode_gif(frames, side=max(frames[0].shape), max_frames=max_frames, ms=ms)
 
@@ -82,13 +85,11 @@ def _half(film: Sequence[np.ndarray], clip: Clip, now: float) -> np.ndarray:
     return np.pad(np.concatenate([picture, bar]), ((0, 0), (GAP, GAP), (0, 0)), constant_values=255)
 
 
-def _over_strip(half: np.ndarray, clip: Clip, now: float, clips: Sequence[Clip]) -> np.ndarray:
-    """Twice as large, over what the episode says of itself; all on one axis."""
+def _over_strip(half: np.ndarray, clip: Clip, now: float, *, steps: int, top: float) -> np.ndarray:
+    """Twice as large, over what the episode says of itself, on an axis of `steps` by `top`."""
     large = half.repeat(2, axis=0).repeat(2, axis=1)
     told = clip.told or Told(name="")
-    highest = max((value for one in clips if one.told for _, value in one.told.rho), default=0.0)
-    longest = max(one.steps for one in clips)
-    below = strip(told, float(min(now, clip.steps)), width=large.shape[1], steps=longest, top=max(highest, AGREED))
+    below = strip(told, float(min(now, clip.steps)), width=large.shape[1], steps=steps, top=top)
     return np.concatenate([large, below])
 
 

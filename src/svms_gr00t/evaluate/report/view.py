@@ -1,5 +1,6 @@
 """ReportData as the page wants it: figures drawn, rows chosen, examples picked. No number is made here."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
@@ -94,9 +95,18 @@ def _alike(data: ReportData) -> list[str]:
 
 def showcase(data: ReportData) -> Rollout | None:
     """The candidate's rollout to look at: a filmed one first, then one with streams, then a successful one."""
-    rollouts = [r for result in data.closed_loop if result.policy == data.candidate for r in result.rollouts]
-    shown = [r for r in rollouts if r.video or r.replans]
+    shown = [r for r in _rollouts(data, data.candidate) if r.video or r.replans]
     return max(shown, key=lambda r: (r.video is not None, bool(r.replans), r.success), default=None)
+
+
+def _rollouts(data: ReportData, policy: str) -> list[Rollout]:
+    return [r for result in data.closed_loop if result.policy == policy for r in result.rollouts]
+
+
+def _firsts(data: ReportData, policy: str, shows: Callable[[Rollout], object]) -> dict[str, Rollout]:
+    """Task -> a policy's first rollout that `shows` something."""
+    rollouts = sorted(filter(shows, _rollouts(data, policy)), key=lambda r: -r.index)
+    return {r.task: r for r in rollouts}
 
 
 def _role(name: str, data: ReportData) -> str:
@@ -209,7 +219,7 @@ def _part_name(data: ReportData, curves: HeldOutCurves, part: str) -> str:
 
 def _clips(data: ReportData) -> list[tuple[str, str, Rollout, Rollout]]:
     """(task, film, candidate's rollout, reference's) of the first filmed scene of each task: chosen by no result."""
-    sides = [_filmed(data, name) for name in (data.candidate, data.reference)]
+    sides = [_firsts(data, name, lambda r: r.video) for name in (data.candidate, data.reference)]
     found = []
     for task in sides[0]:
         both = [side[task] for side in sides if task in side]
@@ -226,27 +236,18 @@ def clip_of(rollout: Rollout, name: str) -> Clip:
     return Clip(gif=rollout.video or b"", steps=max(rollout.steps, 1), success=rollout.success, told=told)
 
 
-def _filmed(data: ReportData, policy: str) -> dict[str, Rollout]:
-    """The first filmed rollout of each task."""
-    films = [r for result in data.closed_loop if result.policy == policy for r in result.rollouts if r.video]
-    return {film.task: film for film in sorted(films, key=lambda film: -film.index)}
-
-
 def _ages(data: ReportData) -> list[Drawing]:
     """Where memory looked in the candidate's first rollout of each task."""
-    rollouts = [r for result in data.closed_loop if result.policy == data.candidate for r in result.rollouts]
-    first = {r.task: r for r in reversed(rollouts) if any(replan.ages for replan in r.replans)}
+    first = _firsts(data, data.candidate, lambda r: any(replan.ages for replan in r.replans))
     says = "{}, scene {}: each column is a plan, each cell a step it remembers; the darker, the more of its attention."
     return [Drawing(figures.ages_figure(r), says.format(task, r.index)) for task, r in sorted(first.items())]
 
 
 def _sensors(data: ReportData) -> list[Drawing]:
     """What a consistency monitor said in each task's first scene, of the candidate and of the reference."""
-    sides = [(r.policy, r.rollouts) for r in data.closed_loop if r.policy in (data.candidate, data.reference)]
-    sides.sort(key=lambda side: side[0] != data.candidate)
     found: dict[str, list[tuple[str, Rollout]]] = {}
-    for name, rollouts in sides:
-        for task, first in {r.task: r for r in reversed(rollouts) if r.sensors}.items():
+    for name in (data.candidate, data.reference):
+        for task, first in _firsts(data, name, lambda r: r.sensors).items():
             found.setdefault(task, []).append((name, first))
     return [Drawing(figures.sensors_figure(both), _alarms(task, both)) for task, both in sorted(found.items())]
 

@@ -135,8 +135,10 @@ class Demo:
     def _monitor(self, experiment: Experiment) -> Path | None:
         """The one consistency monitor of both policies; None where there is none, or too few episodes for one."""
         c, file = self.config, self.output / "monitor.safetensors"
-        if file.is_file() or not c.monitor_steps:
-            return file if c.monitor_steps else None
+        if not c.monitor_steps:
+            return None
+        if file.is_file():
+            return file
         everyone = [episode.index for episode in experiment.dataset.episodes]  # the frozen backbone saw none of them
         asked = MonitorConfig(lag=c.stride, alpha=c.monitor_alpha, steps=c.monitor_steps, seed=c.seed)
         try:

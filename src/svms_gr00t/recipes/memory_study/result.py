@@ -70,7 +70,12 @@ class _Found:
         return {seed: one.own.error for seed, one in self.scores.items()}
 
     def wins(self) -> BySeed:
-        return {seed: {one.seed: float(one.success) for one in r.rollouts} for seed, r in self.driven.items()}
+        return wins_of(self.driven)
+
+
+def wins_of(driven: Mapping[int, RolloutResult]) -> BySeed:
+    """Training seed -> scene -> 1 where it was won, else 0."""
+    return {seed: {one.seed: float(one.success) for one in r.rollouts} for seed, r in driven.items()}
 
 
 def summarise(config: StudyConfig, place: Place, rates: Mapping[str, float], seeds: Sequence[int]) -> StudyResult:
@@ -143,10 +148,10 @@ def table(result: StudyResult) -> str:
     for row in result.rows:
         fewer = "" if row.seeds == most else f" (seeds {', '.join(map(str, row.seeds))})"
         cells = [markdown(row.says) + fewer, f"{row.added:,}", f"{row.rate:g}", f"{row.error:.4f}"]
-        cells += [_span(row.against_plain.relative if row.against_plain else None, " %"), f"{row.elsewhere:.4f}"]
+        cells += [span_text(row.against_plain.relative if row.against_plain else None, " %"), f"{row.elsewhere:.4f}"]
         if tasks:
             difference = row.success_against_plain.difference if row.success_against_plain else None
-            cells += [_rate(row.success), _span(points(difference), "")]
+            cells += [rate_text(row.success), span_text(points(difference), "")]
             cells += [f"{100 * row.tasks[task]:.0f} %" if task in row.tasks else "" for task in tasks]
         lines.append(cells)
     text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
@@ -169,11 +174,13 @@ def _about(result: StudyResult) -> str:
     )
 
 
-def _rate(found: Interval | None) -> str:
+def rate_text(found: Interval | None) -> str:
+    """ "67 % (49 to 85)"; nothing where there is none."""
     if found is None:
         return ""
     return f"{100 * found.estimate:.0f} % ({100 * found.low:.0f} to {100 * found.high:.0f})"
 
 
-def _span(interval: Interval | None, unit: str) -> str:
+def span_text(interval: Interval | None, unit: str) -> str:
+    """ "+12.1 (+3.6 to +20.7)"; nothing where there is none."""
     return "{} ({})".format(*effect_text(interval, unit)).replace("-", "−") if interval else ""
