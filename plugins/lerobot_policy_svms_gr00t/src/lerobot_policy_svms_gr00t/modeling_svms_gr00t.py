@@ -127,9 +127,10 @@ class SvmsGr00tPolicy(PreTrainedPolicy):
         if self.training:
             self.clock.hear(told["flow"])
         if reduction == "none":
-            each = {name: weights[name] for name in output.by_sample}
+            own = output.by_sample
+            each = {name: weights[name] for name in own}
             mean = total_loss({name: output.terms[name] for name in each}, each)
-            loss = total_loss(output.by_sample, each) + (loss - mean)
+            loss = total_loss(own, each) + (loss - mean)
         return loss, told | {f"weight.{name}": weight for name, weight in weights.items()}
 
     def update(self) -> None:
