@@ -74,6 +74,10 @@ def test_a_phase_without_the_one_before_it_is_refused_before_anything_is_written
     for base in (BASE, str(whole / "policy")):  # half a phase is no phase, whatever the base brings
         refused(tmp_path / "one", "phase 1 begun and not finished", phases=(2,), base_model_path=base)
 
+    shutil.copytree(whole, tmp_path / "back")  # its policy is that of phase 3, and stays so
+    refused(tmp_path / "back", "--phase 1: phase 2 begun after it in .*another --output-dir", phases=(1,))
+    refused(tmp_path / "back", "--phase 2: phase 3 begun after it", phases=(1, 2))
+
     # A base that carries a trained SVMS is as good as the phases that trained it; so is any base for the plain model.
     run_training(short(small_kitchen, phases=(3,), base_model_path=str(whole / "policy")), tmp_path / "carried")
     run_training(short(small_kitchen, phases=(3,), use_sheaf_streams=False), tmp_path / "plain_base")

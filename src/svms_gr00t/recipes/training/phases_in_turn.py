@@ -100,8 +100,14 @@ def turns(folder: Path, phases: Sequence[Phase], chosen: Sequence[int], *, ready
     """The chosen phases, and those before them that are finished in `folder`; writes nothing.
 
     `ready` says that the model comes with what earlier phases train. Raises TrainingError when it does not and the
-    phase before the first chosen one is missing, and for one that was begun and not finished.
+    phase before the first chosen one is missing, for one that was begun and not finished, and when a later phase was
+    begun: the policy of the folder would fall back behind it.
     """
+    for number, phase in enumerate(phases[max(chosen) :], start=max(chosen) + 1):
+        if _progress(RunDir(folder / f"phase_{number}"), phase)[1]:
+            got, where = f"phase {number} begun after it in {folder}", f"--phase {max(chosen)}"
+            hint = f"Go on with --phase {number}, or train phase {max(chosen)} anew in another --output-dir"
+            raise TrainingError(where, got=got, want="no later phase, whose policy would be replaced", hint=hint)
     found: list[Turn] = []
     first = 0
     for number, phase in enumerate(phases[: max(chosen)], start=1):
