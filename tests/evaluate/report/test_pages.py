@@ -14,6 +14,7 @@ from svms_gr00t.evaluate.report.data import HeldOutCurves, ReportData, Table
 from svms_gr00t.evaluate.report.html import render_html
 from svms_gr00t.evaluate.report.pages import compare_page, open_loop_page, rollout_page
 from svms_gr00t.recipes.training.evidence import held_out_curves
+from svms_gr00t.sheaf.graph import build_graph
 
 GRAPH = ("visual-temporal", "temporal-state")
 
@@ -79,6 +80,10 @@ def test_a_page_has_its_own_sections_and_says_nothing_of_the_others(data: Report
     assert sections(page) == ["summary", "closed-loop", "rollout", "run", "limits"]
     assert f"{driven.overall.successes} of {driven.overall.episodes}" in text_of(page)
     assert "Open-loop error measures agreement" not in page, "a caveat of what was not measured"
+    assert {">edge 1</text>", ">stream 1</text>"} <= set(re.findall(r">\w+ 1</text>", page)), "no name is known"
+    named = render_html(rollout_page(driven, build_graph(("look", "recall", "feel"))))
+    assert {">look-recall</text>", ">recall-feel</text>"} <= set(re.findall(r">\w+-\w+</text>", named))
+    assert not re.search(r">(edge|stream) 1</text>", named)
     page = render_html(open_loop_page(offline))
     assert sections(page) == ["summary", "comparison", "open-loop", "run", "limits"]
     assert f"{offline.scores.mse:.4f}" in text_of(page)

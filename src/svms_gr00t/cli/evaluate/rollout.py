@@ -12,6 +12,7 @@ from svms_gr00t.core.errors import CheckpointError
 
 if TYPE_CHECKING:
     from svms_gr00t.evaluate.closed_loop.result import RolloutResult
+    from svms_gr00t.sheaf.graph import StreamGraph
 
 
 def policy_folder(path: Path) -> Path:
@@ -85,8 +86,16 @@ class ClosedLoop(Placement, Paged):
                     self.output.with_name(f"{self.output.stem}_{one.task}_{one.index}.gif").write_bytes(one.video)
         if self.leaderboard is not None:
             console.print(f"written to {save_leaderboard(result, self.leaderboard, benchmark=self.benchmark)}")
-        self.write_page("evaluate rollout", lambda: rollout_page(result))
+        self.write_page("evaluate rollout", lambda: rollout_page(result, self._graph()))
         return 0
+
+    def _graph(self) -> "StreamGraph | None":
+        """The policy's streams by name; None for one without."""
+        from svms_gr00t.groot.checkpoint.loading import read_config
+        from svms_gr00t.sheaf.graph import build_graph
+
+        config = read_config(policy_folder(self.model_path))
+        return build_graph(config.stream_names, config.stream_edges) if config.has_streams else None
 
     def _drive(self) -> "RolloutResult":
         from svms_gr00t.recipes.benchmarks.closed_loop import check_memory, drive_kitchen, drive_robocasa, replay_gate

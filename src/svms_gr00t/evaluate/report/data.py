@@ -14,6 +14,7 @@ from svms_gr00t.evaluate.open_loop.result import OpenLoopResult
 from svms_gr00t.evaluate.statistics.stats import Interval
 from svms_gr00t.evaluate.streams.report import StreamReport
 from svms_gr00t.evaluate.streams.routing import WordRoute
+from svms_gr00t.sheaf.graph import StreamGraph
 
 CAVEATS = (
     "Open-loop error measures agreement with one demonstrator on recorded states; a policy may differ and still "
@@ -204,6 +205,8 @@ class ReportData(JsonRecord):
     """One for each policy, on the same scenes."""
     streams: StreamReport | None = None
     """Of the candidate."""
+    graph: StreamGraph | None = None
+    """Names of the candidate's streams and edges where `streams` is not measured."""
     words: tuple[WordExample, ...] = ()
     patches: tuple[PatchExample, ...] = ()
     tables: tuple[Table, ...] = ()

@@ -13,6 +13,7 @@ from svms_gr00t.evaluate.report.comparison import build_comparison
 from svms_gr00t.evaluate.report.data import CAVEATS, HeldOutCurves, PatchExample, ReportData, WordExample
 from svms_gr00t.evaluate.statistics.stats import effect_text, points
 from svms_gr00t.evaluate.streams.study import StreamStudy
+from svms_gr00t.sheaf.graph import StreamGraph
 
 OFFLINE, DRIVEN, EPISODES, STREAMS = CAVEATS
 END = ("tables", "run", "limits")
@@ -25,14 +26,15 @@ def won(name: str, found: TaskResult) -> str:
     return text if found.rate is None else f"{text} ({100 * found.rate.low:.0f} to {100 * found.rate.high:.0f} %)"
 
 
-def rollout_page(result: RolloutResult) -> ReportData:
-    """One policy in a simulator."""
+def rollout_page(result: RolloutResult, graph: StreamGraph | None = None) -> ReportData:
+    """One policy in a simulator; `graph` names its streams and edges."""
     return ReportData(
         title=f"{result.policy} in closed loop",
         candidate=result.policy,
         reference="",
         summary=(f"Episodes won: {won(result.policy, result.overall)}.",),
         closed_loop=(result,),
+        graph=graph,
         sections=("closed-loop", "rollout", *END),
         caveats=(DRIVEN, EPISODES, STREAMS),
         version=__version__,

@@ -69,9 +69,9 @@ def _plain(value: Any) -> Any:
 
 
 def stream_names(data: ReportData) -> tuple[str, ...]:
-    """Names from the stream report, else numbers."""
-    if data.streams is not None:
-        return data.streams.streams
+    """Names from the stream report or the policy's graph, else numbers."""
+    if named := data.streams or data.graph:
+        return named.streams
     shares = [w.routes for example in data.words for w in example.words]
     shares += [p for example in data.patches for row in example.routes for p in row]
     shares += [r.routes for result in data.closed_loop for rollout in result.rollouts for r in rollout.replans]
@@ -261,7 +261,7 @@ def _alarms(task: str, rollouts: list[tuple[str, Rollout]]) -> str:
 def _trace(data: ReportData, driven: Rollout | None) -> list[Drawing]:
     if driven is None or not driven.replans:
         return []
-    edges = data.streams.edges if data.streams is not None else ()
+    edges = data.streams.edges if data.streams else data.graph.edge_names if data.graph else ()
     rho = "Disagreement between the streams whenever the policy plans: the line is the mean over tokens, the shade "
     return [
         Drawing(figures.rho_figure(driven, edges), rho + "reaches up to the largest of any token."),
