@@ -47,7 +47,7 @@ class Film:
         pass
 
 
-@pytest.mark.parametrize("executed", [4, 2])
+@pytest.mark.parametrize("executed", [4, pytest.param(2, marks=pytest.mark.whole)])
 def test_a_rollout_remembers_what_training_would_have_seen(executed: int) -> None:
     hand = Hand(remembering())
     config = RolloutConfig(tasks=("any",), episodes=2, horizon=22, n_action_steps=executed)

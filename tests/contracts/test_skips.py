@@ -21,6 +21,9 @@ TESTS = {
 }
 
 
+MORE = [("extra", 1), ("inside", 1), ("other", 0), ("fine", 0)]
+
+
 def run(folder: Path, name: str, *options: str) -> subprocess.CompletedProcess[str]:
     (folder / f"test_{name}.py").write_text(TESTS[name])
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -rs\n")
@@ -30,7 +33,7 @@ def run(folder: Path, name: str, *options: str) -> subprocess.CompletedProcess[s
 
 
 @pytest.mark.parametrize(
-    ("name", "code"), [("missing", 1), ("extra", 1), ("inside", 1), ("other", 0), ("fine", 0)], ids=list(TESTS)
+    ("name", "code"), [("missing", 1), *(pytest.param(*c, marks=pytest.mark.whole) for c in MORE)], ids=list(TESTS)
 )
 def test_a_skip_for_want_of_a_promised_package_fails_the_run(tmp_path: Path, name: str, code: int) -> None:
     done = run(tmp_path, name, "--no-skips-of", "sim,tokenizer,dev")

@@ -148,6 +148,7 @@ def test_without_memory_the_top_of_the_language_model_trains_as_before() -> None
     assert "memory_offsets" not in single.svms()
 
 
+@pytest.mark.whole
 def test_the_single_demo_runs(small_kitchen: Path, tmp_path: Path) -> None:
     short = {"steps": (1, 1, 1), "rollouts": 0, "batch_size": 4}
     data = Demo(DemoConfig.of("single", dataset_path=str(small_kitchen), **short), tmp_path / "demo").run()

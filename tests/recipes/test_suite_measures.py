@@ -93,6 +93,7 @@ def test_pictures_come_from_another_episode_of_the_same_words_and_numbers_stay()
         OtherPictures(data, (lonely,), seed=0)
 
 
+@pytest.mark.whole
 def test_errors_are_measured_on_data_that_the_policies_did_not_see(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,6 +150,7 @@ def test_nvidias_spellings_and_the_seeds_are_understood() -> None:
     assert (config.embodiment_tag, config.gradient_accumulation_steps, config.phases) == ("gr1", 4, (1,))
 
 
+@pytest.mark.whole
 def test_frozen_bf16_and_float32_masters_go_through_all_phases_and_gates(
     small_kitchen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +168,7 @@ def test_frozen_bf16_and_float32_masters_go_through_all_phases_and_gates(
     assert all(0 < value < 10 for value in held_out)
 
 
+@pytest.mark.whole
 def test_a_feature_cache_trains_and_judges_without_a_picture(
     small_kitchen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +209,7 @@ def test_another_run_in_the_folder_is_refused_and_left_as_it_was(small_kitchen: 
     assert {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.whole
 def test_gates_are_told_and_phase_three_needs_its_plain_reference(
     small_kitchen: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,6 +85,7 @@ def test_the_flags_are_lerobots() -> None:
     assert parse(["train", "--dataset-path", "d"]).settings().svms == {}, "a base's memory is its own"
 
 
+@pytest.mark.whole
 def test_the_memory_alone_trains_without_streams_and_their_gates(small_kitchen: Path, tmp_path: Path) -> None:
     config = short(small_kitchen, phases=(1, 2), svms={"memory_offsets": (-8,), "memory_only": True})
     trained = run_training(config, tmp_path / "run")

@@ -134,6 +134,7 @@ if __name__ == "__main__":
     assert abs(int(done.stdout.split("\n")[1].split()[0]) - pixels) < 1e-3 * pixels  # renderers may round otherwise
 
 
+@pytest.mark.whole
 def test_importing_the_package_does_not_import_gymnasium() -> None:
     code = "import sys, svms_gr00t, svms_gr00t.policy; assert 'gymnasium' not in sys.modules; import svms_gr00t.sim; "
     code += "import gymnasium; assert 'svms_gr00t/Kitchen-v0' in gymnasium.registry; assert 'mujoco' not in sys.modules"

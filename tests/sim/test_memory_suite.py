@@ -52,7 +52,7 @@ def test_suites_have_names_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("name", MEMORY)
-@pytest.mark.parametrize("seed", [1000, 1001])
+@pytest.mark.parametrize("seed", [1000, pytest.param(1001, marks=pytest.mark.whole)])
 def test_the_expert_succeeds_and_its_actions_replay(kitchen: KitchenEnv, name: str, seed: int) -> None:
     demo = record_episode(kitchen, name, seed, render=False)
     assert demo["success"]
@@ -296,6 +296,7 @@ def test_chance_is_the_best_that_a_coin_can_do() -> None:
         assert task.chance == pytest.approx(best[name], abs=1e-3), name
 
 
+@pytest.mark.whole
 def test_a_recording_of_the_suite_is_a_dataset_that_replays(kitchen: KitchenEnv, tmp_path: Path) -> None:
     done = record(tmp_path / "demos", episodes=2, seed=3, suite="memory", image_size=32)
     assert replay_recorded(kitchen, done.root, 1).success

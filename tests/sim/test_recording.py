@@ -21,7 +21,7 @@ KITCHEN = Path(__file__).parents[2] / "src" / "svms_gr00t" / "assets" / "kitchen
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("seed", [1000, 1001])
+@pytest.mark.parametrize("seed", [1000, pytest.param(1001, marks=pytest.mark.whole)])
 def test_the_expert_succeeds_and_its_actions_replay(kitchen: KitchenEnv, task: str, seed: int) -> None:
     demo = record_episode(kitchen, task, seed, render=False)
     assert demo["success"]
@@ -71,6 +71,7 @@ class Stopper(Silent):
     def note(self, text: str) -> None: ...
 
 
+@pytest.mark.whole
 def test_finished_episodes_survive_a_ctrl_c_and_the_same_command_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

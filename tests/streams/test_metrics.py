@@ -151,6 +151,7 @@ def test_one_class_is_not_measured_and_scores_that_are_no_numbers_are_refused():
             measure(np.array([0.1, np.nan, 0.3, 0.4]), np.array([True, False, True, False]))
 
 
+@pytest.mark.whole
 def test_scikit_learn_waits_until_something_is_scored():
     modules = "svms_gr00t, svms_gr00t.streams.metrics, svms_gr00t.recipes.training.run, svms_gr00t.cli.main"
     code = f"import sys, {modules}; print('sklearn' in sys.modules)"

@@ -48,9 +48,9 @@ def launched(*flags: str) -> dict[str, str]:
     "env",
     [
         {"ACCELERATE_MIXED_PRECISION": "bf16"},
-        {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"},
-        {"ACCELERATE_DYNAMO_BACKEND": "EAGER"},
-        {},
+        pytest.param({"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}, marks=pytest.mark.whole),
+        pytest.param({"ACCELERATE_DYNAMO_BACKEND": "EAGER"}, marks=pytest.mark.whole),
+        pytest.param({}, marks=pytest.mark.whole),
     ],
     ids=["precision", "accumulation", "compiling", "nothing"],
 )

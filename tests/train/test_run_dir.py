@@ -217,6 +217,7 @@ for done in range(1, 10_000):
 """
 
 
+@pytest.mark.whole
 def test_killed_at_any_moment_a_whole_checkpoint_remains(tmp_path: Path) -> None:
     for attempt in range(3):
         root = tmp_path / str(attempt)

@@ -153,6 +153,7 @@ def test_blocks_that_are_computed_again_give_the_same_gradients():
         assert all(torch.equal(value, other[name]) for name, value in mine.items())
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("phase", PHASES.values(), ids=lambda p: p.name)
 def test_heads_train_in_every_phase_and_a_resumed_run_is_the_uninterrupted_one(phase, tmp_path: Path):
     def run(folder: str, stop: int | None = None) -> Gr00tN1d6:

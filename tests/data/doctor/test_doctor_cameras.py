@@ -87,6 +87,7 @@ def test_a_camera_at_a_third_of_the_rate_is_not_frozen(tmp_path: Path) -> None:
     assert loud(examine(write_omron(tmp_path / "set", episodes=3, change=slow))) == []
 
 
+@pytest.mark.whole
 def test_a_real_clip_frozen_half_way_is_found(shared: Path, tmp_path: Path) -> None:
     """Real pictures, compressed twice: episode 3 of the reference robot, its second half one picture."""
     root = shutil.copytree(shared / "robot_sim.PickNPlace", tmp_path / "set")

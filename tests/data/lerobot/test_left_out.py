@@ -68,6 +68,7 @@ def test_statistics_are_those_of_the_other_episodes(broken: Path, capsys: pytest
     np.testing.assert_allclose(json.loads(output.read_text())["action"]["arm"]["mean"], expected)
 
 
+@pytest.mark.whole
 def test_show_and_labels_go_on(broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("data", "show", broken, "--output", tmp_path / "out", "--count", "6", "--frames", "2") == 0
     assert f"episode {BAD} is left out" in capsys.readouterr().out

@@ -53,6 +53,7 @@ def test_an_episode_does_not_depend_on_the_others():
     assert all(large[job] == found for job, found in small.items())
 
 
+@pytest.mark.whole
 def test_results_do_not_depend_on_the_number_of_workers():
     policy, env = (Factory(path=f"evaluate_toys:{name}") for name in ("Listener", "LineEnv"))
     policy = Factory(path=policy.path, kwargs={"skill": 0.5})
@@ -129,6 +130,7 @@ def test_an_environment_may_end_an_episode_without_success(terminated: bool, end
     assert {(r.ending, r.steps) for r in rollout(Listener(), Short(), CONFIG).rollouts} == {(ending, 1)}
 
 
+@pytest.mark.whole
 def test_a_worker_that_dies_takes_no_other_episode_along():
     config = RolloutConfig(tasks=("right",), episodes=5, horizon=24, max_errors=8)
     deadly = [i for i in range(5) if episode_seed(config, "right", i) % 5 == 0]

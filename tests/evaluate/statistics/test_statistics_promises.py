@@ -23,6 +23,7 @@ from svms_gr00t.evaluate.statistics.stats import (
 )
 
 TRIALS = 1000
+pytestmark = pytest.mark.whole
 
 
 def covered(truth: float, experiment) -> float:

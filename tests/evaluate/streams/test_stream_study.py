@@ -135,7 +135,7 @@ def scored(rng: np.random.Generator, episodes: int, shift: float) -> tuple[np.nd
     return noise[0] + level[:, None], noise[1] + (level + effect)[:, None]
 
 
-@pytest.mark.parametrize("episodes", [2, 4, 8])
+@pytest.mark.parametrize("episodes", [2, *(pytest.param(n, marks=pytest.mark.whole) for n in (4, 8))])
 def test_the_interval_of_a_detector_covers_what_new_episodes_would_say(episodes):
     """A bootstrap of the same episodes covers 43, 77 and 86 % (the mutant below)."""
     truth = auroc(*_labelled(*scored(np.random.default_rng(0), 800, 1.0)))

@@ -51,6 +51,7 @@ def test_rho_and_accuracy_are_those_of_the_stream_report(small_kitchen: Path) ->
     assert len({round(value, 6) for value in found.values()}) > 3, "else equal numbers would say nothing"
 
 
+@pytest.mark.whole
 def test_measured_at_intervals_without_changing_what_is_trained(small_kitchen: Path, tmp_path: Path) -> None:
     often = train(small_kitchen, tmp_path / "often", max_steps=(16,))
     atlast = train(small_kitchen, tmp_path / "last", max_steps=(16,), eval_steps=0)
@@ -83,6 +84,7 @@ class Pulled:
         pass
 
 
+@pytest.mark.whole
 def test_a_run_that_was_cut_off_measures_the_same(small_kitchen: Path, tmp_path: Path) -> None:
     whole = train(small_kitchen, tmp_path / "whole", eval_steps=1)
     with pytest.raises(KeyboardInterrupt):
