@@ -9,7 +9,7 @@ from svms_gr00t.cli.console import Bars, console
 if TYPE_CHECKING:
     from svms_gr00t.recipes.demo.config import DemoConfig
 
-SMOKE: dict[str, Any] = {"steps": (3, 3, 3), "rollouts": 0}
+SMOKE: dict[str, Any] = {"steps": (3, 3, 3), "rollouts": 1, "monitor_steps": 20}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Demo:
     rollouts: int | None = None
     """Closed-loop episodes for each task and policy, by default 8 with memory and 2 without; 0: no simulator."""
     smoke: bool = False
-    """A few steps only, to check an installation."""
+    """A few steps and one episode of each task, to check an installation."""
 
     def config(self) -> "DemoConfig":
         """What decides the numbers."""
@@ -40,7 +40,7 @@ class Demo:
 
         asked = {"dataset_path": self.dataset_path, "base": self.base_model_path, "rollouts": self.rollouts}
         changes = {name: value for name, value in asked.items() if value is not None}
-        return DemoConfig.of(self.suite, seed=self.seed, **changes | (SMOKE if self.smoke else {}))
+        return DemoConfig.of(self.suite, seed=self.seed, **(SMOKE if self.smoke else {}) | changes)
 
     def run(self) -> int:
         """Run and print five lines."""
