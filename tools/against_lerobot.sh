@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # LeRobot itself reads, trains on, edits, merges and appends to what we write, and we read what it writes; then its own
-# commands train, resume and evaluate our policy: the tests of plugins/, beside the newest LeRobot.
+# commands train, resume and evaluate our policy, and its rollouts drive our kitchen: the tests of plugins/, beside the
+# newest LeRobot.
 #   bash tools/against_lerobot.sh [FOLDER]
 # FOLDER (default: a new one) gets an environment for each LeRobot, about 7 GB (used again when it is there), the sets,
 # what LeRobot printed, table.md and plugins.txt. Fails when a check does. About 20 minutes on two cores, building aside.
@@ -27,16 +28,18 @@ against() { # NAME INTERPRETER REQUIREMENT
   "$ours" "$here/tools/lerobot_ours.py" read "$work"
 }
 
-plugins() { # NAME
+plugins() { # NAME; mink asks for a numpy that LeRobot does not take, so the simulator comes without its dependencies
   local pip="$folder/env-$1/bin/python -m pip install --quiet --no-cache-dir"
   [ -e "$folder/env-$1/ready" ] || return 0
   if [ ! -e "$folder/env-$1/plugins" ]; then
     $pip --editable "$here[tokenizer]" --editable "$here/plugins/lerobot_policy_svms_gr00t" \
-      pytest pytest-timeout hypothesis beartype
+      --editable "$here/plugins/lerobot_env_svms_kitchen" pytest pytest-timeout hypothesis beartype
+    $pip numba qpsolvers quadprog pynput PyOpenGL glfw absl-py 'etils[epath]'
+    $pip --no-deps robosuite==1.5.2 mujoco==3.3.1 mink==0.0.5
     touch "$folder/env-$1/plugins"
   fi
   (cd "$here" && env -u PYTHONPATH OMP_NUM_THREADS=1 "$folder/env-$1/bin/python" -m pytest -p no:cacheprovider \
-    plugins/lerobot_policy_svms_gr00t/tests) | tee "$folder/plugins.txt"
+    --no-skips-of sim,tokenizer plugins/lerobot_policy_svms_gr00t/tests plugins/lerobot_env_svms_kitchen/tests) | tee "$folder/plugins.txt"
 }
 
 against 0.4.4 "${PYTHON311:-python3.11}" lerobot==0.4.4

@@ -1,11 +1,5 @@
-"""A small set as LeRobot reads it, and LeRobot's own commands on it; runs in an environment that has LeRobot."""
+"""A small set as LeRobot reads it, and training on it."""
 
-import os
-
-os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's library is imported
-
-import importlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +7,6 @@ import pytest
 from toy_dataset import write_toy
 
 from svms_gr00t.data.convert.to_v3 import convert_to_v3
-
-pytest.importorskip("lerobot", reason="LeRobot is not installed: tools/against_lerobot.sh makes its environment")
-Command = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
@@ -28,23 +19,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def command() -> Command:
-    """Run one of LeRobot's commands: its own main function on a command line, in this process."""
-    from lerobot.configs import parser
-
-    def run(name: str, *flags: str) -> None:
-        main = importlib.import_module(f"lerobot.scripts.{name.replace('-', '_')}").main
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", [name, *flags])
-            patch.syspath_prepend(str(Path(__file__).parent))
-            parser._config_path_args.clear()  # what an earlier command line named
-            main()
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def train(command: Command, data: Path) -> Callable[..., Path]:
+def train(command: Callable[..., None], data: Path) -> Callable[..., Path]:
     """`lerobot-train` on the set: its folder."""
 
     def run(output: Path, *flags: str, steps: int) -> Path:
