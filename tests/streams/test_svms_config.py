@@ -7,7 +7,7 @@ import pytest
 import torch
 from groot_tiny import tiny_config
 
-from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.errors import ConfigError, DataError
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.data.labels.labeler import Labeler
 from svms_gr00t.data.loading.batches import Batches
@@ -183,3 +183,15 @@ def test_nonsense_is_refused_by_name(wrong):
         SvmsConfig(**wrong)
     with pytest.raises(ConfigError, match="lambda_shief"):
         Gr00tN1d6Config.from_dict({"lambda_shief": 1.0})
+
+
+def test_a_configuration_comes_from_plain_json_and_unknown_keys_are_named():
+    names = ("visual", "state")
+    made = SvmsConfig.from_dict({"d_stream": 16, "n_streams": 2, "stream_names": [*names], "stream_edges": [[*names]]})
+    assert made == SvmsConfig(d_stream=16, n_streams=2, stream_names=names, stream_edges=(names,))
+    with pytest.raises(ConfigError, match=r"lambda_sheef_max = 1.0.*did you mean lambda_sheaf_max"):
+        SvmsConfig.from_dict({"lambda_sheef_max": 1.0})
+    with pytest.raises(DataError, match="svms: found 'wide' at d_stream"):
+        SvmsConfig.from_dict({"d_stream": "wide"})
+    with pytest.raises(ConfigError, match="svms: d_stream = 0"):
+        SvmsConfig.from_dict({"d_stream": 0})

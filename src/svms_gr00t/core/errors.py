@@ -4,6 +4,7 @@ Our own bugs are `assert`s; these classes are for input. The command line prints
 70 for anything that it did not foresee.
 """
 
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from svms_gr00t.core.escape import plain
@@ -23,6 +24,12 @@ class SvmsError(Exception):
     def at(self: "Error", where: object) -> "Error":
         """The same sentence with the place before it: a file whose values a class refused without knowing the file."""
         return _restored(type(self), f"{plain(where, most=_MOST)}: {self}")
+
+
+def near(name: str, known: list[str]) -> str:
+    """A hint that names the closest known keys."""
+    close = get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(sorted(known))}"
 
 
 def _restored(kind: type[Error], message: str) -> Error:

@@ -1,9 +1,10 @@
 """The SVMS switches, under the names users of the public seed know. Every one is read, tested and documented."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
-from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.errors import ConfigError, near
+from svms_gr00t.core.files.documents import filled
 
 GROUNDED = {"where": 6, "when": 3, "how": 7}
 """Grounded targets and how many numbers each has; `data/labels/waypoints.py` says what they are."""
@@ -86,6 +87,17 @@ class SvmsConfig:
 
     def __post_init__(self) -> None:
         _check(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "SvmsConfig":
+        """The configuration in a JSON object, for streams behind another model than N1.6; the rest are defaults.
+
+        Raises `ConfigError` for an unknown key or a value that cannot be, `DataError` for one of another type.
+        """
+        known = sorted(f.name for f in fields(cls))
+        for name in values.keys() - set(known):
+            raise ConfigError(name, got=values[name], want="a key of SVMS", hint=near(name, known))
+        return filled(cls, values, "svms", hint="docs/sheaf.md has them all")  # type: ignore[no-any-return]
 
     @property
     def has_streams(self) -> bool:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from svms_gr00t.core.errors import CheckpointError, ConfigError
+from svms_gr00t.core.errors import CheckpointError, ConfigError, near
 from svms_gr00t.core.files.documents import filled, named, read_raw
 from svms_gr00t.core.svms_config import SvmsConfig
 from svms_gr00t.groot.bounds import check_config
-from svms_gr00t.groot.parts import DiTConfig, TextConfig, VisionConfig, near, words
+from svms_gr00t.groot.parts import DiTConfig, TextConfig, VisionConfig, words
 
 MODEL_TYPE = "Gr00tN1d6"
 PARTS: dict[str, type[VisionConfig] | type[TextConfig] | type[DiTConfig]] = {

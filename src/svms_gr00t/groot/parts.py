@@ -5,10 +5,9 @@ Every field is a key of the corresponding section of `config.json`. A key that t
 """
 
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from typing import Any, ClassVar, TypeVar
 
-from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.core.errors import ConfigError, near
 from svms_gr00t.core.files.documents import filled
 
 Section = TypeVar("Section", bound="Part")
@@ -17,12 +16,6 @@ Section = TypeVar("Section", bound="Part")
 def words(text: str) -> frozenset[str]:
     """The blank-separated names in `text`."""
     return frozenset(text.split())
-
-
-def near(name: str, known: list[str]) -> str:
-    """A hint that names the closest known keys."""
-    close = get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(sorted(known))}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,15 +79,7 @@ class Delta:
 
     def check(self, base: Path) -> None:
         """Read the base once and compare digests. Raises `CheckpointError` naming what differs."""
-        found = digests(used_tensors(base))
-        missing, extra = self.digests.keys() - found.keys(), found.keys() - self.digests.keys()
-        other = [name for name in sorted(found.keys() & self.digests.keys()) if found[name] != self.digests[name]]
-        if not (missing or extra or other):
-            return
-        parts = {"missing": sorted(missing), "unexpected": sorted(extra), "different": other}
-        got = "; ".join(f"{len(names)} {word}: {some(names)}" for word, names in parts.items() if names)
-        want = f"the base that this delta was trained on ({self.source}, fingerprint {self.fingerprint[:12]})"
-        raise CheckpointError(base, got=got, want=want, hint="pass that base")
+        check_base(base, digests(used_tensors(base)), self.digests, self.source)
 
 
 class _Base(BaseModel):
@@ -135,6 +127,18 @@ def _fields(stored: Stored) -> dict[str, Any]:
 def fingerprint(tensors: Mapping[str, str]) -> str:
     """SHA-256 over the names and digests, in order of name."""
     return hashlib.sha256("".join(f"{n} {d}\n" for n, d in sorted(tensors.items())).encode()).hexdigest()
+
+
+def check_base(base: Path, found: Mapping[str, str], want: Mapping[str, str], source: str) -> None:
+    """Compare the digests of a base with those that a delta wants. Raises `CheckpointError` naming what differs."""
+    missing, extra = want.keys() - found.keys(), found.keys() - want.keys()
+    other = [name for name in sorted(found.keys() & want.keys()) if found[name] != want[name]]
+    if not (missing or extra or other):
+        return
+    parts = {"missing": sorted(missing), "unexpected": sorted(extra), "different": other}
+    got = "; ".join(f"{len(names)} {word}: {some(names)}" for word, names in parts.items() if names)
+    needed = f"the base that this delta was trained on ({source}, fingerprint {fingerprint(want)[:12]})"
+    raise CheckpointError(base, got=got, want=needed, hint="pass that base")
 
 
 def used_tensors(base: Path) -> dict[str, Stored]:
