@@ -32,7 +32,7 @@ plugins() { # NAME; mink asks for a numpy that LeRobot does not take, so the sim
   local pip="$folder/env-$1/bin/python -m pip install --quiet --no-cache-dir"
   [ -e "$folder/env-$1/ready" ] || return 0
   if [ ! -e "$folder/env-$1/plugins" ]; then
-    $pip --editable "$here[tokenizer]" --editable "$here/plugins/lerobot_policy_svms_gr00t" \
+    $pip --editable "$here[tokenizer]" --editable "$here/plugins/lerobot_policy_svms_gr00t[n1d7]" \
       --editable "$here/plugins/lerobot_env_svms_kitchen" pytest pytest-timeout hypothesis beartype
     $pip numba qpsolvers quadprog pynput PyOpenGL glfw absl-py 'etils[epath]'
     $pip --no-deps robosuite==1.5.2 mujoco==3.3.1 mink==0.0.5

@@ -1,6 +1,6 @@
 """A small set as LeRobot reads it, and training on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,3 +30,22 @@ def train(command: Callable[..., None], data: Path) -> Callable[..., Path]:
         return output
 
     return run
+
+
+@pytest.fixture(scope="session")
+def n1d7(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of GR00T N1.7, tiny and random."""
+    from tiny_n1d7 import write_base
+
+    return write_base(tmp_path_factory.mktemp("n1d7"))
+
+
+@pytest.fixture(scope="module")
+def tiny_processor() -> Iterator[None]:
+    """LeRobot fetches N1.7's tokenizer and picture sizes from the hub; these are as small as its weights."""
+    from lerobot.policies.groot import processor_groot
+    from tiny_n1d7 import processor
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processor_groot, "_build_n1_7_processor", lambda _name: processor())
+        yield

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from svms_gr00t import Gr00tN1d6
-from svms_gr00t.svms import SheafStreams
+from svms_gr00t import SheafStreams, SvmsConfig
 from svms_gr00t.train.phases import Phase, loss_weights
 from svms_gr00t.train.schedules import SheafWeight, temperature
 
@@ -53,32 +52,32 @@ class Clock(nn.Module):
             torch.manual_seed(int(self.seed) * 1_000_003 + int(self.steps) + 7919 * rank)
             yield
 
-    def weights(self, model: Gr00tN1d6, phase: Phase, *, labels: bool) -> dict[str, float]:
+    def weights(self, config: SvmsConfig, svms: nn.Module | None, phase: Phase, *, labels: bool) -> dict[str, float]:
         """Weight of each loss of the forward pass to come; the router's temperature is set alike."""
-        number, config = int(self.steps), model.config
-        if isinstance(model.svms, SheafStreams):
+        number = int(self.steps)
+        if isinstance(svms, SheafStreams):
             first, last, over = config.router_temp_init, config.router_temp_final, config.router_temp_decay_steps
-            model.svms.set_temperature(temperature(number, initial=first, final=last, decay_steps=over))
-        sheaf = self._sheaf(model, phase).at(number - int(self.begun))
+            svms.set_temperature(temperature(number, initial=first, final=last, decay_steps=over))
+        sheaf = self._sheaf(config, phase).at(number - int(self.begun))
         return loss_weights(phase, config, number, sheaf, labels=labels)
 
     def hear(self, flow: float) -> None:
         """The flow loss of the step that is under way."""
         self._flow = flow
 
-    def tick(self, model: Gr00tN1d6, phase: Phase) -> None:
+    def tick(self, config: SvmsConfig, phase: Phase) -> None:
         """The optimiser has stepped."""
         if self._flow is None:
             return
-        sheaf = self._sheaf(model, phase)
+        sheaf = self._sheaf(config, phase)
         sheaf.see(int(self.steps) - int(self.begun), self._flow)
         self.smoothed.fill_(math.nan if sheaf.smoothed is None else sheaf.smoothed)
         self.started.fill_(-1 if sheaf.started is None else sheaf.started)
         self.steps += 1
         self._flow = None
 
-    def _sheaf(self, model: Gr00tN1d6, phase: Phase) -> SheafWeight:
-        c, smoothed, started = model.config, float(self.smoothed), int(self.started)
+    def _sheaf(self, c: SvmsConfig, phase: Phase) -> SheafWeight:
+        smoothed, started = float(self.smoothed), int(self.started)
         return SheafWeight(
             mode=phase.sheaf if c.sheaf_schedule_mode == "adaptive" else c.sheaf_schedule_mode,
             low=c.lambda_sheaf_min,

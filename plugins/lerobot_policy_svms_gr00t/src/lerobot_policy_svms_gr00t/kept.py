@@ -6,22 +6,15 @@ svms_gr00t/processor_config.json, statistics.json,   the processor, as beside an
 svms_gr00t/modality.json                             which column and slice is which key
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from lerobot_policy_svms_gr00t.configuration_svms_gr00t import SvmsGr00tConfig
-from svms_gr00t import Gr00tN1d6Config, Labeler, Modality, Robot, set_up
+from svms_gr00t import Gr00tN1d6Config, Modality, Robot, set_up
 from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.files.documents import dump_json
 from svms_gr00t.core.files.records import write_text
-from svms_gr00t.data.labels.tokens import TokenLabels
-from svms_gr00t.data.loading.samples import negatives_over_positives
 from svms_gr00t.data.processor.processor import Processor
 from svms_gr00t.recipes.setup import Setup
 
@@ -72,16 +65,3 @@ def begin(config: SvmsGr00tConfig, meta: Any) -> tuple[Kept, Setup]:
     svms = {name: tuple(v) if isinstance(v, list) else v for name, v in config.svms.items()}
     ready = set_up(robot, config.base_model_path, svms=svms | memory)
     return Kept(processor=ready.processor, modality=robot.modality, model=ready.config), ready
-
-
-def label_weight(meta: Any, processor: Processor, labeler: Labeler) -> Float[Tensor, " S"]:
-    """Negatives over positives of each stream over the dataset's instructions, each as often as it has steps."""
-    steps: Counter[str] = Counter()
-    for tasks, length in zip(meta.episodes["tasks"], meta.episodes["length"], strict=True):
-        steps.update(dict.fromkeys(tasks, length))
-    labels, positives, total = TokenLabels(labeler), torch.zeros(len(labeler.streams)), 0.0
-    for text, count in steps.items():
-        prompt = processor.text(text, (1,))
-        own = labels(prompt)[prompt.mask]
-        positives, total = positives + own.sum(0) * count, total + len(own) * count
-    return negatives_over_positives(positives, total)

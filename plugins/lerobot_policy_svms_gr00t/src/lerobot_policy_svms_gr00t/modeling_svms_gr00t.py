@@ -14,7 +14,8 @@ from torch import Tensor
 from lerobot_policy_svms_gr00t.clock import Clock
 from lerobot_policy_svms_gr00t.columns import Batch, Columns
 from lerobot_policy_svms_gr00t.configuration_svms_gr00t import SvmsGr00tConfig
-from lerobot_policy_svms_gr00t.kept import Kept, begin, label_weight
+from lerobot_policy_svms_gr00t.kept import Kept, begin
+from lerobot_policy_svms_gr00t.labelling import by_processor, label_weight
 from svms_gr00t import Gr00tN1d6, Labeler, Policy
 from svms_gr00t.core.arrays import refuse_not_finite
 from svms_gr00t.core.device import DTYPES
@@ -54,7 +55,7 @@ class SvmsGr00tPolicy(PreTrainedPolicy):
             seed = int(torch.randint(2**31, ()))  # LeRobot has seeded torch with --seed
             model = ready.model(use_sheaf_streams=not plain, dtype=dtype, seed=seed)
             kept = Kept(processor=kept.processor, modality=kept.modality, model=model.config)
-            weight = label_weight(dataset_meta, kept.processor, labeler)
+            weight = label_weight(dataset_meta, by_processor(kept.processor, labeler), len(weight))
         else:
             _check_kept(config, kept)
             model = Gr00tN1d6(kept.model).to(dtype)
@@ -119,7 +120,8 @@ class SvmsGr00tPolicy(PreTrainedPolicy):
         with self.clock.randomness(self._device) if self.training else nullcontext():
             augment = self.training and self.config.augment
             inputs = self._inputs(batch, learn=True, augment=augment, labels=self.labels, label_weight=weight)
-            weights = self.clock.weights(self.model, self.config.chosen_phase, labels=inputs.labels is not None)
+            labels, model = inputs.labels is not None, self.model
+            weights = self.clock.weights(model.config, model.svms, self.config.chosen_phase, labels=labels)
             with self._arithmetic():
                 output = self.model(inputs)
         loss = total_loss(output.terms, weights)
@@ -135,7 +137,7 @@ class SvmsGr00tPolicy(PreTrainedPolicy):
 
     def update(self) -> None:
         """LeRobot calls it after every optimiser step."""
-        self.clock.tick(self.model, self.config.chosen_phase)
+        self.clock.tick(self.model.config, self.config.chosen_phase)
 
     def reset(self) -> None:
         """An episode begins, for every robot of the batch: what was planned and what is remembered are dropped."""

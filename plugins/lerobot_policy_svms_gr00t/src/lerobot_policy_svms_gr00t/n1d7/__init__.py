@@ -1,0 +1,1 @@
+"""SVMS behind the backbone of LeRobot's own GR00T N1.7."""
