@@ -215,6 +215,18 @@ class Policy(OnTheHub):
         self._keep(robots, steps, sampled)
         return chunks, evidence
 
+    def watch(self, observations: Sequence[Mapping[str, Any]]) -> None:
+        """Remember what is shown before anybody acts: one flat observation for each robot 0, 1, .., with its "step".
+
+        Shown steps count as the environment's own, so that acting goes on from the last one. A policy that remembers
+        nothing looks at nothing. Raises DataError for observations that do not fit.
+        """
+        if not self.memory_offsets:
+            return
+        robots = read_robots(None, len(observations))
+        steps = self.memories.steps(robots, _steps(self.read(observations)))
+        self.memories.keep(robots, steps, self.moments(observations))
+
     def prepare(
         self, observations: Sequence[Mapping[str, Any]], chunks: Sequence[Mapping[str, np.ndarray]] | None = None
     ) -> tuple[list[Observation], ModelInputs]:

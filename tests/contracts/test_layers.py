@@ -102,6 +102,8 @@ ROOMS = {
         "replay": {"env", "record"},
         "robocasa": {"spaces"},
         "libero": {"spaces", "camera"},
+        "robomme_worker": set(),
+        "robomme": {"spaces", "robomme_worker"},
     },
     "recipes": {
         "shipped": set(),

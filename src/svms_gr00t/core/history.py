@@ -46,10 +46,17 @@ def check_executed(every: int, offsets: Sequence[int], where: str) -> None:
 
 def memory_of(policy: Any) -> tuple[int, ...]:
     """The offsets that a policy's memory looks back to, whatever wraps it; () for one that remembers nothing."""
-    return tuple(getattr(_inside(policy), "memory_offsets", ()))
+    return tuple(getattr(inside(policy), "memory_offsets", ()))
 
 
-def _inside(policy: Any) -> Any:
+def watched_steps(shown: int, every: int, offsets: Sequence[int]) -> list[int]:
+    """Of `shown` steps before a policy acts, those that its memory will look back to when it is asked every `every`."""
+    back = range(every, 1 - min(offsets, default=0), every)
+    return [shown - one for one in reversed(back) if one <= shown]
+
+
+def inside(policy: Any) -> Any:
+    """The policy that others wrap, as their `policy`."""
     while hasattr(policy, "policy"):
         policy = policy.policy
     return policy
@@ -77,7 +84,7 @@ class History:
 
         What wraps a policy (`monitor.Watched`) looks as far back as the policy inside, and remembers as much.
         """
-        policy = _inside(policy)
+        policy = inside(policy)
         memory = memory_of(policy)
         if not hasattr(policy, "get_modality_config"):
             return cls(memory=memory)

@@ -20,6 +20,9 @@ from svms_gr00t.core.files.records import JsonRecord
 
 INSTRUCTION = "annotation.human.action.task_description"
 
+WATCHED = "watched"
+"""Key of a reset's info: flat observations that an environment showed before it lets anybody act, oldest first."""
+
 Observation = Mapping[str, Any]
 Chunk = dict[str, np.ndarray]
 
@@ -59,13 +62,17 @@ class Environment(Protocol):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """A new scene of options["task"] in the words of options["split"]: its first observation, and info."""
+        """A new scene of options["task"] in the words of options["split"]: its first observation, and info.
+
+        info["watched"], where something is shown first: what was seen until then, oldest first, without the first
+        observation that is acted on.
+        """
         ...
 
     def step(self, action: np.ndarray, /) -> tuple[dict[str, Any], SupportsFloat, bool, bool, dict[str, Any]]:
-        """Execute one action, (12,) for RoboCasa or (7,) for LIBERO: observation, reward, terminated, truncated, info.
+        """Execute one action, (12,) for RoboCasa, (7,) for LIBERO, (8,) for RoboMME; then what was seen.
 
-        info["success"] says whether the task is done.
+        That is observation, reward, terminated, truncated, info; info["success"] says whether the task is done.
         """
         ...
 

@@ -74,9 +74,9 @@ def observation_space(states: Mapping[str, int], views: Iterable[str], size: tup
     return spaces.Dict(found)
 
 
-def vector_space(width: int) -> spaces.Box:
+def vector_space(width: int, most: float = 1.0) -> spaces.Box:
     """Controller commands; what lies beyond +-1 is clipped by the simulators."""
-    return spaces.Box(-1.0, 1.0, (width,), np.float32)
+    return spaces.Box(-most, most, (width,), np.float32)
 
 
 def read_options(options: Mapping[str, Any] | None, **default: Any) -> dict[str, Any]:

@@ -33,8 +33,11 @@ class ClosedLoop(Placement, Paged):
 
     model_path: Path
     """A checkpoint or run folder."""
-    benchmark: Literal["kitchen", "robocasa365", "n1d6", "libero"] = "kitchen"
-    """The embedded kitchen, RoboCasa365, the 24 RoboCasa tasks of GR00T N1.6's own table, or LIBERO-90's kitchens."""
+    benchmark: Literal["kitchen", "robocasa365", "n1d6", "libero", "robomme"] = "kitchen"
+    """The embedded kitchen, RoboCasa365, the 24 RoboCasa tasks of GR00T N1.6's own table, LIBERO-90's kitchens, or
+    RoboMME's 16 memory tasks."""
+    simulator: Path | None = None
+    """robomme: the Python of its own environment, such as the one that scripts/set_up_robomme.sh makes."""
     episodes: int = 10
     """Episodes for each task."""
     suite: Literal["single", "memory"] = "single"
@@ -46,7 +49,8 @@ class ClosedLoop(Placement, Paged):
     seed: int = 0
     """First part of every episode's seed."""
     split: str | None = None
-    """kitchen: train, or paraphrase for wordings that no demonstration has; robocasa365: target or pretrain."""
+    """kitchen: train, or paraphrase for wordings that no demonstration has; robocasa365: target or pretrain; robomme:
+    test, val or train."""
     n_action_steps: int = 8
     """Steps of a chunk that are executed before the policy is asked again."""
     workers: int = 2
@@ -66,7 +70,7 @@ class ClosedLoop(Placement, Paged):
 
     def run(self) -> int:
         """Print success for each task, with the published rate of GR00T N1.6 where there is one."""
-        from svms_gr00t.evaluate.closed_loop.leaderboard import N1D6_24, save_leaderboard
+        from svms_gr00t.evaluate.closed_loop.leaderboard import N1D6_24, ROBOMME, save_leaderboard
         from svms_gr00t.evaluate.report.pages import rollout_page
 
         result = self._drive()
@@ -79,6 +83,11 @@ class ClosedLoop(Placement, Paged):
             broken = f", {task.broken} broken" if task.broken else ""
             table.add_row(name, f"{task.successes}/{task.episodes}{broken}", ends, *known)
         table.show()
+        if self.benchmark == "robomme":
+            others = Sheet("policy", "success", title="Reported elsewhere, mean of 16 tasks")
+            for name, rate in ROBOMME.items():
+                others.add_row(name, num(rate, ".1f", " %"))
+            others.show()
         if self.output is not None:
             console.print(f"written to {result.save(self.output)}")
             for one in result.rollouts:
@@ -121,6 +130,10 @@ class ClosedLoop(Placement, Paged):
             from svms_gr00t.recipes.benchmarks.libero import drive_libero
 
             return drive_libero(folder, split=self.split, **shared)
+        if self.benchmark == "robomme":
+            from svms_gr00t.recipes.benchmarks.robomme import drive_robomme
+
+            return drive_robomme(folder, simulator=self.simulator, split=self.split, **shared)
         if self.benchmark != "kitchen":
             return drive_robocasa(folder, suite=self.benchmark, split=self.split, **shared)
         replay_gate(self.tasks, bars, suite=self.suite)

@@ -16,9 +16,10 @@ import numpy as np
 
 from svms_gr00t.core.arrays import as_array, refuse_not_finite
 from svms_gr00t.core.errors import ConfigError, SvmsError
-from svms_gr00t.core.history import History, check_executed, memory_of
+from svms_gr00t.core.history import History, check_executed, inside, memory_of, watched_steps
 from svms_gr00t.core.protocols import (
     INSTRUCTION,
+    WATCHED,
     ActionPolicy,
     Environment,
     Factory,
@@ -30,6 +31,7 @@ from svms_gr00t.evaluate.closed_loop.libero_action import Gripper
 from svms_gr00t.evaluate.closed_loop.libero_action import assemble as assemble_libero
 from svms_gr00t.evaluate.closed_loop.result import Ending, Replan, Rollout, RolloutConfig, SensorCheck
 from svms_gr00t.evaluate.closed_loop.robocasa_action import assemble
+from svms_gr00t.evaluate.closed_loop.robomme_action import assemble as assemble_robomme
 from svms_gr00t.evaluate.closed_loop.video import encode_gif
 from svms_gr00t.monitor import CONSISTENCY
 
@@ -148,6 +150,8 @@ class _Episode:
         self.sensors: list[SensorCheck] = []
         self.stages: dict[int, str] = {}
         self.history = History.of(policy)
+        self.shown = 0
+        """Steps that were shown before the first one that is acted on."""
         self.watch = StuckDetector(steps=config.stuck_steps, distance=config.stuck_distance)
 
     def run(self) -> Rollout:
@@ -157,6 +161,7 @@ class _Episode:
             seen, info = self.env.reset(seed=self.seed, options={"task": self.task, "split": self.config.split})
             self._hear(0, info)
             self.policy.reset(self.seed)
+            self._watch(info.get(WATCHED, ()))
             steps, ending, last = self._drive(seen, filmed)
         finally:
             self._draw(True)
@@ -177,17 +182,26 @@ class _Episode:
             video=encode_gif(self.frames) if filmed else None,
         )
 
+    def _watch(self, shown: Sequence[dict[str, Any]]) -> None:
+        """Let history and memory see what was shown; nothing is asked for and nothing is sent."""
+        memory, self.shown = memory_of(self.policy), len(shown)
+        wanted = set(watched_steps(self.shown, self.config.n_action_steps, memory))
+        for step, seen in enumerate(shown):
+            self.history.see(step, seen)
+            if step in wanted:
+                inside(self.policy).watch([self.history.at(step)])
+
     def _drive(self, seen: dict[str, Any], filmed: bool) -> tuple[int, Ending, dict[str, Any]]:
         """Steps driven, how the episode ended, and the last observation."""
         c, chunk = self.config, dict[str, np.ndarray]()
         for step in range(c.horizon_of(self.task)):
-            self.history.see(step, seen)
+            self.history.see(self.shown + step, seen)
             if filmed and step % c.video_stride == 0:
                 self.frames.append(_picture(seen, c.video_view))
             if self.watch.see(seen.get(c.position_key), step) and c.stop_when_stuck:
                 return step, "stuck", seen
             if step % c.n_action_steps == 0:
-                chunk = self._ask(self.history.at(step), step)
+                chunk = self._ask(self.history.at(self.shown + step), step)
             row = {key: value[step % c.n_action_steps] for key, value in chunk.items()}
             self._draw(filmed or self.history.needs_pictures(step + 1, c.n_action_steps))
             seen, _reward, terminated, truncated, info = self.env.step(self._vector(row))
@@ -212,6 +226,8 @@ class _Episode:
 
     def _vector(self, row: dict[str, np.ndarray]) -> np.ndarray:
         c = self.config
+        if c.robot == "robomme":
+            return assemble_robomme(row)
         if c.robot == "libero":
             return assemble_libero(row, gripper=Gripper(threshold=c.threshold, opens=c.gripper_opens))
         return assemble(row, threshold=c.threshold)
@@ -225,7 +241,7 @@ class _Episode:
             hint = "Lower n_action_steps"
             got = f"chunks of {shortest} steps"
             raise ConfigError("policy", got=got, want=f"at least {self.config.n_action_steps}", hint=hint)
-        if evidence := read_evidence(info, step, memory_of(self.policy)):
+        if evidence := read_evidence(info, step, memory_of(self.policy), shown=self.shown):
             self.replans.append(evidence)
         if checked := read_sensors(info, step):
             self.sensors.append(checked)
@@ -254,10 +270,10 @@ class StuckDetector:
         return stuck
 
 
-def read_evidence(info: Mapping[str, Any], step: int, memory: Sequence[int] = ()) -> Replan | None:
+def read_evidence(info: Mapping[str, Any], step: int, memory: Sequence[int] = (), *, shown: int = 0) -> Replan | None:
     """Mean over the valid tokens of the one observation; padding has router weights of 0. None without streams.
 
-    `memory` are the offsets of what is remembered.
+    `memory` are the offsets of what is remembered; `shown` steps came before step 0.
     """
     if "rho" not in info or "weights" not in info:
         return None
@@ -271,7 +287,7 @@ def read_evidence(info: Mapping[str, Any], step: int, memory: Sequence[int] = ()
         rho=tuple(rho.mean(0).tolist()),
         rho_max=tuple(rho.max(0).tolist()),
         routes=tuple(weights.mean(0).tolist()),
-        ages=read_ages(info, step, memory),
+        ages=read_ages(info, shown + step, memory),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 from svms_gr00t.core.errors import ConfigError
-from svms_gr00t.core.protocols import Environment
+from svms_gr00t.core.protocols import WATCHED, Environment
 
 _FAULT = re.compile(r"(?P<what>\S+) (?:black|(?P<steps>[1-9]\d{0,4}) steps? stale)")
 _PREFIX = {"state": "state.", "cameras": "video."}
@@ -63,6 +63,8 @@ class Faulty:
         if self._what not in _PREFIX and f"video.{self._what}" not in seen:
             views = ", ".join(key.removeprefix("video.") for key in seen if key.startswith("video."))
             raise ConfigError("fault", got=self._what, want=f"state, cameras, or one of {views}", hint="Name a camera")
+        if WATCHED in info:
+            info = {**info, WATCHED: tuple(self._spoiled(one) for one in info[WATCHED])}
         return self._spoiled(seen), info
 
     def step(self, action: np.ndarray, /) -> tuple[dict[str, Any], SupportsFloat, bool, bool, dict[str, Any]]:

@@ -33,7 +33,7 @@ class RolloutConfig(JsonRecord):
     """Steps after which an episode has failed."""
     horizons: dict[str, int] = field(default_factory=dict)
     """Other horizons by task name."""
-    robot: Literal["robocasa", "libero"] = "robocasa"
+    robot: Literal["robocasa", "libero", "robomme"] = "robocasa"
     """Which action keys are asked for, and in which order the environment takes them."""
     threshold: float = 0.0
     """Above it, gripper and mode are on: 0 for data in {-1, 1}, 0.5 for {0, 1}."""

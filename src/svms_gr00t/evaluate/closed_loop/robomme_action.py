@@ -1,0 +1,34 @@
+"""Named actions to the 8 numbers that a RoboMME environment executes (its action space `joint_angle`).
+
+    joints (7), radians, absolute; gripper (1), -1 closed, +1 open        as its training data have them
+
+Source: RoboMME/robomme_benchmark, doc/env_format.md and doc/h5_data_format.md. The two tasks with a stick in place of
+the gripper leave the last number out themselves.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+
+from svms_gr00t.core.errors import ConfigError
+
+LAYOUT = {"joints": 7, "gripper": 1}
+"""Action key -> width, in the environment's order."""
+
+
+def assemble(action: Mapping[str, ndarray]) -> Float64[ndarray, "8"]:
+    """One step's named actions as the environment's vector, the gripper as it is.
+
+    Raises ConfigError for missing keys, unknown keys, wrong widths, NaN and infinity.
+    """
+    if action.keys() != LAYOUT.keys():
+        want, hint = f"the keys {', '.join(LAYOUT)}", "Evaluate on the robot that the policy was trained for"
+        raise ConfigError("action keys", got=sorted(action), want=want, hint=hint)
+    parts = {key: np.asarray(action[key], dtype=np.float64) for key in LAYOUT}
+    for key, value in parts.items():
+        if value.shape != (LAYOUT[key],) or not np.isfinite(value).all():
+            hint = "Look at the policy's output and statistics"
+            raise ConfigError(f"action {key}", got=value.tolist(), want=f"{LAYOUT[key]} finite numbers", hint=hint)
+    return np.concatenate(list(parts.values()))
