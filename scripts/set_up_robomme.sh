@@ -6,20 +6,27 @@
 # Vulkan driver for CPUs, unpacked beside the system's, which is left alone), and python, which starts env's interpreter
 # with that driver. What is there is used again. With a GPU and its own driver: MESA=no.
 #
-# Takes PYTHON (default python3.11), MESA (default yes; Debian 12 alone) and SOURCE (a clone that git can read).
-# Versions: RoboMME's motion planner (mplib) needs numpy 1.26; ManiSkill 3.0.1 asks for gymnasium 0.29.1; Debian 12's own
-# Mesa 22.3 lacks VK_KHR_external_semaphore_fd, which SAPIEN wants.
+# Takes PYTHON (default python3.11), MESA (default yes; Debian 12 alone), SOURCE (a clone that git can read) and MANISKILL:
+# "release" (default, 3.0.1; run here) or "fork", the one that RoboMME pins and judges with. Only the fork has a wrist camera
+# on the robot of PatternLock and RouteStick: numbers over all 16 tasks need it.
+# Versions: RoboMME's motion planner (mplib) needs numpy 1.26; ManiSkill asks for gymnasium 0.29.1; Debian 12's own Mesa
+# 22.3 lacks VK_KHR_external_semaphore_fd, which SAPIEN wants.
 set -euo pipefail
 [ $# -eq 1 ] || { echo "usage: $0 FOLDER" >&2; exit 2; }
 mkdir -p "$1" && folder=$(cd "$1" && pwd)
 source=${SOURCE:-https://github.com/RoboMME/robomme_benchmark}
+case ${MANISKILL:-release} in
+  release) maniskill=(mani-skill==3.0.1 sapien==3.0.3) ;;
+  fork) maniskill=("mani-skill @ git+https://github.com/YinpeiDai/ManiSkill@07be6fbc66350ddca200abfb0a11b692f078f7fd" sapien==3.0.2) ;;
+  *) echo "MANISKILL is $MANISKILL; it may be release or fork" >&2; exit 2 ;;
+esac
 commit=598e3b4c580990d34681651b1b0ec5a6f4c26524
 
 if [ ! -e "$folder/env/ready" ]; then
   "${PYTHON:-python3.11}" -m venv --clear "$folder/env"
-  # RoboMME's own pins are left out (--no-deps below): they name a fork of ManiSkill and one build of PyTorch.
+  # RoboMME's own pins are left out (--no-deps below): they name the fork and one version of PyTorch.
   "$folder/env/bin/python" -m pip install --quiet --no-cache-dir \
-    mani-skill==3.0.1 sapien==3.0.3 numpy==1.26.4 gymnasium==0.29.1 torch 'setuptools<81'
+    "${maniskill[@]}" numpy==1.26.4 gymnasium==0.29.1 torch 'setuptools<81'
   touch "$folder/env/ready"
 fi
 

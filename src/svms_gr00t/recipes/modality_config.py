@@ -22,6 +22,7 @@ import yaml
 
 from svms_gr00t.core.errors import ConfigError, DataError
 from svms_gr00t.data.lerobot.dataset import LeRobotDataset
+from svms_gr00t.data.lerobot.modality import WATCHED_KEY
 from svms_gr00t.data.processor.embodiment import EmbodimentConfig, known_tag
 from svms_gr00t.data.processor.images import ColorJitter
 from svms_gr00t.data.processor.processor import Processor
@@ -81,7 +82,7 @@ def robot_for(robot: EmbodimentConfig, dataset: LeRobotDataset, views: tuple[str
         "video": list(modality.video),
         "state": list(modality.state),
         "action": list(modality.action),
-        "language": [f"annotation.{key}" for key in modality.annotation],
+        "language": [f"annotation.{key}" for key in modality.annotation if key != WATCHED_KEY],
     }
     for kind, names in known.items():
         if missing := [key for key in getattr(robot, kind).modality_keys if key not in names]:

@@ -25,6 +25,10 @@ SEEN = ("front_rgb", "wrist_rgb", "joint_state", "gripper_state", "eef_state")
 """What comes of every frame; RoboMME's own names without "_list"."""
 SPLITS = ("train", "val", "test")
 PACKAGES = ("numpy", "gymnasium", "mani-skill", "sapien", "torch")
+WRIST = {"hand_camera": {"width": 256, "height": 256}}
+"""As RoboMME's data have it. Its own fork of ManiSkill draws so; the released one draws 128 pixels."""
+STICK = ("PatternLock", "RouteStick")
+"""Tasks of a robot whose wrist camera only the fork has."""
 log = logging.getLogger(__name__)
 
 
@@ -68,10 +72,13 @@ class Simulator:
 
     def reset(self, task: str, split: str, episode: int, steps: int) -> Message:
         """Begin an episode: every frame that RoboMME hands over, the last of which is the first to be acted on."""
+        import gymnasium
         import robomme.robomme_env  # noqa: F401 - names the tasks
         from robomme.env_record_wrapper import BenchmarkEnvBuilder
 
         self.close()
+        if task not in STICK:
+            gymnasium.spec(task).kwargs["sensor_configs"] = WRIST
         builder = BenchmarkEnvBuilder(task, dataset=split, action_space="joint_angle", max_steps=steps)
         self._env = builder.make_env_for_episode(episode)
         seen, info = self._env.reset()

@@ -1,18 +1,25 @@
 """Samples that remember: which earlier steps they hold, one augmentation for all of them, how batches carry them."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from toy_dataset import LENGTHS
 from toy_samples import build
 
 from svms_gr00t.core.errors import DataError
+from svms_gr00t.core.history import EARLIER, History
 from svms_gr00t.core.types import Earlier, ModelInputs, Moments, Past
+from svms_gr00t.data.lerobot.dataset import LeRobotDataset
 from svms_gr00t.data.loading.collate import collate
 from svms_gr00t.data.loading.samples import At, SampleDataset
 from svms_gr00t.data.processor.processor import Sample
+from svms_gr00t.data.processor.statistics import compute_statistics
+from svms_gr00t.evaluate.open_loop.scoring import OpenLoopConfig, action_specs, read_scene
 from svms_gr00t.model import Gr00tN1d6
 from svms_gr00t.recipes.training.presets import preset
 
@@ -113,3 +120,46 @@ def test_gradients_reach_the_moments_of_earlier_steps_and_not_the_backbone(
     heard = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     assert {"svms.memory.values.weight", "svms.memory.state.0.weight", "svms.heads.up"} <= heard
     assert not [name for name in heard if name.startswith("backbone.")]
+
+
+def shown(root: Path, *columns: list[bool]) -> Path:
+    """The toy set whose modality.json says which steps of its first episodes were watched; the others' were not."""
+    file = root / "meta" / "modality.json"
+    modality = json.loads(file.read_text())
+    modality["annotation"]["watched"] = {"original_key": "is_demo"}
+    file.write_text(json.dumps(modality))
+    for number, length in enumerate(LENGTHS):
+        data = root / "data" / "chunk-000" / f"episode_{number:06d}.parquet"
+        values = columns[number] if number < len(columns) else [False] * length
+        pq.write_table(pq.read_table(data).append_column("is_demo", pa.array(values)), data)
+    return root
+
+
+def test_watched_steps_are_a_past_and_no_samples(toy: Path) -> None:
+    watched = 5
+    steps = build(shown(toy, [True] * watched + [False] * 7), memory=OFFSETS)[1]
+    first = [at.step for at in steps.places if at.episode == 0]
+    assert first == list(range(watched, LENGTHS[0])), "nothing is learned of what was done there"
+    assert [at.step for at in steps.places if at.episode == 1] == list(range(LENGTHS[1]))
+    for offset, seen in zip(OFFSETS, steps[0].earlier, strict=True):
+        assert same(seen, steps.glimpse(At(episode=0, step=watched + offset))), "but it is remembered"
+    counts = steps.dataset.watched(0), steps.dataset.watched(1)
+    assert counts == (watched, 0)
+
+
+@pytest.mark.parametrize(
+    ("column", "got"),
+    [([False, True] + [False] * 10, "1 watched steps of 12, the last at step 1"), ([True] * 12, "12 watched steps")],
+)
+def test_watched_steps_come_first_and_others_follow(toy: Path, column: list[bool], got: str) -> None:
+    with pytest.raises(DataError, match=rf"is_demo, episode 0: got {got}"):
+        build(shown(toy, column))
+
+
+def test_nobody_is_judged_on_watched_steps(toy: Path) -> None:
+    dataset = LeRobotDataset.open(shown(toy, [True] * 5 + [False] * 7))
+    config = OpenLoopConfig(horizon=4, executed=2, stride=2)
+    specs = action_specs(dataset, compute_statistics(dataset), config)
+    scene = read_scene(dataset, 0, config, specs, History(memory=OFFSETS))
+    assert scene.steps == (5, 7, 9, 11)
+    assert None not in scene.observations.at([5])[0][EARLIER], "and yet they are its past"

@@ -4,6 +4,7 @@ import os
 import sys
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 DEMONSTRATION = {"PickXtimes": 0, "VideoUnmask": 21}
@@ -66,13 +67,14 @@ class Episode:
 
     def _look(self, lit: bool = False) -> dict[str, list[Any]]:
         """The frame's number is the first pixel; the light, where it is lit, fills all others."""
+        camera = gymnasium.spec(self.task).kwargs.get("sensor_configs", {}).get("hand_camera", {"width": 128})
         picture = np.zeros((256, 256, 3), dtype=np.uint8)
         if lit:
             picture[:] = (255, 0, 0) if self.answer == LEFT else (0, 0, 255)
         picture[0, 0] = self.frame
         return {
             "front_rgb_list": [picture],
-            "wrist_rgb_list": [picture[:, ::-1]],
+            "wrist_rgb_list": [picture[: camera["width"], ::-1][:, : camera["width"]]],
             "joint_state_list": [np.arange(7) + 0.01 * self.frame],
             "gripper_state_list": [np.array([0.03, 0.04])],
             "eef_state_list": [np.array([0.1, 0.2, 0.3, 3.0, 0.0, 0.01 * self.frame])],

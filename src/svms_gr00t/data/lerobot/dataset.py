@@ -15,7 +15,7 @@ from jaxtyping import Float32, Shaped
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.data.lerobot.fingerprint import fingerprint
 from svms_gr00t.data.lerobot.metadata import Episode, Info, Metadata, read_info, read_metadata, version_of, videos_of
-from svms_gr00t.data.lerobot.modality import Kind, LowDim, Modality
+from svms_gr00t.data.lerobot.modality import WATCHED_KEY, Kind, LowDim, Modality
 from svms_gr00t.data.lerobot.table import read_columns, read_images
 from svms_gr00t.data.lerobot.video import VideoCache
 from svms_gr00t.data.pictures import Each, as_they_are
@@ -216,6 +216,24 @@ class LeRobotDataset:
                 where, hint = f"{self.metadata.data[index]}, {name}, step {step}", "Complete the list of tasks in meta/"
                 raise DataError(where, got=f"task index {task}", want=f"one of {sorted(self.tasks)[:8]}", hint=hint)
         return [self.tasks[int(task)] for task in indices]
+
+    def watched(self, index: int) -> int:
+        """Steps that an episode begins with and that the robot was shown, not did: true in the annotation "watched".
+
+        They are a past to remember; nothing is learned or judged of what was done there. Raises DataError unless they
+        come first and others follow.
+        """
+        if WATCHED_KEY not in self.modality.annotation:
+            return 0
+        name = self.modality.column("annotation", WATCHED_KEY)
+        shown = self.columns(index, [name])[name][:, 0] != 0
+        count = int(shown.sum())
+        if shown[count:].any() or count == len(shown):
+            last = int(np.flatnonzero(shown)[-1])
+            got = f"{count} watched steps of {len(shown)}, the last at step {last}"
+            where, hint = f"{self.metadata.data[index]}, {name}, episode {index}", "Cut that episode, or leave it out"
+            raise DataError(where, got=got, want="watched steps first, then others", hint=hint)
+        return count
 
     def instruction(self, index: int, step: int) -> str:
         """The instruction at one step."""

@@ -3,6 +3,7 @@
     state|action.<key>  -> columns[original_key][start:end]     default column `observation.state` | `action`
     video.<key>         -> video feature original_key           default `observation.images.<key>`
     annotation.<key>    -> column of task indices, original_key default `annotation.<key>`
+    annotation.watched  -> column of truth values: a demonstration was shown, at the beginning of the episode
 
 Source: the data preparation guide of Isaac-GR00T N1.6. Never slice by position elsewhere: two public 12-D action orders
 are both called RoboCasa, and only this file tells them apart.
@@ -23,6 +24,10 @@ _ROTATION = r"^(axis_angle|quaternion|rotation_6d|matrix|euler_angles_(rpy|ryp|p
 
 # Where datasets keep the instruction, best first: GR00T's own name, then RoboCasa365's.
 _INSTRUCTION_KEYS = ("human.action.task_description", "human.task_description", "human.coarse_action")
+
+
+WATCHED_KEY = "watched"
+"""The annotation whose column is true at steps that a robot was shown and did not do itself."""
 
 
 class LowDim(BaseModel):

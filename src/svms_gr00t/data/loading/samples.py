@@ -2,10 +2,11 @@
 
 Axes: T steps of an episode, H horizon, D numbers of a key.
 
-Sample i is one (episode, step). Its augmentation depends on (seed, epoch, i) and on nothing else, so a batch is the
-same in whichever process it is made. Past the end of an episode the last action is repeated and masked out; before its
-start the first frame and state are repeated, for robots whose `delta_indices` look back. Numbers come from one flat
-table, pictures from a frame store, or neither pictures nor the frozen backbone from a feature cache.
+Sample i is one (episode, step); steps that were only watched are none, but may be the past of one. Its augmentation
+depends on (seed, epoch, i) and on nothing else, so a batch is the same in whichever process it is made. Past the end of
+an episode the last action is repeated and masked out; before its start the first frame and state are repeated, for
+robots whose `delta_indices` look back. Numbers come from one flat table, pictures from a frame store, or neither
+pictures nor the frozen backbone from a feature cache.
 """
 
 from collections.abc import Callable, Sequence
@@ -94,7 +95,9 @@ class SampleDataset(Dataset[Sample]):
             got, want = f"{len(missing)} episodes of a copy missing", "all episodes and copies"
             raise DataError(features.root, got=got, want=want, hint="Run data cache build again; it goes on")
         self.places: tuple[At, ...] = tuple(
-            At(episode=index, step=step) for index in self.episodes for step in range(0, self.length(index), stride)
+            At(episode=index, step=step)
+            for index in self.episodes
+            for step in range(dataset.watched(index), self.length(index), stride)
         )
 
     def length(self, episode: int) -> int:

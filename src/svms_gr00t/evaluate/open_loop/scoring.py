@@ -145,7 +145,7 @@ def read_scene(
         episode=episode,
         states=states,
         actions={key: actions[key] for key in specs},
-        steps=tuple(range(0, length, config.stride)),
+        steps=tuple(range(_watched(dataset, episode), length, config.stride)),
         specs=specs,
         horizon=config.horizon,
         observations=Recorded(
@@ -158,6 +158,11 @@ def read_scene(
             wiped=config.memory == "wiped",
         ),
     )
+
+
+def _watched(dataset: Any, episode: int) -> int:
+    """First steps that nobody is judged on."""
+    return int(dataset.watched(episode)) if hasattr(dataset, "watched") else 0
 
 
 def _lender(
