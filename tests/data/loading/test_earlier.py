@@ -152,7 +152,7 @@ def test_watched_steps_are_a_past_and_no_samples(toy: Path) -> None:
     [([False, True] + [False] * 10, "1 watched steps of 12, the last at step 1"), ([True] * 12, "12 watched steps")],
 )
 def test_watched_steps_come_first_and_others_follow(toy: Path, column: list[bool], got: str) -> None:
-    with pytest.raises(DataError, match=rf"is_demo, episode 0: got {got}"):
+    with pytest.raises(DataError, match=rf"is_demo, episode 0: found {got}"):
         build(shown(toy, column))
 
 
