@@ -40,10 +40,9 @@ from svms_gr00t.request import read_earlier, read_request, read_robot, read_robo
 class Policy(OnTheHub):
     """A model with its processor. Noise comes from seeds, so the same calls give the same actions.
 
-    `seen` is what the backbone said in the latest call; the next one may write over it.
-
-    A model with memory wants each observation's "step", or an `execution_horizon`: the steps that are executed of every
-    chunk. `memories` keeps what it remembers of each robot; a control of evaluation may stand in its place.
+    `seen` is what the backbone said in the latest call; the next one may write over it. A model with memory wants each
+    observation's "step", or an `execution_horizon`: the steps that are executed of every chunk. `memories` keeps what
+    it remembers of each robot; a control of evaluation may stand in its place.
     """
 
     def __init__(
@@ -57,7 +56,6 @@ class Policy(OnTheHub):
         compiled: bool = False,
     ) -> None:
         """`fast` keeps one CUDA graph for each form of a request; `compiled` compiles the model's blocks.
-
         Raises CheckpointError when the two do not fit, ConfigError for an horizon that does not fit the memory.
         """
         check_pairing(model.config, processor)
@@ -216,16 +214,11 @@ class Policy(OnTheHub):
         return chunks, evidence
 
     def watch(self, observations: Sequence[Mapping[str, Any]]) -> None:
-        """Remember what is shown before anybody acts: one flat observation for each robot 0, 1, .., with its "step".
-
-        Shown steps count as the environment's own, so that acting goes on from the last one. A policy that remembers
-        nothing looks at nothing. Raises DataError for observations that do not fit.
-        """
-        if not self.memory_offsets:
-            return
-        robots = read_robots(None, len(observations))
-        steps = self.memories.steps(robots, _steps(self.read(observations)))
-        self.memories.keep(robots, steps, self.moments(observations))
+        """Remember what is shown before anybody acts: a flat observation of each robot 0, 1, .. with its "step"."""
+        if self.memory_offsets:
+            robots = read_robots(None, len(observations))
+            steps = self.memories.steps(robots, _steps(self.read(observations)))
+            self.memories.keep(robots, steps, self.moments(observations))
 
     def prepare(
         self, observations: Sequence[Mapping[str, Any]], chunks: Sequence[Mapping[str, np.ndarray]] | None = None
