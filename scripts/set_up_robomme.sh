@@ -2,7 +2,7 @@
 # RoboMME in an environment of its own, drawn by the CPU:  scripts/set_up_robomme.sh FOLDER
 # Then:  svms-gr00t evaluate rollout --benchmark robomme --simulator FOLDER/python --model-path RUN
 #
-# FOLDER gets about 8 GB: env (a venv with the versions below), source (RoboMME's repository), mesa (Debian's newer
+# FOLDER gets about 7 GB: env (a venv with the versions below), source (RoboMME's repository), mesa (Debian's newer
 # Vulkan driver for CPUs, unpacked beside the system's, which is left alone), and python, which starts env's interpreter
 # with that driver. What is there is used again. With a GPU and its own driver: MESA=no.
 #
