@@ -1,9 +1,10 @@
 """Attack a server of both protocols for minutes, and watch what good clients notice.
 
-    python tools/soak_servers.py [--minutes 10] [--connections 1000] [--descriptors 200]
+    python tools/soak_servers.py [--minutes 10] [--connections 1000] [--descriptors 200] [--rate 50]
 
 The server is `svms-gr00t serve` with the shipped tiny policy, in a process that may open so many descriptors. Attackers
-hold so many connections in all, of every kind in `KINDS`, and change one of them again and again. Beside them a client
+hold so many connections in all, of every kind in `KINDS`, and open so many new ones a second in the place of others
+(0: as many as they can, which fills the server's one interpreter). Beside them a client
 of each protocol asks all the time over one connection, and another one opens a new connection for each request, and
 comes again when it is turned away. At the end the server is stopped while good clients ask. Prints what a page of
 `benchmarks/` wants; exits with 1 when a promise is not kept: an answer was lost or came later than two seconds, the
@@ -96,11 +97,15 @@ class Server:
         return self.seen.memory_info().rss / 2**20
 
 
-def attack(ports: dict[bool, int], count: int, seconds: float, seed: int, told: Any) -> None:
-    """Hold `count` connections, and change one after the other."""
+def attack(ports: dict[bool, int], count: int, seconds: float, pause: float, seed: int, told: Any) -> None:
+    """Hold `count` connections, and change one after the other, one in `pause` seconds."""
     os.nice(10)
-    rng, held, made, ends = random.Random(seed), list[socket.socket](), Counter[str](), time.monotonic() + seconds
-    while time.monotonic() < ends:
+    rng, held, made = random.Random(seed), list[socket.socket](), Counter[str]()
+    began = time.monotonic()
+    while (now := time.monotonic() - began) < seconds:
+        if len(held) >= count and (early := (made.total() - count) * pause - now) > 0:
+            time.sleep(min(early, 0.1))
+            continue
         if len(held) >= count:
             held.pop(rng.randrange(len(held))).close()
         name = rng.choice(list(KINDS))
@@ -197,6 +202,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--connections", type=int, default=1000)
     parser.add_argument("--descriptors", type=int, default=200)
+    parser.add_argument("--rate", type=float, default=50.0, help="new hostile connections a second, of all attackers")
     given = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (given.connections + 512,) * 2)
     server = Server(given.descriptors)
@@ -209,7 +215,10 @@ def main() -> int:
     ends, seconds, told = began + 60 * given.minutes, 60 * given.minutes, Queue()
     goods = good_clients(server, ends)
     share, ports = given.connections // 4, {True: server.web, False: server.zmq}
-    attackers = [Process(target=attack, args=(ports, share, seconds, seed, told)) for seed in range(4)]
+    attackers = [
+        Process(target=attack, args=(ports, share, seconds, 4 / given.rate if given.rate else 0.0, seed, told))
+        for seed in range(4)
+    ]
     for thread in [*attackers, *goods]:
         thread.start()
     used, late = server.seen.cpu_times(), [0.0]
@@ -226,9 +235,8 @@ def main() -> int:
     time.sleep(5)
     after = server.mb if alive else float("nan")
     code, stopping = stop(server)
-    print(
-        f"Command: `python tools/soak_servers.py --minutes {given.minutes:g}`, commit {commit()}. Hostile connections:"
-    )
+    command = f"python tools/soak_servers.py --minutes {given.minutes:g} --rate {given.rate:g}"
+    print(f"Command: `{command}`, commit {commit()}. Hostile connections:")
     print(f"{given.connections} at a time, {sum(made.values())} in all, of {len(KINDS)} kinds. The server had", end=" ")
     print(f"{100 * share:.0f} % of a processor; load {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors.", end=" ")
     print(

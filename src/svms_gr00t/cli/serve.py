@@ -69,9 +69,11 @@ class Serve(Placement):
     def run(self) -> int:
         """Serve, and say how it went."""
         from svms_gr00t.serve.limits import check_exposure
+        from svms_gr00t.serve.loop import few_heaps, settle
         from svms_gr00t.serve.traffic import Recorder
 
         check_exposure(self.host, self._token)  # before the checkpoint takes its time
+        few_heaps()
         service = self._service()
         if self.replay is not None:
             return _replay(self.replay, service)
@@ -81,6 +83,7 @@ class Serve(Placement):
         others = [threading.Thread(target=server.run, name="second protocol") for server in servers[1:]]
         for thread in others:
             thread.start()
+        settle()
         try:
             servers[0].run()
         finally:

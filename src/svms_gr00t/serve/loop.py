@@ -11,6 +11,7 @@ well to who was. What a client had queued that has hung up is not computed.
 
 import asyncio
 import ctypes
+import gc
 import logging
 import socket
 import time
@@ -46,6 +47,10 @@ UNREAD_BYTES = 8 << 20
 GONE = "the client has hung up"
 TIDY_S = 2.0
 """How long after clients have gone their memory goes back to the system, which an allocator would keep."""
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
+"""Numbers of mallopt(3)."""
+LARGE, HEAPS = 1 << 20, 2
+"""Bytes of what is large, and heaps for what is small."""
 Reply = bytes | str
 Seen = Callable[[bytes, bytes], None]
 """Takes one request and its reply, to record traffic."""
@@ -202,7 +207,35 @@ def _say(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     log.error("%s: %s", context.get("message", "a connection"), context.get("exception", "no more is known"))
 
 
+def few_heaps() -> None:
+    """Large messages get pages of their own, which go back to the system when they are freed; small ones few heaps.
+
+    By itself glibc soon keeps large sizes too, in heaps of many threads, full of holes; other C libraries stay as they
+    are. For a process that does nothing but serve, before it starts threads.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_THRESHOLD, LARGE)
+        library.mallopt(M_ARENA_MAX, HEAPS)
+
+
+def settle() -> None:
+    """Everything loaded so far stays, for a process that does nothing but serve.
+
+    A full collection then looks at what clients left behind, in milliseconds, instead of at all of PyTorch. The second
+    one makes Python forget how many objects there were, by which it chooses when to look again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.collect()
+
+
 def _give_back() -> None:
-    """Free pages of the C library's heap; elsewhere than with glibc nothing."""
+    """What connections left in cycles, then free pages of the C library's heap; elsewhere than with glibc the first.
+
+    Where nothing was settled a collection would hold up the robots: it comes when Python wants it.
+    """
+    if gc.get_freeze_count():
+        gc.collect()
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
