@@ -38,5 +38,5 @@ def test_what_closed_connections_left_in_cycles_goes_back_to_the_system(settled:
     command = [sys.executable, "-c", PROBE, "settled" if settled else "as it was"]
     said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert said["looked at"] is not settled, "a collection passes over what was loaded"
-    assert said["alive"] == (0 if settled else 50), "in a process of somebody else's it waits for Python's own collection"
+    assert said["alive"] == (0 if settled else 50), "elsewhere it waits for Python's own collection"
     assert (said["grown"] < 20) is settled, "MB, of 200 that were taken"
