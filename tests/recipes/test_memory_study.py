@@ -7,15 +7,18 @@ import pytest
 import torch
 
 from svms_gr00t.core.errors import CheckpointError, ConfigError
+from svms_gr00t.core.progress import Silent
 from svms_gr00t.data.loading.batches import Batches
+from svms_gr00t.evaluate.closed_loop.result import Rollout, RolloutConfig, RolloutResult
 from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.memory_study.arms import ARMS
 from svms_gr00t.recipes.memory_study.build import added, experiment_of, samples_of
 from svms_gr00t.recipes.memory_study.config import StudyConfig
+from svms_gr00t.recipes.memory_study.driving import CLOSED_LOOP
 from svms_gr00t.recipes.memory_study.result import StudyResult, summarise, table
-from svms_gr00t.recipes.memory_study.run import POLICY, Place, Scores, run_arm, train_base
+from svms_gr00t.recipes.memory_study.run import POLICY, SCORES, Place, Scores, run_arm, train_base
 from svms_gr00t.recipes.memory_study.score import DecidingScore, score, strayed
-from svms_gr00t.recipes.memory_study.study import run_study
+from svms_gr00t.recipes.memory_study.study import _rates, run_study
 from svms_gr00t.recipes.shipped import shipped
 
 SMALL = StudyConfig(
@@ -136,6 +139,39 @@ def test_rates_are_chosen_on_seeds_that_are_not_reported(config: StudyConfig, pl
         run_study(swept, place.root, seeds=(0, 9), arms=("plain",), workers=1)
     with pytest.raises(CheckpointError, match="other settings: steps"):
         run_study(replace(swept, steps=5), place.root, seeds=(0,), arms=("plain",), workers=1)
+
+
+def driven_as(won: int, episodes: int) -> RolloutResult:
+    def one(index: int) -> Rollout:
+        told = {"task": "Press", "index": index, "seed": index, "instruction": "press"}
+        return Rollout(**told, success=index < won, steps=9, ending="success" if index < won else "horizon")
+
+    rules = RolloutConfig(tasks=("Press",), episodes=episodes)
+    return RolloutResult(policy="plain", config=rules, rollouts=tuple(map(one, range(episodes))))
+
+
+def test_a_rate_is_chosen_by_what_is_won_where_scenes_are_driven(config: StudyConfig, tmp_path: Path) -> None:
+    """The rate with the larger error wins more: it is chosen, unless nothing is driven or both win as often."""
+    place, slow, fast = Place(root=tmp_path, dataset=tmp_path), 1e-4, 1e-3
+    error = {slow: 0.1, fast: 0.2}
+
+    def plant(wins: dict[float, int]) -> None:
+        for rate, won in wins.items():
+            folder = place.run("plain", rate, 9)
+            (folder / POLICY).mkdir(parents=True, exist_ok=True)
+            scored = DecidingScore(error={0: error[rate]})
+            Scores(arm="plain", seed=9, rate=rate, added=0, own=scored, stray=None).save(folder / SCORES)
+            driven_as(won, 4).save(folder / CLOSED_LOOP)
+
+    def chosen(rollouts: int) -> float:
+        asked = replace(config, rates=(slow, fast), rollouts=rollouts)
+        return _rates(asked, place, ("plain",), 1, Silent())["plain"]
+
+    plant({slow: 1, fast: 3})
+    assert chosen(4) == fast
+    assert chosen(0) == slow
+    plant({slow: 3, fast: 3})
+    assert chosen(4) == slow
 
 
 def test_a_side_of_fewer_seeds_is_compared_on_those_it_shares(config: StudyConfig, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class StudyConfig(JsonRecord):
     rates: tuple[float, ...] = (3e-4, 1e-3)
     """Learning rates of which each side takes its own best."""
     rate_seeds: tuple[int, ...] = (1000,)
-    """Seeds on which the rate is chosen; they are not reported."""
+    """Seeds on which the rate is chosen, by scenes won where some are driven, else by error; they are not reported."""
     fresh_rate: float = 3.0
     """What is new learns at so many times the rate."""
     batch_size: int = 32

@@ -163,7 +163,8 @@ def _about(result: StudyResult) -> str:
     seeds = sorted({seed for row in result.rows for seed in row.seeds})
     driven = sorted({seed for row in result.rows for seed in row.driven})
     rates = ", ".join(f"{rate:g}" for rate in c.rates)
-    chosen = f"the best of {rates} on seeds {c.rate_seeds}" if len(c.rates) > 1 else rates
+    by = "scenes won, then error" if c.rollouts else "error"
+    chosen = f"the best of {rates} by {by} on seeds {c.rate_seeds}" if len(c.rates) > 1 else rates
     scenes = f"{c.rollouts} scenes a task, policies of seeds {driven}" if driven else "not driven"
     return (
         f"{c.demonstrations} demonstrations, {c.held_out:.0%} held out. Base: {c.steps_before} steps of the plain "

@@ -98,11 +98,11 @@ def _keep(policy: Policy, folder: Path) -> None:
 
 
 def run_arm(config: StudyConfig, place: Place, name: str, seed: int, rate: float) -> Path:
-    """Train and score one side, or go on where its folder stopped; a run that only chooses a rate keeps no policy."""
+    """Train and score one side, or go on where its folder stopped; its policy is kept if it is driven or reported."""
     torch.set_num_threads(1)
     folder = place.run(name, rate, seed)
     with only_one(folder):
-        if not (folder / SCORES).is_file():
+        if not (folder / SCORES).is_file() or (config.rollouts and not (folder / POLICY).is_dir()):
             _run(config, place, name, seed, rate, folder)
     return folder
 
@@ -118,7 +118,7 @@ def _run(config: StudyConfig, place: Place, name: str, seed: int, rate: float, f
     with arithmetic(torch.device(config.device), experiment.precision):
         own = score(model, held_out, **rules)
         stray = score(model, held_out, stray=True, **rules) if model.config.remembered else None
-    if seed not in config.rate_seeds:
+    if config.rollouts or seed not in config.rate_seeds:
         Policy(model, experiment.processor).save_pretrained(folder / POLICY)
     found = Scores(arm=name, seed=seed, rate=rate, added=added(model.config), own=own, stray=stray)
     found.save(folder / SCORES)

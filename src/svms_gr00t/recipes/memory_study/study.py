@@ -13,7 +13,7 @@ from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.progress import Progress, Silent
 from svms_gr00t.recipes.memory_study.arms import ARMS
 from svms_gr00t.recipes.memory_study.config import StudyConfig
-from svms_gr00t.recipes.memory_study.driving import drive
+from svms_gr00t.recipes.memory_study.driving import drive, driven_files
 from svms_gr00t.recipes.memory_study.result import StudyResult, summarise
 from svms_gr00t.recipes.memory_study.run import SCORES, Place, Scores, run_arm, train_base
 from svms_gr00t.recipes.processes import Work, finished
@@ -79,20 +79,19 @@ def _ways(arm: str) -> tuple[bool, ...]:
 
 
 def _rates(config: StudyConfig, place: Place, arms: Sequence[str], workers: int, bars: Progress) -> dict[str, float]:
-    """Each side's best rate: the least error at deciding steps, mean over the seeds that choose."""
-    trials = [
-        partial(run_arm, config, place, arm, seed, rate)
-        for seed in config.rate_seeds
-        for arm in arms
-        for rate in config.rates
-    ]
-    _all(bars, "rates", trials, workers)
+    """Each side's best rate, over the seeds that choose: the most scenes won where scenes are driven, for the least
+    error can want another rate; then the least error at deciding steps."""
+    trials = [(arm, rate, seed) for seed in config.rate_seeds for arm in arms for rate in config.rates]
+    _all(bars, "rates", [partial(run_arm, config, place, arm, seed, rate) for arm, rate, seed in trials], workers)
+    if config.rollouts:
+        _all(bars, "rates in closed loop", [partial(drive, config, place, *one) for one in trials], workers)
 
-    def error(arm: str, rate: float) -> float:
-        found = [Scores.load(place.run(arm, rate, seed) / SCORES).own.mean for seed in config.rate_seeds]
-        return sum(found) / len(found)
+    def worth(arm: str, rate: float) -> tuple[int, float]:
+        won = driven_files(place, arm, rate, config.rate_seeds if config.rollouts else ())
+        errors = [Scores.load(place.run(arm, rate, seed) / SCORES).own.mean for seed in config.rate_seeds]
+        return sum(one.overall.successes for one in won.values()), -sum(errors)
 
-    return {arm: min(config.rates, key=lambda rate: error(arm, rate)) for arm in arms}
+    return {arm: max(config.rates, key=lambda rate: worth(arm, rate)) for arm in arms}
 
 
 def _demonstrations(config: StudyConfig, output: Path, bars: Progress) -> Path:
