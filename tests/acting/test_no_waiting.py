@@ -62,6 +62,7 @@ def test_the_released_size_acts_without_waiting(kind, rows):
     assert log.total > 1000
 
 
+@pytest.mark.whole
 def test_a_padded_form_is_all_that_a_graph_needs():
     size = config(**KINDS["SVMS with memory"])
     model, _ = there(size, 2, views=3)

@@ -68,6 +68,7 @@ def test_a_part_that_fails_is_written_down_and_the_rest_goes_on(gpu, tmp_path: P
     assert [row["mode"] for row in rows_of(tmp_path) if row["part"] == "policy"] == ["eager"]
 
 
+@pytest.mark.whole
 def test_a_part_that_hangs_is_stopped_and_the_page_stands_after_every_part(gpu, tmp_path: Path, monkeypatch) -> None:
     seen: list[str] = []
 

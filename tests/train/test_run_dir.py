@@ -98,6 +98,7 @@ def test_no_flipped_bit_is_accepted(tmp_path: Path, name: str) -> None:
     assert run.load() is not None, "else nothing would be accepted at all"
 
 
+@pytest.mark.whole
 @pytest.mark.usefixtures("quiet")
 def test_2496_flipped_bits_of_state_json_and_none_accepted(tmp_path: Path) -> None:
     """Before its digest was kept, 412 of 2,496 were accepted."""

@@ -236,6 +236,7 @@ def test_a_flipped_bit_is_noticed_where_it_is_read(steps: SampleDataset, model: 
         from_cache(steps, reader).batch([sum(LENGTHS[:2]) - 1])
 
 
+@pytest.mark.whole
 def test_no_flipped_bit_of_an_index_is_complete(steps: SampleDataset, model: Gr00tN1d6, tmp_path: Path) -> None:
     cache = build_cache(model, steps, tmp_path / "cache")
     index = cache.root / "v00" / "episode_000000.json"

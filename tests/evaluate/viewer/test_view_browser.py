@@ -117,6 +117,7 @@ def test_a_phone_can_read_it(show, watched, tmp_path):
     assert found["smallest"] >= 11
 
 
+@pytest.mark.whole
 def test_names_from_a_dataset_are_text(show, watched, tmp_path, monkeypatch):
     bad = poisoned(watched)
     found, console = show(save_view(bad, tmp_path / "view.html"), tmp_path, 390, NAMES)
