@@ -50,7 +50,7 @@ def test_an_output_folder_of_other_settings_is_refused_and_untouched(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "config.json").write_text('{"seed": 5}\n')
-    assert run("demo", "--smoke", "--output-dir", tmp_path) == 2
+    assert run("demo", "--smoke", "--rollouts", 0, "--output-dir", tmp_path) == 2
     assert "other settings" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
 

@@ -153,4 +153,4 @@ except Exception as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "ConfigError simulator = 'no module gymnasium'" in done.stdout
-    assert "pip install gymnasium" in done.stdout
+    assert "svms-gr00t[sim]" in done.stdout

@@ -21,7 +21,7 @@ try:
     from gymnasium import spaces
     from gymnasium.vector.utils import read_from_shared_memory
 except ImportError as error:  # not as an extra: a simulator with an environment of its own may pin other versions
-    hint = "Run: pip install gymnasium"
+    hint = "Run: pip install 'svms-gr00t[sim]', or gymnasium alone for RoboCasa's own environments"
     raise ConfigError("simulator", got="no module gymnasium", want="gymnasium 1.0 or newer", hint=hint) from error
 
 __all__ = ["METADATA", "gymnasium", "observation_space", "read_options", "vector_space"]
