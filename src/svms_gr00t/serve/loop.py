@@ -14,6 +14,7 @@ import ctypes
 import gc
 import logging
 import socket
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -49,6 +50,7 @@ TIDY_S = 2.0
 """How long after clients have gone their memory goes back to the system, which an allocator would keep."""
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 """Numbers of mallopt(3)."""
+_settled = threading.Event()
 LARGE, HEAPS = 1 << 20, 2
 """Bytes of what is large, and heaps for what is small."""
 Reply = bytes | str
@@ -228,6 +230,7 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.collect()
+    _settled.set()
 
 
 def _give_back() -> None:
@@ -235,7 +238,7 @@ def _give_back() -> None:
 
     Where nothing was settled a collection would hold up the robots: it comes when Python wants it.
     """
-    if gc.get_freeze_count():
+    if _settled.is_set():
         gc.collect()
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
