@@ -81,9 +81,9 @@ class Serve(Placement):
         _stop_on_signals(service)
         servers = self._servers(service, recorder)
         others = [threading.Thread(target=server.run, name="second protocol") for server in servers[1:]]
+        settle()
         for thread in others:
             thread.start()
-        settle()
         try:
             servers[0].run()
         finally:

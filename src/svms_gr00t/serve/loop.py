@@ -50,9 +50,9 @@ TIDY_S = 2.0
 """How long after clients have gone their memory goes back to the system, which an allocator would keep."""
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 """Numbers of mallopt(3)."""
-_settled = threading.Event()
 LARGE, HEAPS = 1 << 20, 2
 """Bytes of what is large, and heaps for what is small."""
+_settled = threading.Event()
 Reply = bytes | str
 Seen = Callable[[bytes, bytes], None]
 """Takes one request and its reply, to record traffic."""

@@ -64,6 +64,12 @@ def episode_seed(config: RolloutConfig, task: str, index: int) -> int:
     return fixed_seed(config.seed, crc32(task.encode()), index)
 
 
+def episode_numbers(tasks: Sequence[str], episodes: int, seed: int) -> dict[int, int]:
+    """Scene's seed -> number of the episode within its task, for benchmarks whose own episodes are numbered."""
+    config = RolloutConfig(tasks=tuple(tasks), episodes=episodes, seed=seed)
+    return {episode_seed(config, task, index): index for task in tasks for index in range(episodes)}
+
+
 def broken(config: RolloutConfig, task: str, index: int, error: str) -> Rollout:
     """An episode that ended before the policy could be judged."""
     return Rollout(

@@ -8,7 +8,7 @@ from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.progress import Progress
 from svms_gr00t.core.protocols import Factory
 from svms_gr00t.data.processor.processor import Processor
-from svms_gr00t.evaluate.closed_loop.episode import episode_seed
+from svms_gr00t.evaluate.closed_loop.episode import episode_numbers
 from svms_gr00t.evaluate.closed_loop.libero_action import LAYOUT, Gripper
 from svms_gr00t.evaluate.closed_loop.result import RolloutConfig, RolloutResult
 from svms_gr00t.evaluate.closed_loop.rollout import rollout
@@ -25,8 +25,7 @@ HERE = "svms_gr00t.recipes.benchmarks.libero"
 
 def build_libero(tasks: tuple[str, ...], episodes: int, seed: int) -> LiberoEnv:
     """LIBERO for a worker process: episode i of every task begins at the benchmark's initial state i."""
-    rules = RolloutConfig(tasks=tuple(tasks), episodes=episodes, seed=seed)
-    return LiberoEnv(starts={episode_seed(rules, task, i): i for task in tasks for i in range(episodes)})
+    return LiberoEnv(starts=episode_numbers(tasks, episodes, seed))
 
 
 def drive_libero(

@@ -8,7 +8,7 @@ from svms_gr00t.core.errors import ConfigError
 from svms_gr00t.core.progress import Progress
 from svms_gr00t.core.protocols import Factory
 from svms_gr00t.data.processor.processor import Processor
-from svms_gr00t.evaluate.closed_loop.episode import episode_seed
+from svms_gr00t.evaluate.closed_loop.episode import episode_numbers
 from svms_gr00t.evaluate.closed_loop.result import RolloutConfig, RolloutResult
 from svms_gr00t.evaluate.closed_loop.robomme_action import LAYOUT
 from svms_gr00t.evaluate.closed_loop.rollout import rollout
@@ -20,9 +20,7 @@ HERE = "svms_gr00t.recipes.benchmarks.robomme"
 
 def build_robomme(python: str, tasks: tuple[str, ...], episodes: int, seed: int, horizon: int = HORIZON) -> RobommeEnv:
     """RoboMME for a worker process: episode i of every task is the benchmark's episode i."""
-    rules = RolloutConfig(tasks=tuple(tasks), episodes=episodes, seed=seed)
-    starts = {episode_seed(rules, task, i): i for task in tasks for i in range(episodes)}
-    return RobommeEnv(python, starts=starts, horizon=horizon)
+    return RobommeEnv(python, starts=episode_numbers(tasks, episodes, seed), horizon=horizon)
 
 
 def drive_robomme(
