@@ -16,10 +16,10 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.evaluate.closed_loop.named_action import read_parts
 
 LAYOUT: dict[str, int] = dict.fromkeys(("x", "y", "z", "roll", "pitch", "yaw", "gripper"), 1)
 """Action key -> width, in the environment's order."""
-_HINT = "Evaluate on the robot that the policy was trained for"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +48,7 @@ def assemble(action: Mapping[str, ndarray], *, gripper: Gripper) -> Float64[ndar
 
     Raises ConfigError for missing keys, unknown keys, wrong widths, NaN and infinity.
     """
-    if action.keys() != LAYOUT.keys():
-        raise ConfigError("action keys", got=sorted(action), want=f"the keys {', '.join(LAYOUT)}", hint=_HINT)
-    parts = {key: np.asarray(action[key], dtype=np.float64) for key in LAYOUT}
-    for key, value in parts.items():
-        if value.shape != (LAYOUT[key],) or not np.isfinite(value).all():
-            hint = "Look at the policy's output and statistics"
-            raise ConfigError(f"action {key}", got=value.tolist(), want="one finite number", hint=hint)
+    parts = read_parts(action, LAYOUT)
     above = parts["gripper"] > gripper.threshold
     parts["gripper"] = np.where(above != gripper.opens, 1.0, -1.0)
     return np.concatenate(list(parts.values()))

@@ -12,6 +12,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.evaluate.closed_loop.named_action import read_part
 
 LAYOUT: dict[str, int] = {
     "end_effector_position": 3,
@@ -45,8 +46,5 @@ def _part(action: Mapping[str, ndarray], key: str, width: int, threshold: float)
             return np.full(width, REST[key])
         hint = "Evaluate on the robot that the policy was trained for"
         raise ConfigError("action keys", got=sorted(action), want=f"key {key!r} too", hint=hint)
-    value = np.asarray(action[key], dtype=np.float64)
-    if value.shape != (width,) or not np.isfinite(value).all():
-        hint = "Look at the policy's output and statistics"
-        raise ConfigError(f"action {key}", got=value.tolist(), want=f"{width} finite numbers", hint=hint)
+    value = read_part(key, action[key], width)
     return np.where(value > threshold, 1.0, -1.0) if key in SWITCHES else value

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
-from svms_gr00t.core.errors import ConfigError
+from svms_gr00t.evaluate.closed_loop.named_action import read_parts
 
 LAYOUT = {"joints": 7, "gripper": 1}
 """Action key -> width, in the environment's order."""
@@ -23,12 +23,4 @@ def assemble(action: Mapping[str, ndarray]) -> Float64[ndarray, "8"]:
 
     Raises ConfigError for missing keys, unknown keys, wrong widths, NaN and infinity.
     """
-    if action.keys() != LAYOUT.keys():
-        want, hint = f"the keys {', '.join(LAYOUT)}", "Evaluate on the robot that the policy was trained for"
-        raise ConfigError("action keys", got=sorted(action), want=want, hint=hint)
-    parts = {key: np.asarray(action[key], dtype=np.float64) for key in LAYOUT}
-    for key, value in parts.items():
-        if value.shape != (LAYOUT[key],) or not np.isfinite(value).all():
-            hint = "Look at the policy's output and statistics"
-            raise ConfigError(f"action {key}", got=value.tolist(), want=f"{LAYOUT[key]} finite numbers", hint=hint)
-    return np.concatenate(list(parts.values()))
+    return np.concatenate(list(read_parts(action, LAYOUT).values()))

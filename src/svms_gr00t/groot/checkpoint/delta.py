@@ -82,7 +82,9 @@ class Delta:
         check_base(base, digests(used_tensors(base)), self.digests, self.source)
 
 
-class _Base(BaseModel):
+class BaseRecord(BaseModel):
+    """What a delta writes down of its base."""
+
     source: str
     revision: str | None = None
     relative: str | None = None
@@ -95,7 +97,7 @@ class _File(BaseModel):
 
     format: str
     version: int
-    base: _Base
+    base: BaseRecord
     rows: dict[str, list[NonNegativeInt]]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from svms_gr00t.core.errors import CheckpointError
 from svms_gr00t.core.files.documents import dump_json, read_json
-from svms_gr00t.groot.checkpoint.delta import check_base, digests, fingerprint
+from svms_gr00t.groot.checkpoint.delta import BaseRecord, check_base, digests, fingerprint
 from svms_gr00t.groot.checkpoint.hub import Hub, locate
 from svms_gr00t.groot.checkpoint.loading import some, weight_files
 from svms_gr00t.groot.checkpoint.saving import save_weights
@@ -29,16 +29,10 @@ EMBEDDING = f"{PLAIN}backbone.model.model.language_model.embed_tokens.weight"
 """One tensor under two names; LeRobot ties them."""
 
 
-class _Base(BaseModel):
-    source: str
-    fingerprint: str
-    tensors: dict[str, str]
-
-
 class _File(BaseModel):
     format: str
     version: int
-    base: _Base
+    base: BaseRecord
 
 
 def is_delta(folder: Path) -> bool:
