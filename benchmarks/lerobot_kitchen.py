@@ -46,8 +46,11 @@ def main() -> None:
         record(data, episodes=args.demonstrations, seed=11, tasks=[args.task], image_size=args.pixels)
     if not v3.exists():
         convert_to_v3(data, v3)
+    before = out / "base_minutes.json"
     if not base.exists() and set(args.only) - {"act"}:
+        begun = spent()
         pretrain(data, base, steps=args.base_steps, seed=args.seed)
+        before.write_text(json.dumps(spent() - begun), encoding="utf-8")
     ours = [*N1D6, f"--policy.base_model_path={base}"]
     arms = {
         "act": ("ACT of LeRobot", args.steps, ACT),
@@ -74,8 +77,17 @@ def main() -> None:
         rate, minutes = wilson(sum(told), len(told)), json.loads(took.read_text(encoding="utf-8"))
         assert rate is not None
         span = f"{100 * rate.low:.0f} to {100 * rate.high:.0f} %"
-        lines.append(f"| {title} | {steps:,} x 8 | {minutes:.0f} | {sum(told)} of {len(told)} | {span} |")
+        lines.append(f"| {title} | {steps:,} x 8 | {minutes:.1f} | {sum(told)} of {len(told)} | {span} |")
     print("\n".join(lines))
+    if before.exists():
+        cost = json.loads(before.read_text(encoding="utf-8"))
+        print(f"Both N1.6 rows begin with one plain base: {args.base_steps:,} x 32, {cost:.1f} CPU minutes.")
+
+
+def spent() -> float:
+    """CPU minutes of this process and of those it has waited for."""
+    each = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in each) / 60
 
 
 def lerobot(out: Path, name: str, *flags: str) -> float:
@@ -83,10 +95,9 @@ def lerobot(out: Path, name: str, *flags: str) -> float:
     command = [str(Path(sys.executable).parent / f"lerobot-{name}"), *flags]
     with (out / "commands.txt").open("a", encoding="utf-8") as file:
         file.write(" ".join([f"lerobot-{name}", *flags]) + "\n")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun = spent()
     subprocess.run(command, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
+    return spent() - begun
 
 
 if __name__ == "__main__":

@@ -61,6 +61,12 @@ def test_a_released_base_brings_its_rates_steps_precision_and_widths(released: P
     assert (fresh.preset, fresh.budget()) == ("tiny", budget.TINY)
 
 
+def test_a_file_that_lost_the_preset_of_its_base_is_refused() -> None:
+    with pytest.raises(ConfigError, match="preset = None, but need a preset by name"):
+        TrainConfig(dataset_path="d", base_model_path="somewhere").phase_values()
+
+
+
 def test_a_released_base_does_not_escape_the_memory_check(
     released: Path, small_kitchen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

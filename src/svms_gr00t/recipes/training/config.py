@@ -136,8 +136,10 @@ class TrainConfig:
         return replace(self, preset=chosen.name, save_steps=self.save_steps or chosen.save_steps)
 
     def budget(self) -> Budget:
-        """The preset's, with this run's steps, rates and batch sizes."""
-        assert self.preset is not None, "settled() takes it from the base"
+        """The preset's, with this run's steps, rates and batch sizes. Raises ConfigError before it is `settled`."""
+        if self.preset is None:
+            hint = "A run's config.yaml names the one of its base; this file has lost it"
+            raise ConfigError("preset", got=None, want="a preset by name", hint=hint)
         return self._budget(self.preset)
 
     def _budget(self, name: str) -> Budget:
