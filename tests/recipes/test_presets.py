@@ -66,7 +66,6 @@ def test_a_file_that_lost_the_preset_of_its_base_is_refused() -> None:
         TrainConfig(dataset_path="d", base_model_path="somewhere").phase_values()
 
 
-
 def test_a_released_base_does_not_escape_the_memory_check(
     released: Path, small_kitchen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
