@@ -201,6 +201,12 @@ def test_options_that_are_no_names_and_rows_are_refused(policy: Policy) -> None:
         reply = service.answer({"endpoint": "get_action", "data": {"observation": seen, "options": options}})
         assert f"options.{next(iter(options))} " in reply["error"]
         assert "options." in service.answer({"endpoint": "reset", "data": {"options": options}})["error"]
+    for where, data in (
+        ("options", {"observation": seen, "options": {b"": 1}}),
+        ("observation", {"observation": seen | {0: 1}}),
+    ):
+        said = service.answer({"endpoint": "get_action", "data": data})["error"]
+        assert f"{where} must have text as its keys, not " in said
     for name in (3, "", "a" * 65, b"mine"):
         assert "client must be a name" in service.answer({"endpoint": "reset", "client": name})["error"]
     assert service.answer({"endpoint": "reset", "client": "mine"}) == {}

@@ -216,6 +216,8 @@ class Service:
             raise _Wrong(_OLDER)
         if not isinstance(observation, dict):
             raise _Wrong(f"observation must be a mapping of keys to arrays, not {type(observation).__name__}")
+        if fault := _names("observation", observation):
+            raise _Wrong(fault)
         check_size(observation, self.limits)
         return self._named(observation), options
 
@@ -251,6 +253,8 @@ def _fault(options: Any) -> str | None:
         return None
     if not isinstance(options, dict):
         return f"options must be a map or null, not {type(options).__name__}"
+    if fault := _names("options", options):
+        return fault
     seeds = options.get("seeds") if options.get("seeds") is not None else []
     seed = 0 if options.get("seed") is None else options["seed"]
     if not isinstance(seeds, list) or not all(isinstance(one, int) for one in (seed, *seeds)):
@@ -261,6 +265,12 @@ def _fault(options: Any) -> str | None:
     if "client" in options:
         return 'options.client is the server\'s to set; name a client by "client" beside "endpoint"'
     return None
+
+
+def _names(where: str, values: Mapping[Any, Any]) -> str | None:
+    """What is wrong with the keys of a map: msgpack allows any value as one."""
+    odd = sorted({type(key).__name__ for key in values if not isinstance(key, str)})
+    return f"{where} must have text as its keys, not {' or '.join(odd)}" if odd else None
 
 
 def _bytes(token: str) -> bytes:
