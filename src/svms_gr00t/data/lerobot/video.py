@@ -36,7 +36,7 @@ _HINT = "Copy or re-encode that video again"
 # x264's AVX-512 code gave other bytes for the same frames in 3 of 100 clips; up to SSE4.2 it is as fast, and none did.
 SAME_BYTES = {"x264-params": "asm=SSE4.2"} if platform.machine() in ("x86_64", "AMD64") else {}
 _X264 = SAME_BYTES | {"crf": "23", "g": "10", "bf": "0", "tune": "fastdecode", "preset": "medium", "threads": "1"}
-# Clips carry words that are no UTF-8. PyAV 19 always replaces what it cannot read, and knows no such option.
+# Clips carry words that are no UTF-8; nobody reads them here. PyAV 19 keeps them by itself and knows no such option.
 _WORDS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 # A pool of threads costs more than it saves on a camera frame, and cannot be freed after a fork. Old PyAV had none.
 _ONE_THREAD: dict[str, Any] = {"threads": 1} if "threads" in (VideoReformatter.reformat.__doc__ or "") else {}
