@@ -216,7 +216,7 @@ class Service:
             raise _Wrong(_OLDER)
         if not isinstance(observation, dict):
             raise _Wrong(f"observation must be a mapping of keys to arrays, not {type(observation).__name__}")
-        if fault := _names("observation", observation):
+        if fault := _odd_keys("observation", observation):
             raise _Wrong(fault)
         check_size(observation, self.limits)
         return self._named(observation), options
@@ -253,7 +253,7 @@ def _fault(options: Any) -> str | None:
         return None
     if not isinstance(options, dict):
         return f"options must be a map or null, not {type(options).__name__}"
-    if fault := _names("options", options):
+    if fault := _odd_keys("options", options):
         return fault
     seeds = options.get("seeds") if options.get("seeds") is not None else []
     seed = 0 if options.get("seed") is None else options["seed"]
@@ -267,7 +267,7 @@ def _fault(options: Any) -> str | None:
     return None
 
 
-def _names(where: str, values: Mapping[Any, Any]) -> str | None:
+def _odd_keys(where: str, values: Mapping[Any, Any]) -> str | None:
     """What is wrong with the keys of a map: msgpack allows any value as one."""
     odd = sorted({type(key).__name__ for key in values if not isinstance(key, str)})
     return f"{where} must have text as its keys, not {' or '.join(odd)}" if odd else None
