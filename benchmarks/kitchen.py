@@ -1,6 +1,7 @@
 """SVMS beside the equally trained plain model on the embedded kitchen, over several seeds: the README's table.
 
     python benchmarks/kitchen.py --seeds 5 --rollouts 5        writes benchmarks/kitchen_<date>.md
+    python benchmarks/kitchen.py --seeds 4 --memory-frames 12  SVMS with memory, on tasks that need none
 
 A seed chooses held-out episodes, batches, noise and fresh weights; both models of a seed share all of them. Open loop:
 Student interval over seeds of the relative effect. Closed loop: paired by seed and scene, interval over seeds. Runs
@@ -34,19 +35,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rollouts", type=int, default=5)
+    parser.add_argument("--memory-frames", type=int, default=0, help="earlier steps that SVMS remembers")
     parser.add_argument("--runs", type=Path, default=Path("runs/kitchen"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks"))
     args = parser.parse_args()
     reports, results = [], []
     for seed in range(args.seeds):
         folder = args.runs / f"seed_{seed}"
-        reports.append(Demo(DemoConfig(seed=seed, rollouts=args.rollouts), folder, Bars()).run())
+        asked = {"seed": seed, "rollouts": args.rollouts, "memory_frames": args.memory_frames}
+        reports.append(Demo(DemoConfig.of("single", **asked), folder, Bars()).run())
         results.append({n: OpenLoopResult.load(folder / f"open_loop_{n}.json") for n in POLICIES})
     driven = {
         name: [RolloutResult.load(args.runs / f"seed_{s}" / f"closed_loop_{name}.json") for s in range(args.seeds)]
         for name in (POLICIES if args.rollouts else ())
     }
     command = f"python benchmarks/kitchen.py --seeds {args.seeds} --rollouts {args.rollouts}"
+    command += f" --memory-frames {args.memory_frames}" * bool(args.memory_frames)
     lines = [*header(command), *open_loop(results), *closed_loop(driven), *gates(reports)]
     page = args.out / f"kitchen_{datetime.date.today().isoformat()}.md"
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")

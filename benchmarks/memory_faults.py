@@ -30,7 +30,7 @@ def driven(study: StudyResult, place: Place, arm: str, seed: int, fault: str, wo
         return RolloutResult.load(run / CLOSED_LOOP)
     file, c = place.root / "faults" / f"{arm}_{seed}_{fault.replace(' ', '_')}.json", study.config
     if not file.is_file():
-        asked = {"episodes": c.rollouts, "seed": c.scenes, "n_action_steps": c.stride, "fault": fault}
+        asked = {"episodes": c.rollouts, "seed": c.scenes_of(seed), "n_action_steps": c.stride, "fault": fault}
         drive_kitchen(run / POLICY, name=arm, suite="memory", tasks=c.tasks, workers=workers, **asked).save(file)
     return RolloutResult.load(file)
 

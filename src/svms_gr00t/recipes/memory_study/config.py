@@ -48,7 +48,7 @@ class StudyConfig(JsonRecord):
     driven_seeds: int = 5
     """So many of the seeds are driven too."""
     scenes: int = 77
-    """Seed of the scenes, the same for every side and every training seed."""
+    """Seed of the scenes of training seed 0."""
     checkpoint_every: int = 300
     device: str = "cpu"
     dtype: str | None = None
@@ -62,6 +62,10 @@ class StudyConfig(JsonRecord):
     def offsets(self) -> tuple[int, ...]:
         """Steps that memory keeps, before now."""
         return tuple(-self.stride * k for k in range(self.memory_frames, 0, -1))
+
+    def scenes_of(self, seed: int) -> int:
+        """Seed of the scenes in which every side of a training seed is driven; each training seed has its own."""
+        return self.scenes + seed
 
     def before(self) -> Phase:
         """How the plain model learns the suite's scenes and motions, pictures and all."""

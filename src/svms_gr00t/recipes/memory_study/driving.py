@@ -1,4 +1,7 @@
-"""Closed loop of the study: the memory suite's scenes, the same for every side and seed.
+"""Closed loop of the study: scenes of the memory suite, the same for every side, other ones for every training seed.
+
+Policies of one base act alike in one scene, so scenes that all seeds share would be counted as if they were many: what a
+handful of them happens to ask for would look like skill, and no interval over seeds would show it.
 
 A side that remembers is driven once more with the memory of a recorded episode of the same task: what it then still
 wins, it wins without its own past.
@@ -18,36 +21,45 @@ CLOSED_LOOP, STRAY = "closed_loop.json", "closed_loop_stray.json"
 
 
 def drive(config: StudyConfig, place: Place, arm: str, rate: float, seed: int, *, stray: bool = False) -> Path:
-    """Success of one run in every scene, or what an earlier call with as many scenes found."""
+    """Success of one run in every scene, or what an earlier call in the same scenes found."""
     file = place.run(arm, rate, seed) / (STRAY if stray else CLOSED_LOOP)
-    if not file.is_file() or RolloutResult.load(file).config.episodes != config.rollouts:
-        rules = _rules(config)
-        driven = [one for task in rules.tasks for one in _drive(config, place, file.parent, task, stray)]
+    if not _driven_already(file, config, seed):
+        rules = _rules(config, seed)
+        driven = [one for task in rules.tasks for one in _drive(config, place, file.parent, task, seed, stray)]
         RolloutResult(policy=arm, config=rules, rollouts=tuple(driven)).save(file)
     return file
 
 
-def _rules(config: StudyConfig, tasks: tuple[str, ...] = ()) -> RolloutConfig:
+def _driven_already(file: Path, config: StudyConfig, seed: int) -> bool:
+    """In these scenes, and in all of them."""
+    if not file.is_file():
+        return False
+    found = RolloutResult.load(file).config
+    return (found.seed, found.episodes) == (config.scenes_of(seed), config.rollouts)
+
+
+def _rules(config: StudyConfig, seed: int, tasks: tuple[str, ...] = ()) -> RolloutConfig:
     from svms_gr00t.recipes.benchmarks.closed_loop import kitchen_rules  # the simulator is an extra
     from svms_gr00t.sim.tasks.suites import tasks_named
 
     chosen = tasks or tasks_named(config.tasks, "memory")
-    return kitchen_rules(chosen, episodes=config.rollouts, seed=config.scenes, n_action_steps=config.stride)
+    scenes = config.scenes_of(seed)
+    return kitchen_rules(chosen, episodes=config.rollouts, seed=scenes, n_action_steps=config.stride)
 
 
-def _drive(config: StudyConfig, place: Place, folder: Path, task: str, stray: bool) -> Sequence[Rollout]:
-    """The scenes of one task; a scene depends on its task and number alone."""
+def _drive(config: StudyConfig, place: Place, folder: Path, task: str, seed: int, stray: bool) -> Sequence[Rollout]:
+    """The scenes of one task; a scene depends on training seed, task and number alone."""
     from svms_gr00t.recipes.benchmarks.closed_loop import build_kitchen, saved_policy
 
     lent = {"memory": "swapped", "dataset": str(place.dataset), "episodes": shown(config, place, task)} if stray else {}
     policy = saved_policy(folder / POLICY, **lent, device=config.device, dtype=config.dtype)
     env = Factory(path=f"{build_kitchen.__module__}:build_kitchen")
-    return rollout(policy, env, _rules(config, (task,)), name=task).rollouts
+    return rollout(policy, env, _rules(config, seed, (task,)), name=task).rollouts
 
 
 def shown(config: StudyConfig, place: Place, task: str) -> tuple[int, ...]:
     """Episodes in which the expert showed a task: they are recorded task by task in turn."""
-    tasks, episodes = _rules(config).tasks, LeRobotDataset.open(place.dataset).episodes
+    tasks, episodes = _rules(config, 0).tasks, LeRobotDataset.open(place.dataset).episodes
     return tuple(one.index for one in episodes if one.index % len(tasks) == tasks.index(task))
 
 
