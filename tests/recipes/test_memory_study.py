@@ -14,7 +14,7 @@ from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.memory_study.arms import ARMS
 from svms_gr00t.recipes.memory_study.build import added, experiment_of, samples_of
 from svms_gr00t.recipes.memory_study.config import StudyConfig
-from svms_gr00t.recipes.memory_study.driving import CLOSED_LOOP
+from svms_gr00t.recipes.memory_study.driving import CLOSED_LOOP, _driven_already
 from svms_gr00t.recipes.memory_study.result import StudyResult, summarise, table
 from svms_gr00t.recipes.memory_study.run import POLICY, SCORES, Place, Scores, run_arm, train_base
 from svms_gr00t.recipes.memory_study.score import DecidingScore, score, strayed
@@ -141,12 +141,12 @@ def test_rates_are_chosen_on_seeds_that_are_not_reported(config: StudyConfig, pl
         run_study(replace(swept, steps=5), place.root, seeds=(0,), arms=("plain",), workers=1)
 
 
-def driven_as(won: int, episodes: int) -> RolloutResult:
+def driven_as(won: int, episodes: int, scenes: int = 77 + 9) -> RolloutResult:
     def one(index: int) -> Rollout:
         told = {"task": "Press", "index": index, "seed": index, "instruction": "press"}
         return Rollout(**told, success=index < won, steps=9, ending="success" if index < won else "horizon")
 
-    rules = RolloutConfig(tasks=("Press",), episodes=episodes)
+    rules = RolloutConfig(tasks=("Press",), episodes=episodes, seed=scenes)
     return RolloutResult(policy="plain", config=rules, rollouts=tuple(map(one, range(episodes))))
 
 
@@ -172,6 +172,16 @@ def test_a_rate_is_chosen_by_what_is_won_where_scenes_are_driven(config: StudyCo
     assert chosen(0) == slow
     plant({slow: 3, fast: 3})
     assert chosen(4) == slow
+
+
+def test_what_was_driven_in_other_scenes_is_driven_again(config: StudyConfig, tmp_path: Path) -> None:
+    """Training seeds have scenes of their own: what a handful of scenes asks for must not look like skill."""
+    asked, file = replace(config, rollouts=4), tmp_path / CLOSED_LOOP
+    assert not _driven_already(file, asked, 9)
+    driven_as(1, 4, scenes=asked.scenes_of(9)).save(file)
+    assert _driven_already(file, asked, 9)
+    assert not _driven_already(file, asked, 8)
+    assert not _driven_already(file, replace(asked, rollouts=5), 9)
 
 
 def test_a_side_of_fewer_seeds_is_compared_on_those_it_shares(config: StudyConfig, tmp_path: Path) -> None:

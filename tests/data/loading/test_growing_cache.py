@@ -13,6 +13,7 @@ from toy_samples import build, equal
 from svms_gr00t.core.errors import DataError
 from svms_gr00t.core.types import Earlier
 from svms_gr00t.data.labels.labeler import Labeler
+from svms_gr00t.data.loading import samples
 from svms_gr00t.data.loading.batches import Batches
 from svms_gr00t.data.loading.growing_cache import GrowingCache
 from svms_gr00t.data.loading.samples import SampleDataset
@@ -114,6 +115,27 @@ def test_reading_what_grew_equals_reading_pictures(model: Gr00tN1d6, pictures: S
         found = model(batch, noise=noise, time=time).terms
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kept", [samples.GLIMPSES, 1])
+def test_a_past_step_is_encoded_once_and_stays_what_it_was(
+    model: Gr00tN1d6, pictures: SampleDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """Steps 2 to 9 have between them the pasts 0 to 7: who read them before sees the bits of who reads them first."""
+    monkeypatch.setattr(samples, "GLIMPSES", kept)
+    cache, calls = grow(model, pictures, tmp_path / "cache", variants=0), []
+    used, encode = reading(pictures, cache), pictures.processor.encode
+    used.batch(range(2, 10))
+    monkeypatch.setattr(pictures.processor, "encode", lambda *a, **k: calls.append(1) or encode(*a, **k))
+    again = used.batch([7, 4, 9])
+    pasts = len({0, 2, 3, 5, 7})
+    assert len(calls) == 3 + (0 if kept > pasts else 6), "the steps themselves, and what was not kept"
+    fresh = reading(pictures, cache).batch([7, 4, 9])
+    assert equal(again, fresh)
+    assert isinstance(again.past, Earlier)
+    assert isinstance(fresh.past, Earlier)
+    assert equal(again.past.steps, fresh.past.steps)
+    assert again.past.steps.action is None
 
 
 def test_workers_read_what_the_trainer_prepared(model: Gr00tN1d6, pictures: SampleDataset, tmp_path: Path) -> None:

@@ -75,5 +75,7 @@ def _all(name: str, samples: Sequence[Sample]) -> bool:
 
 
 def _left(row: Shaped[Tensor, "t *rest"], width: int, fill: int = 0) -> Shaped[Tensor, "T *rest"]:
+    if len(row) == width:
+        return row
     padding = row.new_full((width - len(row), *row.shape[1:]), fill)
     return torch.cat([padding, row])

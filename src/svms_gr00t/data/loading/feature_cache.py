@@ -138,7 +138,7 @@ class FeatureCache:
 
     def __init__(self, root: Path, key: CacheKey) -> None:
         self.root, self.key = root, key
-        self._open: OrderedDict[Path, np.ndarray] = OrderedDict()
+        self._open: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self._episodes: dict[tuple[int, int], tuple[_Episode, np.ndarray]] = {}
 
     @classmethod
@@ -186,7 +186,7 @@ class FeatureCache:
         rows = torch.cat([state.detach().to("cpu", DTYPES[self.key.dtype]) for state in states])
         array = rows.view(torch.int16).numpy() if self.key.dtype == "bfloat16" else rows.numpy()
         stem = self._stem(variant, episode)
-        save_array(stem.with_suffix(".npy"), array)
+        save_array(self._states(variant, episode), array)
         tokens = [len(state) for state in states]
         ends = np.cumsum([0, *tokens])
         fields = {
@@ -198,7 +198,7 @@ class FeatureCache:
         with whole_file(stem.with_suffix(".json")) as partial:
             dump_json(partial, fields | {"check": _crc(fields)})
         self._episodes.pop((variant, episode), None)
-        self._open.pop(stem.with_suffix(".npy"), None)
+        self._open.pop((variant, episode), None)
 
     def _episode(self, variant: int, episode: int) -> tuple[_Episode, np.ndarray]:
         """The entry and the first row of each step."""
@@ -219,34 +219,39 @@ class FeatureCache:
     def read(self, variant: int, episode: int, step: int) -> Float[Tensor, "T M"]:
         """States of one step. Raises DataError for a step or an episode that is not in the cache."""
         entry, first = self._episode(variant, episode)
-        path = self._stem(variant, episode).with_suffix(".npy")
         if not 0 <= step < len(entry.tokens):
+            path = self._states(variant, episode)
             raise DataError(path, got=f"{len(entry.tokens)} steps", want=f"step {step}", hint=_REBUILD)
-        rows = np.array(self._mapped(path, entry)[first[step] : first[step + 1]])
+        rows = np.array(self._mapped(variant, episode, entry)[first[step] : first[step + 1]])
         if _block(rows) != entry.blocks[step]:
             got, want = f"other bytes at step {step}", "what was stored"
             hint = "Run data cache verify, delete the damaged episodes and build again"
-            raise DataError(path, got=got, want=want, hint=hint)
+            raise DataError(self._states(variant, episode), got=got, want=want, hint=hint)
         tensor = torch.from_numpy(rows)
         return tensor.view(torch.bfloat16) if self.key.dtype == "bfloat16" else tensor
 
-    def _mapped(self, path: Path, entry: _Episode) -> np.ndarray:
-        if path not in self._open:
+    def _states(self, variant: int, episode: int) -> Path:
+        return self._stem(variant, episode).with_suffix(".npy")
+
+    def _mapped(self, variant: int, episode: int, entry: _Episode) -> np.ndarray:
+        key = (variant, episode)
+        if key not in self._open:
+            path = self._states(variant, episode)
             array = map_array(path, want="cached states", hint=_REBUILD)
             if array.shape != (sum(entry.tokens), entry.width):
                 want = f"({sum(entry.tokens)}, {entry.width})"
                 raise DataError(path, got=f"shape {array.shape}", want=want, hint=_REBUILD)
-            self._open[path] = array
+            self._open[key] = array
             if len(self._open) > _OPEN:
                 self._open.popitem(last=False)
-        self._open.move_to_end(path)
-        return self._open[path]
+        self._open.move_to_end(key)
+        return self._open[key]
 
     def damaged(self, variant: int, episode: int) -> bool:
         """Whether the stored states differ from their checksum, or cannot be read."""
         entry, first = self._episode(variant, episode)
         try:
-            array = self._mapped(self._stem(variant, episode).with_suffix(".npy"), entry)
+            array = self._mapped(variant, episode, entry)
         except DataError:
             return True
         return [_block(array[a:b]) for a, b in pairwise(first)] != entry.blocks

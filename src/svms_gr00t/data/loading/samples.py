@@ -38,6 +38,9 @@ from svms_gr00t.data.loading.sampler import ResumableSampler
 from svms_gr00t.data.processor.observation import Observation
 from svms_gr00t.data.processor.processor import Processor, Sample
 
+GLIMPSES = 10_000
+"""So many encoded past steps are kept; without pictures and states one is a few kilobytes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class At:
@@ -84,6 +87,7 @@ class SampleDataset(Dataset[Sample]):
         self.deciding = deciding
         self.hand = hand
         self._targets: dict[int, Float[Tensor, "T G"]] = {}
+        self._glimpses: dict[tuple[At, tuple[int, ...]], Sample] = {}
         self.episodes = tuple(episodes)
         self._views = processor.config.embodiment.video.modality_keys
         self._table = LowDimTable.build(dataset, self.episodes, folder=tables, progress=progress)
@@ -116,7 +120,7 @@ class SampleDataset(Dataset[Sample]):
         at, epoch = self.places[index], getattr(index, "epoch", 0)
         if self.features is not None:
             variant = self.variant(index)
-            return self._remembering(self.cached(at, variant), at, lambda past: self._seen(past, variant))
+            return self._remembering(self.cached(at, variant), at, lambda past: self._glimpsed(past, variant))
         seed = [self.seed, epoch, int(index)] if self.augment else None
         return self._remembering(self.sample(at, _rng(seed)), at, lambda past: self.glimpse(past, _rng(seed)))
 
@@ -155,13 +159,27 @@ class SampleDataset(Dataset[Sample]):
     def cached(self, at: At, variant: int) -> Sample:
         """The sample at a step with copy `variant` of its cached states."""
         actions, pad = self._chunk(at)
-        return self._seen(at, variant, actions=actions, action_pad=pad, labels=self.labels)
+        rest: dict[str, Any] = {"actions": actions, "action_pad": pad, "labels": self.labels}
+        counts = self._counts(at, variant)
+        return self._filled(self.processor.encode(self.observation(at), image_tokens=counts, **rest), at, variant)
 
-    def _seen(self, at: At, variant: int, **rest: Any) -> Sample:
-        """The cached states at a step as a sample; `rest` goes to the processor."""
+    def _glimpsed(self, at: At, variant: int) -> Sample:
+        """What was seen at a past step: encoded once, for it is the past of as many samples as there are offsets."""
+        key = at, self._counts(at, variant)
+        if key not in self._glimpses:
+            if len(self._glimpses) >= GLIMPSES:
+                self._glimpses.clear()
+            self._glimpses[key] = self.processor.encode(self.observation(at), image_tokens=key[1])
+        return self._filled(self._glimpses[key], at, variant)
+
+    def _counts(self, at: At, variant: int) -> tuple[int, ...]:
+        """Tokens of each picture of a step."""
         assert self.features is not None
-        counts = self.features.image_tokens(variant, at.episode)
-        plain = self.processor.encode(self.observation(at), image_tokens=counts, **rest)
+        return self.features.image_tokens(variant, at.episode)
+
+    def _filled(self, plain: Sample, at: At, variant: int) -> Sample:
+        """A sample with the cached states of its step."""
+        assert self.features is not None
         hidden = self.features.read(variant, at.episode, at.step)
         if len(hidden) != len(plain.input_ids):
             got, want = f"{len(hidden)} cached tokens", f"{len(plain.input_ids)}, as many as the prompt has"

@@ -37,6 +37,8 @@ from svms_gr00t.train.loop.trainer import LoopConfig
 
 Result = TypeVar("Result", bound=JsonRecord)
 log = logging.getLogger(__name__)
+VALIDATE_EVERY = 50
+"""Steps between two looks at held-out samples: enough for a curve, a twentieth of the time."""
 
 
 class Demo:
@@ -96,7 +98,7 @@ class Demo:
             train,
             self.output / name,
             phases=self.config.phases(),
-            loop=LoopConfig(seed=self.config.seed, precision=experiment.precision),
+            loop=LoopConfig(seed=self.config.seed, precision=experiment.precision, validate_every=VALIDATE_EVERY),
             held_out=held_out,
             validate=validator(held_out),
             progress=self.progress,

@@ -1,7 +1,7 @@
 """Closed loop of the study: scenes of the memory suite, the same for every side, other ones for every training seed.
 
-Policies of one base act alike in one scene, so scenes that all seeds share would be counted as if they were many: what a
-handful of them happens to ask for would look like skill, and no interval over seeds would show it.
+Policies of one base act alike in one scene: if all seeds shared ten scenes, what those ten happen to ask for would look
+like skill, and no interval over seeds would show it.
 
 A side that remembers is driven once more with the memory of a recorded episode of the same task: what it then still
 wins, it wins without its own past.
