@@ -38,6 +38,15 @@ ARMS: dict[str, Arm] = {
     "no_recall": Arm(says="SVMS with memory, no recall loss", changes={"lambda_recall": 0.0}),
     "no_sheaf": Arm(says="SVMS with memory, no sheaf", changes={"sheaf_schedule_mode": "off", "sheaf_unroll_steps": 0}),
     "everywhere": Arm(says="SVMS, every stream remembers", changes={"memory_streams": ("visual", "temporal", "state")}),
+    "fourth": Arm(
+        says="SVMS, a fourth stream remembers too",
+        changes={
+            "stream_names": ("visual", "temporal", "state", "events"),
+            "n_streams": 4,
+            "stream_edges": (("visual", "temporal"), ("temporal", "state"), ("events", "temporal"), ("events", "state")),
+            "memory_streams": ("temporal", "events"),
+        },
+    ),
 }
 """In the order of the table."""
 FULL, PLAIN = "full", "plain"

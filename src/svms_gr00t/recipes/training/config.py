@@ -138,7 +138,7 @@ class TrainConfig:
     def budget(self) -> Budget:
         """The preset's, with this run's steps, rates and batch sizes. Raises ConfigError before it is `settled`."""
         if self.preset is None:
-            hint = "A run's config.yaml names the one of its base; this file has lost it"
+            hint = "Settle the configuration on its base first; a run's config.yaml names what it settled on"
             raise ConfigError("preset", got=None, want="a preset by name", hint=hint)
         return self._budget(self.preset)
 
