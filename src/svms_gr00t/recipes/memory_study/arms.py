@@ -43,7 +43,12 @@ ARMS: dict[str, Arm] = {
         changes={
             "stream_names": ("visual", "temporal", "state", "events"),
             "n_streams": 4,
-            "stream_edges": (("visual", "temporal"), ("temporal", "state"), ("events", "temporal"), ("events", "state")),
+            "stream_edges": (
+                ("visual", "temporal"),
+                ("temporal", "state"),
+                ("events", "temporal"),
+                ("events", "state"),
+            ),
             "memory_streams": ("temporal", "events"),
         },
     ),
