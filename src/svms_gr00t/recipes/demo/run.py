@@ -37,8 +37,8 @@ from svms_gr00t.train.loop.trainer import LoopConfig
 
 Result = TypeVar("Result", bound=JsonRecord)
 log = logging.getLogger(__name__)
-VALIDATE_EVERY = 50
-"""Steps between two looks at held-out samples: enough for a curve, a twentieth of the time."""
+VALIDATE_EVERY = 100
+"""Steps between two looks at held-out samples: enough for a curve, and little of the time."""
 
 
 class Demo:
