@@ -18,7 +18,7 @@ from svms_gr00t.evaluate.statistics.stats import points
 from svms_gr00t.recipes.benchmarks.closed_loop import drive_kitchen
 from svms_gr00t.recipes.memory_study.arms import ARMS
 from svms_gr00t.recipes.memory_study.config import StudyConfig
-from svms_gr00t.recipes.memory_study.driving import CLOSED_LOOP
+from svms_gr00t.recipes.memory_study.driving import CLOSED_LOOP, driven_already
 from svms_gr00t.recipes.memory_study.result import StudyResult, rate_text, span_text, wins_of
 from svms_gr00t.recipes.memory_study.run import POLICY, Place
 
@@ -29,7 +29,7 @@ def driven(study: StudyResult, place: Place, arm: str, seed: int, fault: str, wo
     if not fault:
         return RolloutResult.load(run / CLOSED_LOOP)
     file, c = place.root / "faults" / f"{arm}_{seed}_{fault.replace(' ', '_')}.json", study.config
-    if not file.is_file():
+    if not driven_already(file, c, seed):
         asked = {"episodes": c.rollouts, "seed": c.scenes_of(seed), "n_action_steps": c.stride, "fault": fault}
         drive_kitchen(run / POLICY, name=arm, suite="memory", tasks=c.tasks, workers=workers, **asked).save(file)
     return RolloutResult.load(file)

@@ -14,7 +14,7 @@ from svms_gr00t.policy import Policy
 from svms_gr00t.recipes.memory_study.arms import ARMS
 from svms_gr00t.recipes.memory_study.build import added, experiment_of, samples_of
 from svms_gr00t.recipes.memory_study.config import StudyConfig
-from svms_gr00t.recipes.memory_study.driving import CLOSED_LOOP, _driven_already
+from svms_gr00t.recipes.memory_study.driving import CLOSED_LOOP, driven_already
 from svms_gr00t.recipes.memory_study.result import StudyResult, summarise, table
 from svms_gr00t.recipes.memory_study.run import POLICY, SCORES, Place, Scores, run_arm, train_base
 from svms_gr00t.recipes.memory_study.score import DecidingScore, score, strayed
@@ -177,11 +177,11 @@ def test_a_rate_is_chosen_by_what_is_won_where_scenes_are_driven(config: StudyCo
 def test_what_was_driven_in_other_scenes_is_driven_again(config: StudyConfig, tmp_path: Path) -> None:
     """Training seeds have scenes of their own: what a handful of scenes asks for must not look like skill."""
     asked, file = replace(config, rollouts=4), tmp_path / CLOSED_LOOP
-    assert not _driven_already(file, asked, 9)
+    assert not driven_already(file, asked, 9)
     driven_as(1, 4, scenes=asked.scenes_of(9)).save(file)
-    assert _driven_already(file, asked, 9)
-    assert not _driven_already(file, asked, 8)
-    assert not _driven_already(file, replace(asked, rollouts=5), 9)
+    assert driven_already(file, asked, 9)
+    assert not driven_already(file, asked, 8)
+    assert not driven_already(file, replace(asked, rollouts=5), 9)
 
 
 def test_a_side_of_fewer_seeds_is_compared_on_those_it_shares(config: StudyConfig, tmp_path: Path) -> None:

@@ -23,28 +23,32 @@ CLOSED_LOOP, STRAY = "closed_loop.json", "closed_loop_stray.json"
 def drive(config: StudyConfig, place: Place, arm: str, rate: float, seed: int, *, stray: bool = False) -> Path:
     """Success of one run in every scene, or what an earlier call in the same scenes found."""
     file = place.run(arm, rate, seed) / (STRAY if stray else CLOSED_LOOP)
-    if not _driven_already(file, config, seed):
-        rules = _rules(config, seed)
+    if not driven_already(file, config, seed):
+        rules = _rules(config, seed, _tasks(config))
         driven = [one for task in rules.tasks for one in _drive(config, place, file.parent, task, seed, stray)]
         RolloutResult(policy=arm, config=rules, rollouts=tuple(driven)).save(file)
     return file
 
 
-def _driven_already(file: Path, config: StudyConfig, seed: int) -> bool:
-    """In these scenes, and in all of them."""
+def driven_already(file: Path, config: StudyConfig, seed: int) -> bool:
+    """Whether a file holds what was driven in the scenes of this training seed, in all of them."""
     if not file.is_file():
         return False
     found = RolloutResult.load(file).config
     return (found.seed, found.episodes) == (config.scenes_of(seed), config.rollouts)
 
 
-def _rules(config: StudyConfig, seed: int, tasks: tuple[str, ...] = ()) -> RolloutConfig:
-    from svms_gr00t.recipes.benchmarks.closed_loop import kitchen_rules  # the simulator is an extra
-    from svms_gr00t.sim.tasks.suites import tasks_named
+def _tasks(config: StudyConfig) -> tuple[str, ...]:
+    from svms_gr00t.sim.tasks.suites import tasks_named  # the simulator is an extra
 
-    chosen = tasks or tasks_named(config.tasks, "memory")
+    return tasks_named(config.tasks, "memory")
+
+
+def _rules(config: StudyConfig, seed: int, tasks: tuple[str, ...]) -> RolloutConfig:
+    from svms_gr00t.recipes.benchmarks.closed_loop import kitchen_rules
+
     scenes = config.scenes_of(seed)
-    return kitchen_rules(chosen, episodes=config.rollouts, seed=scenes, n_action_steps=config.stride)
+    return kitchen_rules(tasks, episodes=config.rollouts, seed=scenes, n_action_steps=config.stride)
 
 
 def _drive(config: StudyConfig, place: Place, folder: Path, task: str, seed: int, stray: bool) -> Sequence[Rollout]:
@@ -59,7 +63,7 @@ def _drive(config: StudyConfig, place: Place, folder: Path, task: str, seed: int
 
 def shown(config: StudyConfig, place: Place, task: str) -> tuple[int, ...]:
     """Episodes in which the expert showed a task: they are recorded task by task in turn."""
-    tasks, episodes = _rules(config, 0).tasks, LeRobotDataset.open(place.dataset).episodes
+    tasks, episodes = _tasks(config), LeRobotDataset.open(place.dataset).episodes
     return tuple(one.index for one in episodes if one.index % len(tasks) == tasks.index(task))
 
 
